@@ -1,0 +1,1 @@
+//! What is not an event: settings that the daemon gives the programs.

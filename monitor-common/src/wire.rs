@@ -1,0 +1,1 @@
+//! Record layouts of the ring buffer.

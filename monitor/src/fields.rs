@@ -1,0 +1,354 @@
+//! The field catalogue: every name that a condition or an output template may use, its type and its meaning.
+//!
+//! `docs/fields.md` and `ringfence fields` are printed from here. Names are Falco's where the meaning is
+//! Falco's. Rules see events only through [`FieldSource`], so the engine needs neither a kernel nor a daemon.
+
+use std::borrow::Cow;
+
+use arrayvec::ArrayVec;
+
+/// Type of a field's value; one per field, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldType {
+    /// Text. Bytes that are not UTF-8 stand as `\xHH`, a backslash as `\\`, so the bytes can be had back.
+    Text,
+    /// Several texts; `=` and friends are true if any member fits, `in` and `intersects` as Falco has them.
+    TextList,
+    /// A whole number.
+    Number,
+    /// True or false.
+    Bool,
+}
+
+impl FieldType {
+    /// The word in documents and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FieldType::Text => "text",
+            FieldType::TextList => "list of texts",
+            FieldType::Number => "number",
+            FieldType::Bool => "bool",
+        }
+    }
+}
+
+/// What may stand in brackets after a field's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgSpec {
+    /// Nothing.
+    None,
+    /// A number up to the limit, as in `proc.aname[2]`; without it the field has the meaning of index 1.
+    Index {
+        /// Highest index.
+        max: u16,
+    },
+    /// One of these words, as in `evt.arg[flags]`; it may not be left out.
+    Key(&'static [&'static str]),
+}
+
+/// The argument of a field as written, checked against its [`ArgSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FieldArg {
+    /// None was given.
+    None,
+    /// A number.
+    Index(u16),
+    /// Position in the list of [`ArgSpec::Key`].
+    Key(u16),
+}
+
+/// A field together with its argument: what a compiled rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FieldRef {
+    /// Which field.
+    pub field: Field,
+    /// Its argument.
+    pub arg: FieldArg,
+}
+
+/// What a catalogue row says.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldSpec {
+    /// The field.
+    pub field: Field,
+    /// Its dotted name.
+    pub name: &'static str,
+    /// Its type.
+    pub ty: FieldType,
+    /// Its argument.
+    pub arg: ArgSpec,
+    /// Its meaning, for people.
+    pub doc: &'static str,
+}
+
+/// At most this many members has a [`Value::List`] (the capabilities are the longest list).
+pub const MAX_LIST: usize = 64;
+
+/// The members of a list-valued field.
+pub type TextList<'e> = ArrayVec<Cow<'e, str>, MAX_LIST>;
+
+/// A field's value for one event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'e> {
+    /// The event does not have it: every comparison is false, `exists` too.
+    Absent,
+    /// See [`FieldType::Text`].
+    Text(Cow<'e, str>),
+    /// See [`FieldType::TextList`]. Boxed, so that a plain value stays small.
+    List(Box<TextList<'e>>),
+    /// See [`FieldType::Number`].
+    Number(i64),
+    /// See [`FieldType::Bool`].
+    Bool(bool),
+}
+
+impl<'e> Value<'e> {
+    /// A text that lives as long as the event.
+    pub fn text(text: &'e str) -> Self {
+        Value::Text(Cow::Borrowed(text))
+    }
+
+    /// A list of static or borrowed texts; members beyond [`MAX_LIST`] are left out.
+    pub fn list(members: impl IntoIterator<Item = &'e str>) -> Self {
+        Value::List(Box::new(members.into_iter().take(MAX_LIST).map(Cow::Borrowed).collect()))
+    }
+}
+
+impl std::fmt::Display for Value<'_> {
+    /// As templates print it; an absent value as `<NA>`, list members separated by blanks.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Absent => f.write_str("<NA>"),
+            Value::Text(text) => f.write_str(text),
+            Value::Number(number) => write!(f, "{number}"),
+            Value::Bool(flag) => write!(f, "{flag}"),
+            Value::List(members) => {
+                for (i, member) in members.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str(" ")?;
+                    }
+                    f.write_str(member)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Something that has fields: a live event, a recorded one, a test's.
+pub trait FieldSource {
+    /// The value of the field for this event. Pure: the same answer however often it is asked.
+    fn value(&self, field: FieldRef) -> Value<'_>;
+}
+
+/// Why a field reference is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// No field of that name.
+    #[error("unknown field `{name}`")]
+    Unknown {
+        /// As written.
+        name: String,
+    },
+    /// Brackets after a field that takes none.
+    #[error("field `{name}` takes no argument")]
+    NoArg {
+        /// The field.
+        name: &'static str,
+    },
+    /// No brackets after a field that needs them.
+    #[error("field `{name}` needs an argument in brackets: one of {}", keys.join(", "))]
+    ArgNeeded {
+        /// The field.
+        name: &'static str,
+        /// What it accepts.
+        keys: &'static [&'static str],
+    },
+    /// An argument that the field does not accept.
+    #[error("field `{name}` does not accept the argument `{arg}`: {expected}")]
+    BadArg {
+        /// The field.
+        name: &'static str,
+        /// As written.
+        arg: String,
+        /// What it accepts.
+        expected: String,
+    },
+}
+
+/// Finds a field by name and checks its argument.
+///
+/// # Errors
+/// [`FieldError`] says whether the name or the argument is wrong.
+pub fn resolve(name: &str, arg: Option<&str>) -> Result<FieldRef, FieldError> {
+    let spec = CATALOGUE
+        .iter()
+        .find(|spec| spec.name == name)
+        .ok_or_else(|| FieldError::Unknown { name: name.to_owned() })?;
+    let arg = match (spec.arg, arg) {
+        (ArgSpec::None, None) | (ArgSpec::Index { .. }, None) => FieldArg::None,
+        (ArgSpec::None, Some(_)) => return Err(FieldError::NoArg { name: spec.name }),
+        (ArgSpec::Key(keys), None) => return Err(FieldError::ArgNeeded { name: spec.name, keys }),
+        (ArgSpec::Index { max }, Some(arg)) => match arg.parse::<u16>() {
+            Ok(index) if index <= max => FieldArg::Index(index),
+            _ => {
+                return Err(FieldError::BadArg {
+                    name: spec.name,
+                    arg: arg.to_owned(),
+                    expected: format!("a number from 0 to {max}"),
+                });
+            }
+        },
+        (ArgSpec::Key(keys), Some(arg)) => match keys.iter().position(|key| *key == arg) {
+            Some(position) => FieldArg::Key(position as u16),
+            None => {
+                return Err(FieldError::BadArg {
+                    name: spec.name,
+                    arg: arg.to_owned(),
+                    expected: format!("one of {}", keys.join(", ")),
+                });
+            }
+        },
+    };
+    Ok(FieldRef { field: spec.field, arg })
+}
+
+impl Field {
+    /// The catalogue row of this field.
+    pub fn spec(self) -> &'static FieldSpec {
+        &CATALOGUE[self as usize]
+    }
+}
+
+/// The kinds of namespace, as `ns.*` fields take them in brackets; the order is that of the wire.
+pub const NS_KINDS: &[&str] = &["mnt", "pid", "user", "net", "uts", "ipc", "cgroup", "time"];
+
+/// The arguments of calls, as `evt.arg` takes them in brackets.
+pub const ARG_NAMES: &[&str] = &[
+    "flags",
+    "fd",
+    "nstype",
+    "type",
+    "len",
+    "level",
+    "from",
+    "num",
+    "turn_on",
+    "clockid",
+    "modes",
+    "sec",
+    "nsec",
+    "effective",
+    "permitted",
+    "inheritable",
+    "target_pid",
+    "path",
+    "dirfd",
+    "offset",
+    "freq",
+    "tick",
+];
+
+/// Makes [`Field`] and [`CATALOGUE`] from one list, so that they are always in step.
+macro_rules! fields {
+    ($($variant:ident $name:literal $ty:ident $arg:expr, $doc:literal;)*) => {
+        /// A field of the catalogue.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Field {
+            $(#[doc = concat!("`", $name, "`: ", $doc)] $variant,)*
+        }
+
+        /// Every field, in the order of [`Field`]'s discriminants.
+        pub const CATALOGUE: &[FieldSpec] = &[
+            $(FieldSpec { field: Field::$variant, name: $name, ty: FieldType::$ty, arg: $arg, doc: $doc },)*
+        ];
+    };
+}
+
+fields! {
+    EvtType "evt.type" Text ArgSpec::None, "The watched call: capset, setns, unshare, clone, clone3, settimeofday, clock_settime, stime, adjtimex, clock_adjtime, syslog, iopl, ioperm, open, creat, openat, openat2 or open_by_handle_at.";
+    EvtCategory "evt.category" Text ArgSpec::None, "What the call is about: capability, namespace, clock, kernel-log or raw-io.";
+    EvtVerdict "evt.verdict" Text ArgSpec::None, "allowed, refused, or failed (a plain error such as EINVAL).";
+    EvtRefusedBy "evt.refused_by" Text ArgSpec::None, "Who refused: seccomp, capability, lsm, device-cgroup or other; absent unless refused.";
+    EvtRes "evt.res" Text ArgSpec::None, "SUCCESS, or the name of the error, such as EPERM.";
+    EvtRawRes "evt.rawres" Number ArgSpec::None, "The call's return value; an error is negative.";
+    EvtFailed "evt.failed" Bool ArgSpec::None, "True if the call returned an error.";
+    EvtAbi "evt.abi" Text ArgSpec::None, "The system call table used: x86_64, i386 or x32.";
+    EvtNr "evt.nr" Number ArgSpec::None, "The system call's number in that table.";
+    EvtArg "evt.arg" Text ArgSpec::Key(ARG_NAMES), "An argument of the call by name, decoded (flags by their names, joined by `|`). What stands in user memory is a claim: see evt.args_claimed.";
+    EvtFlags "evt.flags" TextList ArgSpec::None, "The flags of unshare, setns, clone and clone3 by name.";
+    EvtArgs "evt.args" Text ArgSpec::None, "All arguments of the call, decoded, as `name=value` separated by blanks.";
+    EvtArgsClaimed "evt.args_claimed" Bool ArgSpec::None, "True if some argument was read from user memory, which the caller can rewrite at any time.";
+    EvtBootNs "evt.boot_ns" Number ArgSpec::None, "When the call returned: nanoseconds since boot.";
+    EvtPhase "evt.phase" Text ArgSpec::None, "running or starting: whether the caller's container was still being set up by its runtime; absent on the host.";
+    ContainerId "container.id" Text ArgSpec::None, "The container's id as its runtime knows it, first 12 digits, or `host`.";
+    ContainerFullId "container.full_id" Text ArgSpec::None, "The container's whole id; absent on the host.";
+    ContainerRuntime "container.runtime" Text ArgSpec::None, "docker, containerd, cri-o, podman, kubernetes (runtime not known), or `host`.";
+    ContainerType "container.type" Text ArgSpec::None, "Falco's name for container.runtime.";
+    K8sPodUid "k8s.pod.uid" Text ArgSpec::None, "UID of the Kubernetes pod, from the cgroup's path; absent elsewhere.";
+    CgroupId "cgroup.id" Number ArgSpec::None, "The kernel's id of the caller's cgroup v2 directory.";
+    CgroupPath "cgroup.path" Text ArgSpec::None, "Path of that directory below the cgroup mount; absent if it was gone before it could be read.";
+    ProcName "proc.name" Text ArgSpec::None, "The thread's name (comm): at most 15 bytes, chosen by the process, so only for display.";
+    ProcExepath "proc.exepath" Text ArgSpec::None, "Path of the running executable in its mount namespace.";
+    ProcExeIno "proc.exe_ino" Number ArgSpec::None, "Inode number of the executable.";
+    ProcExeDev "proc.exe_dev" Text ArgSpec::None, "Device of the executable's file system, as major:minor.";
+    ProcPid "proc.pid" Number ArgSpec::None, "Process id (TGID) as the host sees it.";
+    ProcVpid "proc.vpid" Number ArgSpec::None, "Process id inside the process's own pid namespace.";
+    ProcPpid "proc.ppid" Number ArgSpec::None, "The parent's process id as the host sees it.";
+    ProcPname "proc.pname" Text ArgSpec::None, "The parent's name.";
+    ProcAname "proc.aname" Text ArgSpec::Index { max: 8 }, "Name of an ancestor: [0] is the process, [1] its parent, and so on.";
+    ProcApid "proc.apid" Number ArgSpec::Index { max: 8 }, "Process id of an ancestor, counted as in proc.aname.";
+    ProcAexepath "proc.aexepath" Text ArgSpec::Index { max: 8 }, "Executable of an ancestor, counted as in proc.aname.";
+    ProcStart "proc.start" Number ArgSpec::None, "When the process started: nanoseconds since boot. With proc.pid it names a process for ever.";
+    ThreadTid "thread.tid" Number ArgSpec::None, "Thread id as the host sees it.";
+    UserUid "user.uid" Number ArgSpec::None, "Effective user id, in the initial user namespace.";
+    UserName "user.name" Text ArgSpec::None, "The host's name for that id; absent if it has none.";
+    UserLoginuid "user.loginuid" Number ArgSpec::None, "User id of the login session; -1 if there was no login.";
+    GroupGid "group.gid" Number ArgSpec::None, "Effective group id, in the initial user namespace.";
+    CapBefore "cap.before" TextList ArgSpec::None, "Effective capabilities before the call; absent where nobody could see them.";
+    CapAfter "cap.after" TextList ArgSpec::None, "Effective capabilities after the call.";
+    CapGained "cap.gained" TextList ArgSpec::None, "Effective capabilities that the call added.";
+    CapDropped "cap.dropped" TextList ArgSpec::None, "Effective capabilities that the call took away.";
+    CapDenied "cap.denied" TextList ArgSpec::None, "Capabilities that the kernel asked for during the call and did not find.";
+    CapUsed "cap.used" TextList ArgSpec::None, "Capabilities that the kernel asked for during the call and found.";
+    ThreadCapEffective "thread.cap_effective" TextList ArgSpec::None, "Falco's name for cap.after.";
+    NsBefore "ns.before" Number ArgSpec::Key(NS_KINDS), "Inode of the caller's namespace of a kind before the call.";
+    NsAfter "ns.after" Number ArgSpec::Key(NS_KINDS), "Inode after the call; for clone the child's. The pid namespace is the one that children get.";
+    NsChanged "ns.changed" TextList ArgSpec::None, "Kinds of namespace that the call changed: mnt, pid, user, net, uts, ipc, cgroup, time.";
+    NsHost "ns.host" TextList ArgSpec::None, "Kinds of namespace in which the caller (for clone the child) is, after the call, in the host's own.";
+    NsEnteredHost "ns.entered_host" TextList ArgSpec::None, "Kinds of namespace in which the call moved the caller into the host's own.";
+    ClockId "clock.id" Text ArgSpec::None, "The clock that was to be changed, by name.";
+    SyslogAction "syslog.action" Text ArgSpec::None, "What syslog(2) was asked for: READ, READ_ALL, READ_CLEAR, CLEAR, CONSOLE_OFF, CONSOLE_ON, CONSOLE_LEVEL, SIZE_UNREAD, SIZE_BUFFER, OPEN or CLOSE.";
+    DeviceName "device.name" Text ArgSpec::None, "The watched device or file that was opened: mem, kmem, port, kmsg, msr, proc_kmsg or proc_kcore.";
+    DeviceMajor "device.major" Number ArgSpec::None, "Its major number; absent for files in /proc.";
+    DeviceMinor "device.minor" Number ArgSpec::None, "Its minor number; absent for files in /proc.";
+    DeviceBy "device.by" Text ArgSpec::None, "How the device was told: kernel (the inode itself), or claimed (from the path that the caller gave).";
+    FdName "fd.name" Text ArgSpec::None, "The path as the caller gave it: a claim.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn catalogue_is_in_the_order_of_the_enum_and_names_are_unique() {
+        for (i, spec) in CATALOGUE.iter().enumerate() {
+            assert_eq!(spec.field as usize, i, "{}", spec.name);
+            assert_eq!(CATALOGUE.iter().filter(|other| other.name == spec.name).count(), 1, "{}", spec.name);
+            assert!(spec.doc.ends_with('.'), "{}: a description is a sentence", spec.name);
+        }
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        assert_eq!(resolve("evt.type", None).unwrap().field, Field::EvtType);
+        assert_eq!(resolve("proc.aname", Some("2")).unwrap().arg, FieldArg::Index(2));
+        assert_eq!(resolve("proc.aname", None).unwrap().arg, FieldArg::None);
+        assert!(matches!(resolve("proc.aname", Some("9")), Err(FieldError::BadArg { .. })));
+        assert!(matches!(resolve("evt.type", Some("x")), Err(FieldError::NoArg { .. })));
+        assert!(matches!(resolve("evt.arg", None), Err(FieldError::ArgNeeded { .. })));
+        assert!(matches!(resolve("evt.arg", Some("nope")), Err(FieldError::BadArg { .. })));
+        assert!(matches!(resolve("evt.typ", None), Err(FieldError::Unknown { .. })));
+    }
+}

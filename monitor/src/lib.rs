@@ -1,0 +1,5 @@
+//! Ringfence: a runtime threat monitor for Linux containers.
+#![warn(missing_docs)]
+
+pub mod fields;
+pub mod rules;

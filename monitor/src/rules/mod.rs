@@ -1,0 +1,1 @@
+//! Rules: files in, matches out.

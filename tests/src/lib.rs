@@ -1,0 +1,1 @@
+//! What the live suite is made of.

@@ -1,0 +1,2 @@
+//! Automation of Ringfence's repository.
+fn main() {}
