@@ -1,1 +1,277 @@
 //! Record layouts of the ring buffer.
+//!
+//! Only integers and arrays of integers, in an order that leaves no padding: reserved ring memory is not
+//! zeroed, so a hole would carry old bytes of kernel memory out.
+
+use core::mem::{offset_of, size_of};
+
+/// Kinds of record. Part of the wire format: never renumbered.
+pub mod kind {
+    /// [`super::CallRecord`], or [`super::OpenRecord`] if the length says so.
+    pub const CALL: u16 = 1;
+    /// [`super::ExecRecord`].
+    pub const EXEC: u16 = 2;
+    /// [`super::ForkRecord`].
+    pub const FORK: u16 = 3;
+    /// [`super::ExitRecord`].
+    pub const EXIT: u16 = 4;
+    /// [`super::CgroupRecord`]: a directory was made.
+    pub const CGROUP_MKDIR: u16 = 5;
+    /// [`super::CgroupRecord`]: a directory was removed.
+    pub const CGROUP_RMDIR: u16 = 6;
+    /// [`super::AttachRecord`].
+    pub const CGROUP_ATTACH: u16 = 7;
+}
+
+/// Highest record kind, plus one.
+pub const KIND_SLOTS: usize = 8;
+
+/// First in each record.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Header {
+    /// [`crate::WIRE_VERSION`].
+    pub version: u16,
+    /// One of [`kind`].
+    pub kind: u16,
+    /// Length of the whole record in bytes.
+    pub len: u32,
+    /// `bpf_ktime_get_boot_ns` when the record was reserved.
+    pub boot_ns: u64,
+}
+
+/// Who did it: the calling task as the kernel knows it when the call returns.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Task {
+    /// kernfs id of the task's cgroup v2 directory.
+    pub cgroup_id: u64,
+    /// `start_boottime` of the thread group leader.
+    pub start_ns: u64,
+    /// The same of the parent process (`real_parent`).
+    pub parent_start_ns: u64,
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// The parent's process id in the initial pid namespace.
+    pub parent_tgid: u32,
+    /// Process id in the task's own (innermost) pid namespace.
+    pub ns_tgid: u32,
+    /// Effective user id in the initial user namespace.
+    pub euid: u32,
+    /// Effective group id in the initial user namespace.
+    pub egid: u32,
+    /// Login user id; `u32::MAX` without a login.
+    pub loginuid: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Name of the thread, NUL padded; the process chooses it.
+    pub comm: [u8; 16],
+}
+
+/// Inode numbers of one task's namespaces; 0 where not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NsSet {
+    /// mnt, pid (for children), user, net, uts, ipc, cgroup, time: the order of `ns.*` field arguments.
+    pub inum: [u32; 8],
+}
+
+/// Bits of [`CallRecord::flags`].
+pub mod call_flag {
+    /// The hook on seccomp saw the refusal.
+    pub const SECCOMP_REFUSED: u32 = 1 << 0;
+    /// The task has a seccomp filter, and no hook sits on seccomp.
+    pub const SECCOMP_POSSIBLE: u32 = 1 << 1;
+    /// Capability checks are seen in this mode and on this kernel.
+    pub const CAPS_VISIBLE: u32 = 1 << 2;
+    /// The device controller was asked about `major:minor` during the call.
+    pub const DEVICE_ASKED: u32 = 1 << 3;
+    /// `major:minor` or `file_ino` is that of the opened file's inode.
+    pub const FILE_KNOWN: u32 = 1 << 4;
+    /// `caps_before` and `ns_before` were taken during the call, before it changed anything.
+    pub const BEFORE_KNOWN: u32 = 1 << 5;
+    /// `claimed` holds what stood in user memory.
+    pub const CLAIMED: u32 = 1 << 6;
+    /// `ns_after` is that of the child that clone made.
+    pub const CHILD: u32 = 1 << 7;
+}
+
+/// A watched call that returned.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CallRecord {
+    /// Kind [`kind::CALL`].
+    pub header: Header,
+    /// The caller.
+    pub task: Task,
+    /// Wire number of [`crate::call::Call`].
+    pub call: u16,
+    /// Wire number of [`crate::call::Abi`].
+    pub abi: u16,
+    /// Bits of [`call_flag`].
+    pub flags: u32,
+    /// The system call's number, without the x32 bit.
+    pub nr: u32,
+    /// Zero.
+    pub pad: u32,
+    /// What the call returned; an error is negative.
+    pub ret: i64,
+    /// The first four arguments as the registers held them.
+    pub args: [u64; 4],
+    /// What the arguments pointed to, decoded per call (see the programs' `claims` module): user memory, so a claim.
+    pub claimed: [u64; 4],
+    /// Effective capabilities before the call.
+    pub caps_before: u64,
+    /// Effective capabilities after the call.
+    pub caps_after: u64,
+    /// Capabilities asked for and not found during the call.
+    pub caps_denied: u64,
+    /// Capabilities asked for and found during the call.
+    pub caps_granted: u64,
+    /// Namespaces before the call.
+    pub ns_before: NsSet,
+    /// Namespaces after the call.
+    pub ns_after: NsSet,
+    /// Device number of the opened or asked for device.
+    pub major: u32,
+    /// See `major`.
+    pub minor: u32,
+    /// Inode number of the opened file in procfs; 0 for devices.
+    pub file_ino: u64,
+}
+
+/// Longest claimed path that is carried, in bytes, its NUL included.
+pub const CLAIMED_PATH: usize = 256;
+
+/// A [`CallRecord`] of the open family, with the path that the caller gave.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct OpenRecord {
+    /// The call.
+    pub call: CallRecord,
+    /// Bytes of `path` that are filled, without the NUL; 0 if it could not be read.
+    pub path_len: u32,
+    /// Zero.
+    pub pad: u32,
+    /// The path, a claim; bytes behind `path_len` are zero.
+    pub path: [u8; CLAIMED_PATH],
+}
+
+/// Room for an executable's path, as components from the leaf to the root.
+pub const EXE_BYTES: usize = 1024;
+
+/// A process began to run another program.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ExecRecord {
+    /// Kind [`kind::EXEC`].
+    pub header: Header,
+    /// The process, after the exec.
+    pub task: Task,
+    /// Inode number of the executable.
+    pub exe_ino: u64,
+    /// Device of the executable's file system, `major << 20 | minor` (the kernel's `dev_t`).
+    pub exe_dev: u32,
+    /// Inode of the mount namespace that the executable's mount belongs to; 0 for a memfd or another internal mount.
+    pub exe_mnt_ns: u32,
+    /// Inode of the process's own mount namespace.
+    pub mnt_ns: u32,
+    /// Bytes of `exe` that are filled.
+    pub exe_len: u32,
+    /// 1 if the path had more components than fit.
+    pub exe_truncated: u32,
+    /// Zero.
+    pub pad: u32,
+    /// The path's components, from the leaf to the root, each ended by a NUL.
+    pub exe: [u8; EXE_BYTES],
+}
+
+/// A process was made (threads are not reported).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ForkRecord {
+    /// Kind [`kind::FORK`].
+    pub header: Header,
+    /// The new process; its parent is the process that inherits it, not always the caller.
+    pub task: Task,
+    /// The process that called fork or clone.
+    pub caller_tgid: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Its start time.
+    pub caller_start_ns: u64,
+}
+
+/// A process ended (its leading thread did).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ExitRecord {
+    /// Kind [`kind::EXIT`].
+    pub header: Header,
+    /// The process.
+    pub tgid: u32,
+    /// Zero.
+    pub pad: u32,
+    /// When it started.
+    pub start_ns: u64,
+}
+
+/// Room for a cgroup's path.
+pub const CGROUP_PATH: usize = 512;
+
+/// A cgroup v2 directory came or went.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CgroupRecord {
+    /// Kind [`kind::CGROUP_MKDIR`] or [`kind::CGROUP_RMDIR`].
+    pub header: Header,
+    /// Its kernfs id.
+    pub cgroup_id: u64,
+    /// Bytes of `path` that are filled, without the NUL.
+    pub path_len: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Path below the root of the hierarchy; bytes behind `path_len` are zero.
+    pub path: [u8; CGROUP_PATH],
+}
+
+/// A process was moved to another cgroup v2 directory.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct AttachRecord {
+    /// Kind [`kind::CGROUP_ATTACH`].
+    pub header: Header,
+    /// Where it is now.
+    pub cgroup_id: u64,
+    /// When the process started.
+    pub start_ns: u64,
+    /// The process.
+    pub tgid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Fails the build if a type has padding or another size than stated.
+macro_rules! assert_layout {
+    ($($ty:ty: $size:expr, last $last:ident: $last_ty:ty;)*) => {
+        $(const _: () = {
+            assert!(size_of::<$ty>() == $size);
+            assert!(offset_of!($ty, $last) + size_of::<$last_ty>() == $size);
+        };)*
+    };
+}
+
+assert_layout! {
+    Header: 16, last boot_ns: u64;
+    Task: 72, last comm: [u8; 16];
+    NsSet: 32, last inum: [u32; 8];
+    CallRecord: 288, last file_ino: u64;
+    OpenRecord: 288 + 8 + CLAIMED_PATH, last path: [u8; CLAIMED_PATH];
+    ExecRecord: 16 + 72 + 32 + EXE_BYTES, last exe: [u8; EXE_BYTES];
+    ForkRecord: 104, last caller_start_ns: u64;
+    ExitRecord: 32, last start_ns: u64;
+    CgroupRecord: 32 + CGROUP_PATH, last path: [u8; CGROUP_PATH];
+    AttachRecord: 40, last pad: u32;
+}

@@ -1,0 +1,249 @@
+//! The end of a watched call: is it an attempt, and if so, everything about it goes into one record.
+//!
+//! Both attach modes end here: `fexit` on the call's own function and `tp_btf/sys_exit` hand over the
+//! same registers and return value.
+
+use core::mem::MaybeUninit;
+
+use monitor_common::call::{Abi, Call, X32_SYSCALL_BIT};
+use monitor_common::caps::Cap;
+use monitor_common::wire::{CallRecord, OpenRecord, call_flag, kind};
+
+use crate::kernel::{Current, Regs, Watched, namespaces, watched_file};
+use crate::maps::{Mark, mark, reserve, submit};
+use crate::settings::{call_i386, call_x86_64, setting};
+use crate::user::{self, Claims};
+
+/// `CLONE_NEW*` (include/uapi/linux/sched.h). `CLONE_NEWTIME` is 0x80, which clone(2) takes as part of
+/// the exit signal: only unshare, setns and clone3 know it.
+const NEW_NAMESPACES: u64 =
+    0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
+const CLONE_NEWTIME: u64 = 0x80;
+
+/// `EACCES` and `EPERM`: the two answers of somebody who refuses.
+const EPERM: i64 = -1;
+const EACCES: i64 = -13;
+
+/// A watched call, as the registers tell it.
+pub struct Returned {
+    pub call: Call,
+    pub abi: Abi,
+    pub nr: u32,
+    pub args: [u64; 4],
+    pub ret: i64,
+    /// The hook on seccomp saw the filter refuse it.
+    pub seccomp_refused: bool,
+}
+
+/// True if the number (`orig_ax`) stands for a watched call in some table: the first question of each hook,
+/// asked before anything else is read. A number that is watched in the other table only is sorted out later.
+#[inline(always)]
+pub fn may_be_watched(orig_ax: u64) -> bool {
+    let nr = orig_ax as u32 & !X32_SYSCALL_BIT;
+    call_x86_64(nr) != 0 || call_i386(nr) != 0
+}
+
+impl Returned {
+    /// Takes number, ABI and arguments from the saved registers; `None` if the call is not watched.
+    #[inline(always)]
+    pub fn new(current: &Current, regs: &Regs, ret: i64) -> Option<Self> {
+        let raw = regs.orig_ax as u32;
+        let nr = raw & !X32_SYSCALL_BIT;
+        let compat = current.is_compat();
+        let id = if compat { call_i386(nr) } else { call_x86_64(nr) };
+        let call = Call::from_wire(id)?;
+        let (abi, args) = if compat {
+            let low = |register: u64| register & 0xffff_ffff;
+            (Abi::I386, [low(regs.bx), low(regs.cx), low(regs.dx), low(regs.si)])
+        } else {
+            let abi = if raw & X32_SYSCALL_BIT != 0 { Abi::X32 } else { Abi::X86_64 };
+            (abi, [regs.di, regs.si, regs.dx, regs.r10])
+        };
+        Some(Returned { call, abi, nr, args, ret, seccomp_refused: false })
+    }
+
+    /// Reports the call if it is an attempt, and forgets its mark.
+    #[inline(always)]
+    pub fn report(&self, current: &Current) {
+        let mark = Mark::of(current.tid);
+        let marked = mark.is_some();
+        match self.call {
+            Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt => {
+                self.report_open(current, mark);
+            }
+            _ => self.report_other(current, mark),
+        }
+        if marked {
+            Mark::forget(current.tid);
+        }
+    }
+
+    #[inline(always)]
+    fn report_other(&self, current: &Current, mark: Option<&'static mut Mark>) {
+        let claims = user::claims(self.call, self.abi, self.nr, &self.args);
+        if !self.is_attempt(&claims, &mark) {
+            return;
+        }
+        let slot = self.call as u32;
+        let cgroup_id = cgroup(current);
+        let Some(mut entry) = reserve::<CallRecord>(slot, kind::CALL, cgroup_id) else { return };
+        self.fill(current, &mark, &claims, Watched::NONE, &mut entry);
+        submit(slot, entry);
+    }
+
+    /// True if the call would change or open something: a plain fork or a read of the clock's state is not.
+    #[inline(always)]
+    fn is_attempt(&self, claims: &Claims, mark: &Option<&'static mut Mark>) -> bool {
+        let checked = |cap: Cap| match mark {
+            Some(m) => (m.denied | m.granted) & cap.mask() != 0,
+            None => false,
+        };
+        let claim = claims.values[0];
+        match self.call {
+            // The child returns 0 from its parent's call; the parent reports for both.
+            Call::Clone | Call::Clone3 if self.ret == 0 => false,
+            Call::Clone => self.args[0] & NEW_NAMESPACES != 0,
+            // The kernel's view first: a child in other namespaces, whatever user memory says by now.
+            Call::Clone3 => has_child(mark) || claim & (NEW_NAMESPACES | CLONE_NEWTIME) != 0,
+            Call::Settimeofday => self.args[0] != 0 || self.args[1] != 0,
+            // The kernel asks for CAP_SYS_TIME exactly when the call would change something.
+            Call::Adjtimex | Call::ClockAdjtime => checked(Cap::SysTime) || claim & !ADJ_READ_ONLY != 0,
+            _ => true,
+        }
+    }
+
+    #[inline(always)]
+    fn report_open(&self, current: &Current, mark: Option<&'static mut Mark>) {
+        let watched = if self.ret >= 0 { watched_file(current, self.ret as u32) } else { Watched::NONE };
+        let of_interest = match &mark {
+            _ if self.ret >= 0 => watched.known,
+            // The device controller was asked for a watched device: the inode's own number.
+            Some(m) if m.filled & mark::DEVICE != 0 => true,
+            // Refused by a check of rights. Only the path says what was to be opened; the daemon looks.
+            Some(m) => m.denied & OPEN_CAPS != 0 && (self.ret == EPERM || self.ret == EACCES),
+            None => false,
+        };
+        if !of_interest {
+            return;
+        }
+        let slot = self.call as u32;
+        let Some(mut entry) = reserve::<OpenRecord>(slot, kind::CALL, cgroup(current)) else { return };
+        let claims = user::claims(self.call, self.abi, self.nr, &self.args);
+        let record = entry.as_mut_ptr();
+        // SAFETY: `record` points to the reserved room; each member is written before it is sent.
+        unsafe {
+            self.fill(current, &mark, &claims, watched, &mut *record.cast::<MaybeUninit<CallRecord>>());
+            (*record).pad = 0;
+            (*record).path = [0; _];
+            let address = match self.call {
+                Call::Open | Call::Creat => self.args[0],
+                // The path went into the handle long ago.
+                Call::OpenByHandleAt => 0,
+                _ => self.args[1],
+            };
+            (*record).path_len = user::path(address, &mut (*record).path);
+        }
+        submit(slot, entry);
+    }
+
+    /// Writes every member behind the header.
+    #[inline(always)]
+    fn fill(
+        &self,
+        current: &Current,
+        mark: &Option<&'static mut Mark>,
+        claims: &Claims,
+        watched: Watched,
+        record: &mut MaybeUninit<CallRecord>,
+    ) {
+        let out = record.as_mut_ptr();
+        let changes_namespaces =
+            matches!(self.call, Call::Setns | Call::Unshare | Call::Clone | Call::Clone3);
+        let mut flags = 0;
+        if self.seccomp_refused {
+            flags |= call_flag::SECCOMP_REFUSED;
+        }
+        if setting!(seccomp_hooked) == 0 && self.ret < 0 && current.has_seccomp_filter() {
+            flags |= call_flag::SECCOMP_POSSIBLE;
+        }
+        if setting!(caps_hooked) != 0 {
+            flags |= call_flag::CAPS_VISIBLE;
+        }
+        if claims.known {
+            flags |= call_flag::CLAIMED;
+        }
+        // SAFETY: `out` points to the reserved room; each member is written exactly once below.
+        unsafe {
+            current.describe(&raw mut (*out).task);
+            (*out).call = self.call as u16;
+            (*out).abi = self.abi as u16;
+            (*out).nr = self.nr;
+            (*out).pad = 0;
+            (*out).ret = self.ret;
+            (*out).args = self.args;
+            (*out).claimed = claims.values;
+            let caps = current.caps();
+            (*out).caps_after = caps;
+            (*out).caps_before = caps;
+            (*out).caps_denied = 0;
+            (*out).caps_granted = 0;
+            namespaces(current.task, changes_namespaces, &raw mut (*out).ns_after);
+            (*out).ns_before = (*out).ns_after;
+            (*out).major = 0;
+            (*out).minor = 0;
+            (*out).file_ino = 0;
+            if let Some(m) = mark {
+                (*out).caps_denied = m.denied;
+                (*out).caps_granted = m.granted;
+                if m.filled & mark::BEFORE != 0 {
+                    flags |= call_flag::BEFORE_KNOWN;
+                    (*out).caps_before = m.caps_before;
+                    if changes_namespaces && !matches!(self.call, Call::Clone | Call::Clone3) {
+                        (*out).ns_before = m.ns_before;
+                    }
+                }
+                if m.filled & mark::CHILD != 0 {
+                    flags |= call_flag::CHILD;
+                    (*out).ns_after = m.ns_child;
+                    (*out).caps_after = m.caps_child;
+                }
+                if m.filled & mark::DEVICE != 0 {
+                    flags |= call_flag::DEVICE_ASKED;
+                    (*out).major = m.major;
+                    (*out).minor = m.minor;
+                }
+            }
+            if watched.known {
+                flags |= call_flag::FILE_KNOWN;
+                (*out).major = watched.major;
+                (*out).minor = watched.minor;
+                (*out).file_ino = watched.ino;
+            }
+            (*out).flags = flags;
+        }
+    }
+}
+
+/// `ADJ_OFFSET_SS_READ` without the bits that write: reads the remaining offset (include/uapi/linux/timex.h).
+const ADJ_READ_ONLY: u64 = 0xa001;
+
+/// Capabilities whose denial ends an open of a watched file.
+const OPEN_CAPS: u64 = Cap::DacOverride.mask()
+    | Cap::DacReadSearch.mask()
+    | Cap::SysRawio.mask()
+    | Cap::SysAdmin.mask()
+    | Cap::Syslog.mask();
+
+#[inline(always)]
+fn has_child(mark: &Option<&'static mut Mark>) -> bool {
+    match mark {
+        Some(m) => m.filled & mark::CHILD != 0,
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn cgroup(_current: &Current) -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { aya_ebpf::helpers::bpf_get_current_cgroup_id() }
+}

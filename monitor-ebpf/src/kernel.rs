@@ -1,0 +1,368 @@
+//! The only module that reads kernel structures, by offsets from the running kernel's BTF.
+//!
+//! A read that fails gives zero: the kernel hands out zeroed memory for a faulting address, and a zero
+//! namespace or process id is "unknown" everywhere.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel_str, bpf_task_pt_regs};
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
+    bpf_probe_read_kernel,
+};
+use monitor_common::control::MISSING;
+use monitor_common::wire::{EXE_BYTES, ExecRecord, NsSet, Task};
+
+use crate::settings::{offset, setting};
+
+/// `sizeof(struct pt_regs)` on x86-64, part of the kernel's user ABI (ptrace).
+const PT_REGS_SIZE: u64 = 168;
+/// `THREAD_SIZE` on x86-64 without KASAN.
+const THREAD_SIZE: u64 = 16384;
+/// `TS_COMPAT` in `thread_info.status` (arch/x86/include/asm/thread_info.h): the call came through the 32-bit table.
+const TS_COMPAT: u32 = 0x2;
+/// `SECCOMP_MODE_FILTER`.
+const SECCOMP_MODE_FILTER: u32 = 2;
+/// `S_IFMT`, `S_IFCHR`.
+const S_IFMT: u16 = 0o170_000;
+const S_IFCHR: u16 = 0o020_000;
+/// `FMODE_PATH`: the file was opened with `O_PATH`, which reaches no device.
+const FMODE_PATH: u32 = 0x4000;
+/// `PROC_SUPER_MAGIC`.
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
+/// Registers as the kernel saved them when the call entered: `struct pt_regs` of x86-64.
+#[repr(C)]
+pub struct Regs {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub bp: u64,
+    pub bx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub ax: u64,
+    pub cx: u64,
+    pub dx: u64,
+    pub si: u64,
+    pub di: u64,
+    pub orig_ax: u64,
+}
+
+/// Address of a kernel structure, or 0.
+#[derive(Clone, Copy)]
+pub struct Ptr(pub u64);
+
+impl Ptr {
+    /// Reads a member.
+    #[inline(always)]
+    pub fn get<T: Copy + Default>(self, offset: u32) -> T {
+        // SAFETY: the helper checks the address itself and fails instead of faulting.
+        unsafe { bpf_probe_read_kernel((self.0 + u64::from(offset)) as *const T) }.unwrap_or_default()
+    }
+
+    /// Reads a member that is a pointer.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Ptr {
+        Ptr(self.get(offset))
+    }
+}
+
+/// The running thread.
+#[derive(Clone, Copy)]
+pub struct Current {
+    /// Its `task_struct`.
+    pub task: Ptr,
+    /// Its process.
+    pub tgid: u32,
+    /// Itself.
+    pub tid: u32,
+}
+
+impl Current {
+    /// Asks the kernel.
+    #[inline(always)]
+    pub fn get() -> Self {
+        let pid_tgid = bpf_get_current_pid_tgid();
+        // SAFETY: a helper without arguments.
+        let task = unsafe { bpf_get_current_task() };
+        Current { task: Ptr(task), tgid: (pid_tgid >> 32) as u32, tid: pid_tgid as u32 }
+    }
+
+    /// True if the running call came through the 32-bit table.
+    #[inline(always)]
+    pub fn is_compat(&self) -> bool {
+        self.task.get::<u32>(offset!(task_status)) & TS_COMPAT != 0
+    }
+
+    /// True if the thread has a seccomp filter.
+    #[inline(always)]
+    pub fn has_seccomp_filter(&self) -> bool {
+        let offset = offset!(task_seccomp_mode);
+        offset != MISSING && self.task.get::<u32>(offset) == SECCOMP_MODE_FILTER
+    }
+
+    /// The number (`orig_ax`) of the call that the thread is in; for hooks that are not handed the registers.
+    #[inline(always)]
+    pub fn call_number(&self) -> u64 {
+        self.registers().get(core::mem::offset_of!(Regs, orig_ax) as u32)
+    }
+
+    /// The thread's saved user registers.
+    #[inline(always)]
+    pub fn registers(&self) -> Ptr {
+        if setting!(has_task_pt_regs) != 0 {
+            // SAFETY: helpers of 5.15 and later, called only where they exist: the verifier removes this
+            // branch elsewhere, because the setting is a constant to it.
+            Ptr(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+        } else {
+            Ptr(self.task.get::<u64>(offset!(task_stack)) + THREAD_SIZE - PT_REGS_SIZE)
+        }
+    }
+
+    /// Fills the wire's description of the caller.
+    #[inline(always)]
+    pub fn describe(&self, out: *mut Task) {
+        let parent = self.task.follow(offset!(task_real_parent));
+        let cred = self.task.follow(offset!(task_cred));
+        // SAFETY: `out` points to a reserved or scratch record; each member is written once.
+        unsafe {
+            (*out).cgroup_id = bpf_get_current_cgroup_id();
+            (*out).comm = bpf_get_current_comm().unwrap_or_default();
+            (*out).tgid = self.tgid;
+            (*out).tid = self.tid;
+            (*out).pad = 0;
+        }
+        describe_task(self.task, parent, cred, out);
+    }
+
+    /// Effective capabilities.
+    #[inline(always)]
+    pub fn caps(&self) -> u64 {
+        self.task.follow(offset!(task_cred)).get(offset!(cred_cap_effective))
+    }
+}
+
+/// Fills what is read the same way for the caller and for a new child.
+#[inline(always)]
+fn describe_task(task: Ptr, parent: Ptr, cred: Ptr, out: *mut Task) {
+    let loginuid = offset!(task_loginuid);
+    // SAFETY: as in `Current::describe`.
+    unsafe {
+        (*out).start_ns = start_of(task);
+        (*out).parent_start_ns = start_of(parent);
+        (*out).parent_tgid = parent.get(offset!(task_tgid));
+        (*out).ns_tgid = ns_pid(task.follow(offset!(task_group_leader)));
+        (*out).euid = cred.get(offset!(cred_euid));
+        (*out).egid = cred.get(offset!(cred_egid));
+        (*out).loginuid = if loginuid == MISSING { u32::MAX } else { task.get(loginuid) };
+    }
+}
+
+/// Fills the wire's description of a process that is not running this program.
+#[inline(always)]
+pub fn describe_child(child: Ptr, out: *mut Task) {
+    let parent = child.follow(offset!(task_real_parent));
+    let cred = child.follow(offset!(task_cred));
+    // SAFETY: as in `Current::describe`.
+    unsafe {
+        (*out).cgroup_id = cgroup_of(child);
+        (*out).comm = child.get(offset!(task_comm));
+        (*out).tgid = child.get(offset!(task_tgid));
+        (*out).tid = child.get(offset!(task_pid));
+        (*out).pad = 0;
+    }
+    describe_task(child, parent, cred, out);
+}
+
+/// When the task's process started.
+#[inline(always)]
+pub fn start_of(task: Ptr) -> u64 {
+    task.follow(offset!(task_group_leader)).get(offset!(task_start))
+}
+
+/// The task's number in its own pid namespace (`task_struct.thread_pid->numbers[level].nr`).
+#[inline(always)]
+fn ns_pid(task: Ptr) -> u32 {
+    /// `sizeof(struct upid)`: an int and a pointer.
+    const UPID_SIZE: u32 = 16;
+    let pid = task.follow(offset!(task_thread_pid));
+    let level: u32 = pid.get(offset!(pid_level));
+    pid.get(offset!(pid_numbers) + (level & 31) * UPID_SIZE + offset!(upid_nr))
+}
+
+/// kernfs id of the task's cgroup v2 directory.
+#[inline(always)]
+pub fn cgroup_of(task: Ptr) -> u64 {
+    cgroup_id(task.follow(offset!(task_cgroups)).follow(offset!(css_set_dfl_cgrp)))
+}
+
+/// kernfs id of a cgroup.
+#[inline(always)]
+pub fn cgroup_id(cgroup: Ptr) -> u64 {
+    cgroup.follow(offset!(cgroup_kn)).get(offset!(kernfs_node_id))
+}
+
+/// True if the cgroup belongs to the v2 hierarchy, whose id is 0 (`cgroup_init` sets it up first).
+#[inline(always)]
+pub fn is_v2(cgroup: Ptr) -> bool {
+    cgroup.follow(offset!(cgroup_root)).get::<u32>(offset!(cgroup_root_hierarchy)) == 0
+}
+
+/// The task's namespaces: with `all` each kind, else those that most readers ask for (mnt, pid, user).
+#[inline(always)]
+pub fn namespaces(task: Ptr, all: bool, out: *mut NsSet) {
+    let proxy = task.follow(offset!(task_nsproxy));
+    let user = task.follow(offset!(task_cred)).follow(offset!(cred_user_ns));
+    // SAFETY: `out` points to a record or a mark; each element is written once.
+    unsafe {
+        let inum = &raw mut (*out).inum;
+        (*inum)[0] = proxy.follow(offset!(nsproxy_mnt)).get(offset!(mnt_ns_inum));
+        (*inum)[1] = proxy.follow(offset!(nsproxy_pid)).get(offset!(pid_ns_inum));
+        (*inum)[2] = user.get(offset!(user_ns_inum));
+        if all {
+            (*inum)[3] = proxy.follow(offset!(nsproxy_net)).get(offset!(net_inum));
+            (*inum)[4] = proxy.follow(offset!(nsproxy_uts)).get(offset!(uts_ns_inum));
+            (*inum)[5] = proxy.follow(offset!(nsproxy_ipc)).get(offset!(ipc_ns_inum));
+            (*inum)[6] = proxy.follow(offset!(nsproxy_cgroup)).get(offset!(cgroup_ns_inum));
+            (*inum)[7] = proxy.follow(offset!(nsproxy_time)).get(offset!(time_ns_inum));
+        } else {
+            (*inum)[3] = 0;
+            (*inum)[4] = 0;
+            (*inum)[5] = 0;
+            (*inum)[6] = 0;
+            (*inum)[7] = 0;
+        }
+    }
+}
+
+/// Inode of the task's mount namespace.
+#[inline(always)]
+pub fn mnt_ns(task: Ptr) -> u32 {
+    task.follow(offset!(task_nsproxy)).follow(offset!(nsproxy_mnt)).get(offset!(mnt_ns_inum))
+}
+
+/// True if the child got a namespace that its maker does not have.
+#[inline(always)]
+pub fn namespaces_differ(parent: Ptr, child: Ptr) -> bool {
+    let user = |task: Ptr| task.follow(offset!(task_cred)).get::<u64>(offset!(cred_user_ns));
+    parent.get::<u64>(offset!(task_nsproxy)) != child.get::<u64>(offset!(task_nsproxy))
+        || user(parent) != user(child)
+}
+
+/// An open file, as its inode tells.
+#[derive(Clone, Copy)]
+pub struct Watched {
+    /// One of those that are watched; otherwise the rest is zero.
+    pub known: bool,
+    /// A character device's number.
+    pub major: u32,
+    /// See `major`.
+    pub minor: u32,
+    /// Inode of `/proc/kmsg` or `/proc/kcore`.
+    pub ino: u64,
+}
+
+impl Watched {
+    /// Not watched, or not opened.
+    pub const NONE: Watched = Watched { known: false, major: 0, minor: 0, ino: 0 };
+}
+
+/// True for the devices that lead to the kernel's log, memory or I/O ports: `/dev/mem`, `/dev/kmem`,
+/// `/dev/port`, `/dev/kmsg` (major 1) and the model-specific registers (major 202).
+#[inline(always)]
+pub fn is_watched_device(major: u32, minor: u32) -> bool {
+    major == 202 || (major == 1 && (minor == 1 || minor == 2 || minor == 4 || minor == 11))
+}
+
+/// The running thread's open file `fd`.
+#[inline(always)]
+pub fn watched_file(current: &Current, fd: u32) -> Watched {
+    let table = current.task.follow(offset!(task_files)).follow(offset!(files_fdt));
+    if fd >= table.get::<u32>(offset!(fdtable_max_fds)) {
+        return Watched::NONE;
+    }
+    let file = table.follow(offset!(fdtable_fd)).follow(fd * size_of::<u64>() as u32);
+    let inode = file.follow(offset!(file_inode));
+    let mode: u16 = inode.get(offset!(inode_mode));
+    let reached = || file.get::<u32>(offset!(file_mode)) & FMODE_PATH == 0;
+    if mode & S_IFMT == S_IFCHR {
+        let dev: u32 = inode.get(offset!(inode_rdev));
+        let (major, minor) = (dev >> 20, dev & 0xf_ffff);
+        if is_watched_device(major, minor) && reached() {
+            return Watched { known: true, major, minor, ino: 0 };
+        }
+        return Watched::NONE;
+    }
+    let ino: u64 = inode.get(offset!(inode_ino));
+    if ino != 0
+        && (ino == setting!(kmsg_ino) || ino == setting!(kcore_ino))
+        && inode.follow(offset!(inode_sb)).get::<u64>(offset!(sb_magic)) == PROC_SUPER_MAGIC
+        && reached()
+    {
+        return Watched { known: true, major: 0, minor: 0, ino };
+    }
+    Watched::NONE
+}
+
+/// How many path components and mount borders are followed; a path that is longer is marked as cut.
+const MAX_COMPONENTS: usize = 48;
+/// Longest path component (`NAME_MAX`), its NUL included.
+const COMPONENT: usize = 256;
+
+/// Writes the task's executable into the record: identity, mount namespace, and the path as components from
+/// the leaf up. The path is that of the dentry, so a name that the process gave itself does not matter.
+#[inline(always)]
+pub fn executable(task: Ptr, record: &mut ExecRecord) {
+    let file = task.follow(offset!(task_mm)).follow(offset!(mm_exe_file));
+    let inode = file.follow(offset!(file_inode));
+    record.exe_ino = inode.get(offset!(inode_ino));
+    record.exe_dev = inode.follow(offset!(inode_sb)).get(offset!(sb_dev));
+    // A vfsmount is the member `mnt` of its mount.
+    let mut mount = Ptr(file.get::<u64>(offset!(file_mnt)).wrapping_sub(u64::from(offset!(mount_mnt))));
+    record.exe_mnt_ns = mount_ns(mount);
+    let mut dentry = file.follow(offset!(file_dentry));
+    let mut len = 0usize;
+    record.exe_truncated = 1;
+    for _ in 0..MAX_COMPONENTS {
+        let root: u64 = mount.get(offset!(mount_mnt) + offset!(vfsmount_root));
+        let parent = dentry.follow(offset!(dentry_parent));
+        if dentry.0 == root || dentry.0 == parent.0 {
+            let above = mount.follow(offset!(mount_parent));
+            if above.0 == mount.0 || dentry.0 != root || above.0 == 0 {
+                record.exe_truncated = 0;
+                break;
+            }
+            dentry = mount.follow(offset!(mount_mountpoint));
+            mount = above;
+            continue;
+        }
+        // Room for a whole component must be left; the comparison also bounds `len` for the verifier.
+        if len > EXE_BYTES - COMPONENT {
+            break;
+        }
+        let name: u64 = dentry.get(offset!(dentry_name));
+        // SAFETY: `len` leaves room for COMPONENT bytes in the array; the helper checks the source.
+        let copied = unsafe {
+            bpf_probe_read_kernel_str(
+                record.exe.as_mut_ptr().add(len).cast(),
+                COMPONENT as u32,
+                name as *const _,
+            )
+        };
+        if copied <= 0 {
+            break;
+        }
+        len += copied as usize & (COMPONENT * 2 - 1);
+        dentry = parent;
+    }
+    record.exe_len = len as u32;
+}
+
+/// Inode of the mount namespace that a mount belongs to; 0 for the kernel's internal mounts (memfd, pipes),
+/// whose namespace pointer is an error value (`MNT_NS_INTERNAL`).
+#[inline(always)]
+fn mount_ns(mount: Ptr) -> u32 {
+    mount.follow(offset!(mount_ns)).get(offset!(mnt_ns_inum))
+}

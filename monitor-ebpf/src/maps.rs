@@ -1,0 +1,192 @@
+//! Every map with its bound, the ledger, and the only way into the ring buffer.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use monitor_common::WIRE_VERSION;
+use monitor_common::call::CALL_SLOTS;
+use monitor_common::control::{COUNTER_SLOTS, Counter, LOST_ENTRIES, LostKey};
+use monitor_common::wire::{ExecRecord, Header, NsSet};
+
+/// The one way to the daemon; one buffer, so one order. The daemon sets its size.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// The ledger, per CPU.
+#[map]
+static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(COUNTER_SLOTS as u32, 0);
+
+/// Whose records were lost. A full table loses the attribution, not the count.
+#[map]
+static LOST: HashMap<LostKey, u64> = HashMap::with_max_entries(LOST_ENTRIES, 0);
+
+/// What the hooks inside a call noted for its end, by thread. A mark lives as long as the call; the bound
+/// is far above the number of watched calls that can be under way at once.
+#[map]
+static MARKS: LruHashMap<u32, Mark> = LruHashMap::with_max_entries(4096, 0);
+
+/// Exec records are too large for the stack; one per CPU, used by one program that is not re-entered.
+#[map]
+pub static EXEC_SCRATCH: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// Notes of the hooks that a watched call passes on its way.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Mark {
+    /// Capabilities that were asked for and denied.
+    pub denied: u64,
+    /// Capabilities that were asked for and granted.
+    pub granted: u64,
+    /// Effective capabilities at the first check.
+    pub caps_before: u64,
+    /// Namespaces at the first check.
+    pub ns_before: NsSet,
+    /// Namespaces of the child that clone made.
+    pub ns_child: NsSet,
+    /// Effective capabilities of that child.
+    pub caps_child: u64,
+    /// Watched device that the device controller was asked about.
+    pub major: u32,
+    /// See `major`.
+    pub minor: u32,
+    /// Which of the members are filled: bits of [`mark`].
+    pub filled: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Bits of [`Mark::filled`].
+pub mod mark {
+    /// `caps_before` and `ns_before`.
+    pub const BEFORE: u32 = 1;
+    /// `ns_child` and `caps_child`.
+    pub const CHILD: u32 = 2;
+    /// `major` and `minor`.
+    pub const DEVICE: u32 = 4;
+}
+
+impl Mark {
+    const EMPTY: Mark = Mark {
+        denied: 0,
+        granted: 0,
+        caps_before: 0,
+        ns_before: NsSet { inum: [0; 8] },
+        ns_child: NsSet { inum: [0; 8] },
+        caps_child: 0,
+        major: 0,
+        minor: 0,
+        filled: 0,
+        pad: 0,
+    };
+
+    /// The thread's mark, if some hook left one.
+    #[inline(always)]
+    pub fn of(tid: u32) -> Option<&'static mut Mark> {
+        // SAFETY: the map's memory outlives the program, and only the thread `tid` itself, which is running
+        // this program, uses its entry.
+        MARKS.get_ptr_mut(tid).map(|mark| unsafe { &mut *mark })
+    }
+
+    /// The thread's mark, made if there is none.
+    #[inline(always)]
+    pub fn of_or_new(tid: u32) -> Option<&'static mut Mark> {
+        if let Some(mark) = Self::of(tid) {
+            return Some(mark);
+        }
+        // A failure shows as `None` from the look-up.
+        let _ = MARKS.insert(tid, Mark::EMPTY, 0);
+        Self::of(tid)
+    }
+
+    /// Forgets the thread's mark.
+    #[inline(always)]
+    pub fn forget(tid: u32) {
+        // There may be none.
+        let _ = MARKS.remove(tid);
+    }
+}
+
+/// Adds one. Atomic, because on a preemptible kernel two programs may take turns on one CPU.
+#[inline(always)]
+fn add(counter: *mut u64) {
+    // SAFETY: the pointer is into a map value, and the instruction touches these eight bytes only. `core`
+    // has no atomic addition for this target.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };
+}
+
+#[inline(always)]
+fn counter(slot: u32, member: impl FnOnce(*mut Counter) -> *mut u64) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(slot) {
+        add(member(counter));
+    }
+}
+
+#[inline(always)]
+fn lost(slot: u32, cgroup_id: u64) {
+    // SAFETY (both): members of a map value.
+    counter(slot, |c| unsafe { &raw mut (*c).lost });
+    let key = LostKey { cgroup_id, slot, pad: 0 };
+    if LOST.get_ptr_mut(&key).is_none() {
+        // Someone else may have been faster, or the table may be full; the look-up below tells.
+        let _ = LOST.insert(key, 0, 1 /* BPF_NOEXIST */);
+    }
+    if let Some(count) = LOST.get_ptr_mut(&key) {
+        add(count);
+    }
+}
+
+/// Slot of the ledger for a kind of life cycle record.
+pub const fn kind_slot(kind: u16) -> u32 {
+    CALL_SLOTS as u32 + kind as u32
+}
+
+/// Counts the record as seen and reserves room for it; without room it is counted as lost.
+///
+/// The room is not zeroed: the caller writes every byte behind the header, then calls [`submit`].
+#[inline(always)]
+pub fn reserve<T: 'static>(slot: u32, kind: u16, cgroup_id: u64) -> Option<RingBufEntry<T>> {
+    counter(slot, |c| unsafe { &raw mut (*c).seen });
+    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
+        lost(slot, cgroup_id);
+        return None;
+    };
+    write_header(&mut entry, kind);
+    Some(entry)
+}
+
+/// Writes the header that each record begins with.
+#[inline(always)]
+fn write_header<T>(entry: &mut MaybeUninit<T>, kind: u16) {
+    // SAFETY: every record type begins with a header (`repr(C)`), and the entry is large enough for it.
+    unsafe { *entry.as_mut_ptr().cast::<Header>() = header(kind, size_of::<T>()) };
+}
+
+#[inline(always)]
+fn header(kind: u16, len: usize) -> Header {
+    // SAFETY: a helper without arguments.
+    let boot_ns = unsafe { bpf_ktime_get_boot_ns() };
+    Header { version: WIRE_VERSION, kind, len: len as u32, boot_ns }
+}
+
+/// Sends a reserved record. Without flags the kernel wakes the reader only if it had caught up.
+#[inline(always)]
+pub fn submit<T>(slot: u32, entry: RingBufEntry<T>) {
+    entry.submit(0);
+    counter(slot, |c| unsafe { &raw mut (*c).sent });
+}
+
+/// Sends an exec record from the scratch area, only as long as its path.
+#[inline(always)]
+pub fn send_exec(record: &mut ExecRecord, kind: u16) {
+    let slot = kind_slot(kind);
+    counter(slot, |c| unsafe { &raw mut (*c).seen });
+    record.header = header(kind, size_of::<ExecRecord>());
+    if EVENTS.output::<ExecRecord>(&*record, 0).is_ok() {
+        counter(slot, |c| unsafe { &raw mut (*c).sent });
+    } else {
+        lost(slot, record.task.cgroup_id);
+    }
+}

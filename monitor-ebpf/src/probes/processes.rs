@@ -1,0 +1,94 @@
+//! Processes come, change and go: what keeps the daemon's process table true.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use monitor_common::wire::{EXE_BYTES, ExecRecord, ExitRecord, ForkRecord, kind};
+
+use crate::call::may_be_watched;
+use crate::kernel::{
+    Current, Ptr, describe_child, executable, mnt_ns, namespaces, namespaces_differ, start_of,
+};
+use crate::maps::{EXEC_SCRATCH, Mark, kind_slot, mark, reserve, send_exec, submit};
+use crate::settings::offset;
+
+/// match-proto: sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
+    let Some(record) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's scratch record; a tracepoint's program is not re-entered on its CPU.
+    let record = unsafe { &mut *record };
+    let current = Current::get();
+    current.describe(&raw mut record.task);
+    record.pad = 0;
+    record.mnt_ns = mnt_ns(current.task);
+    executable(current.task, record);
+    send_exec(record, kind::EXEC);
+    0
+}
+
+/// Runs in the caller, when the child is complete and has not run yet.
+/// match-proto: sched_process_fork(struct task_struct *parent, struct task_struct *child)
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
+    let child = Ptr(ctx.arg(1));
+    let current = Current::get();
+    note_child_namespaces(&current, child);
+    let tgid: u32 = child.get(offset!(task_tgid));
+    if tgid != child.get::<u32>(offset!(task_pid)) {
+        return 0;
+    }
+    let slot = kind_slot(kind::FORK);
+    let Some(mut entry) = reserve::<ForkRecord>(slot, kind::FORK, crate::kernel::cgroup_of(child)) else {
+        return 0;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reserved room; each member behind the header is written.
+    unsafe {
+        describe_child(child, &raw mut (*record).task);
+        (*record).caller_tgid = current.tgid;
+        (*record).pad = 0;
+        (*record).caller_start_ns = start_of(current.task);
+    }
+    submit(slot, entry);
+    0
+}
+
+/// For the end of clone: which namespaces the child really got.
+#[inline(always)]
+fn note_child_namespaces(current: &Current, child: Ptr) {
+    if !namespaces_differ(current.task, child) {
+        return;
+    }
+    if !may_be_watched(current.call_number()) {
+        return;
+    }
+    if let Some(mark) = Mark::of_or_new(current.tid) {
+        mark.filled |= mark::CHILD;
+        mark.caps_child = child.follow(offset!(task_cred)).get(offset!(cred_cap_effective));
+        namespaces(child, true, &raw mut mark.ns_child);
+    }
+}
+
+/// match-proto: sched_process_exit(struct task_struct *p, ...)
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
+    let current = Current::get();
+    if current.tgid != current.tid {
+        return 0;
+    }
+    let slot = kind_slot(kind::EXIT);
+    // SAFETY: a helper without arguments.
+    let cgroup_id = unsafe { aya_ebpf::helpers::bpf_get_current_cgroup_id() };
+    let Some(mut entry) = reserve::<ExitRecord>(slot, kind::EXIT, cgroup_id) else { return 0 };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reserved room; each member behind the header is written.
+    unsafe {
+        (*record).tgid = current.tgid;
+        (*record).pad = 0;
+        (*record).start_ns = start_of(current.task);
+    }
+    submit(slot, entry);
+    0
+}
+
+const _: () = assert!(EXE_BYTES.is_power_of_two() && size_of::<ExecRecord>() > EXE_BYTES);
