@@ -96,6 +96,8 @@ pub mod call_flag {
     pub const CLAIMED: u32 = 1 << 6;
     /// `ns_after` is that of the child that clone made.
     pub const CHILD: u32 = 1 << 7;
+    /// `ns_before` is known although `caps_before` is not: a user namespace was made without any check.
+    pub const NS_BEFORE_KNOWN: u32 = 1 << 8;
 }
 
 /// A watched call that returned.

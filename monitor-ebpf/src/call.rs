@@ -9,7 +9,7 @@ use monitor_common::call::{Abi, Call, X32_SYSCALL_BIT};
 use monitor_common::caps::Cap;
 use monitor_common::wire::{CallRecord, OpenRecord, call_flag, kind};
 
-use crate::kernel::{Current, Regs, Watched, namespaces, watched_file};
+use crate::kernel::{Current, Regs, Watched, namespaces, parent_user_ns, watched_file};
 use crate::maps::{Mark, mark, reserve, submit};
 use crate::settings::{call_i386, call_x86_64, setting};
 use crate::user::{self, Claims};
@@ -19,6 +19,7 @@ use crate::user::{self, Claims};
 const NEW_NAMESPACES: u64 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
 const CLONE_NEWTIME: u64 = 0x80;
+const CLONE_NEWUSER: u64 = 0x1000_0000;
 
 /// `EACCES` and `EPERM`: the two answers of somebody who refuses.
 const EPERM: i64 = -1;
@@ -146,6 +147,13 @@ impl Returned {
         submit(slot, entry);
     }
 
+    /// True for an unshare that made a user namespace. If it made nothing else, no capability was asked for,
+    /// so no hook saw the state before; but the new namespace's parent is the caller's old one.
+    #[inline(always)]
+    fn makes_user_ns_only(&self) -> bool {
+        matches!(self.call, Call::Unshare) && self.ret == 0 && self.args[0] & CLONE_NEWUSER != 0
+    }
+
     /// Writes every member behind the header.
     #[inline(always)]
     fn fill(
@@ -212,6 +220,10 @@ impl Returned {
                     (*out).major = m.major;
                     (*out).minor = m.minor;
                 }
+            }
+            if self.makes_user_ns_only() && flags & call_flag::BEFORE_KNOWN == 0 {
+                flags |= call_flag::NS_BEFORE_KNOWN;
+                (*out).ns_before.inum[2] = parent_user_ns(current.task);
             }
             if watched.known {
                 flags |= call_flag::FILE_KNOWN;

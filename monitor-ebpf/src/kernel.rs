@@ -237,6 +237,13 @@ pub fn namespaces(task: Ptr, all: bool, out: *mut NsSet) {
     }
 }
 
+/// Inode of the parent of the task's user namespace.
+#[inline(always)]
+pub fn parent_user_ns(task: Ptr) -> u32 {
+    let own = task.follow(offset!(task_cred)).follow(offset!(cred_user_ns));
+    own.follow(offset!(user_ns_parent)).get(offset!(user_ns_inum))
+}
+
 /// Inode of the task's mount namespace.
 #[inline(always)]
 pub fn mnt_ns(task: Ptr) -> u32 {

@@ -244,9 +244,6 @@ pub const ARG_NAMES: &[&str] = &[
     "target_pid",
     "path",
     "dirfd",
-    "offset",
-    "freq",
-    "tick",
 ];
 
 /// Makes [`Field`] and [`CATALOGUE`] from one list, so that they are always in step.

@@ -1,8 +1,14 @@
 //! Ringfence: a runtime threat monitor for Linux containers.
 #![warn(missing_docs)]
 
+pub mod args;
 pub mod attach;
 pub mod btf;
+pub mod decode;
+pub mod enrich;
+pub mod errno;
+pub mod event;
 pub mod fields;
 pub mod kernel_files;
 pub mod rules;
+pub mod text;

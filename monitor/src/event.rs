@@ -1,0 +1,266 @@
+//! An enriched event: a watched call with everything that is known about its caller, as fields.
+
+use std::borrow::Cow;
+
+use monitor_common::call::Call;
+use monitor_common::caps;
+use monitor_common::verdict::{Evidence, Verdict};
+use monitor_common::wire::call_flag;
+
+use crate::args;
+use crate::decode::RawCall;
+use crate::enrich::Host;
+use crate::enrich::container::{Cgroup, Container};
+use crate::enrich::device::Device;
+use crate::enrich::process::{Process, Processes};
+use crate::enrich::users::Users;
+use crate::errno;
+use crate::fields::{ARG_NAMES, Field, FieldArg, FieldRef, FieldSource, NS_KINDS, Value};
+use crate::text::{escape, until_nul};
+
+/// A watched call and what surrounds it. Borrows everything: making one costs nothing.
+pub struct Event<'e> {
+    /// The call as the kernel told it.
+    pub raw: &'e RawCall<'e>,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// The caller, if the process table knows it.
+    pub process: Option<&'e Process>,
+    /// The process table, for ancestors.
+    pub processes: &'e Processes,
+    /// The caller's cgroup, if it is known.
+    pub cgroup: Option<&'e Cgroup>,
+    /// What was opened, for opens.
+    pub device: Option<Device>,
+    /// The host's namespaces.
+    pub host: &'e Host,
+    /// The host's users.
+    pub users: &'e Users,
+}
+
+/// Judges a call by what the probes saw.
+pub fn verdict(raw: &RawCall<'_>) -> Verdict {
+    let target = raw.claimed[0] as u32;
+    let own = target == 0 || target == raw.task.ns_tgid || target == raw.task.tid.0;
+    Evidence {
+        call: raw.call,
+        ret: raw.ret,
+        seccomp_refused: raw.has(call_flag::SECCOMP_REFUSED),
+        seccomp_possible: raw.has(call_flag::SECCOMP_POSSIBLE),
+        caps_visible: raw.has(call_flag::CAPS_VISIBLE),
+        caps_denied: raw.caps_denied,
+        caps_granted: raw.caps_granted,
+        device_asked: raw.has(call_flag::DEVICE_ASKED),
+        foreign_pid: raw.call == Call::Capset && raw.has(call_flag::CLAIMED) && !own,
+    }
+    .verdict()
+}
+
+/// What a call is about.
+pub const fn category(call: Call) -> &'static str {
+    match call {
+        Call::Capset => "capability",
+        Call::Setns | Call::Unshare | Call::Clone | Call::Clone3 => "namespace",
+        Call::Settimeofday | Call::ClockSettime | Call::Stime | Call::Adjtimex | Call::ClockAdjtime => {
+            "clock"
+        }
+        Call::Syslog => "kernel-log",
+        Call::Iopl | Call::Ioperm => "raw-io",
+        Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt => "raw-io",
+    }
+}
+
+impl<'e> Event<'e> {
+    /// The caller's container; `None` on the host and where the cgroup is not known.
+    pub fn container(&self) -> Option<&'e Container> {
+        self.cgroup.and_then(|cgroup| cgroup.container.as_ref())
+    }
+
+    fn caps(mask: u64) -> Value<'e> {
+        if mask == 0 { Value::Absent } else { Value::list(caps::names(mask)) }
+    }
+
+    /// Kinds of namespace that fit; absent if none does.
+    fn ns_kinds(fits: impl Fn(usize) -> bool) -> Value<'e> {
+        let mut kinds =
+            NS_KINDS.iter().enumerate().filter(|(i, _)| fits(*i)).map(|(_, kind)| *kind).peekable();
+        if kinds.peek().is_none() { Value::Absent } else { Value::list(kinds) }
+    }
+
+    /// True if the call moved the caller, or for clone made the child, from one namespace into another.
+    fn ns_changed(&self, kind: usize) -> bool {
+        let (before, after) = (self.raw.ns_before[kind], self.raw.ns_after[kind]);
+        before.0 != 0 && after.0 != 0 && before != after
+    }
+
+    fn in_host_ns(&self, kind: usize) -> bool {
+        let own = self.raw.ns_after[kind];
+        own.0 != 0 && own == self.host.namespaces[kind]
+    }
+
+    /// `true` if the state before the call is known: taken during it, or unchanged because it failed.
+    fn before_known(&self) -> bool {
+        self.raw.ret < 0 || self.raw.has(call_flag::BEFORE_KNOWN) || !self.changes_state()
+    }
+
+    fn changes_state(&self) -> bool {
+        matches!(self.raw.call, Call::Capset | Call::Setns | Call::Unshare)
+    }
+
+    fn caps_before(&self) -> Option<u64> {
+        self.before_known().then_some(self.raw.caps_before)
+    }
+
+    fn ancestor(&self, generation: u16) -> Option<&'e Process> {
+        match generation {
+            0 => self.process,
+            // The record itself names the parent, so a missing caller does not hide it.
+            _ => self.processes.get(self.raw.task.parent).and_then(|parent| {
+                if generation == 1 {
+                    Some(parent)
+                } else {
+                    self.processes.ancestor(parent.key, generation - 1)
+                }
+            }),
+        }
+    }
+}
+
+/// Generation that an ancestor field asks for; without an argument the parent.
+fn generation(arg: FieldArg) -> u16 {
+    match arg {
+        FieldArg::Index(generation) => generation,
+        FieldArg::None | FieldArg::Key(_) => 1,
+    }
+}
+
+/// Position of a key argument.
+fn key(arg: FieldArg) -> usize {
+    match arg {
+        FieldArg::Key(position) | FieldArg::Index(position) => usize::from(position),
+        FieldArg::None => 0,
+    }
+}
+
+/// A number that fits or is shown as the largest.
+fn number(value: impl TryInto<i64>) -> Value<'static> {
+    Value::Number(value.try_into().unwrap_or(i64::MAX))
+}
+
+fn some<'e, T>(value: Option<T>, show: impl FnOnce(T) -> Value<'e>) -> Value<'e> {
+    value.map_or(Value::Absent, show)
+}
+
+fn text_unless_empty(text: &str) -> Value<'_> {
+    if text.is_empty() { Value::Absent } else { Value::text(text) }
+}
+
+/// `major:minor` of the kernel's `dev_t`.
+fn dev_text(dev: u32) -> Value<'static> {
+    Value::Text(Cow::Owned(format!("{}:{}", dev >> 20, dev & 0xf_ffff)))
+}
+
+impl FieldSource for Event<'_> {
+    fn value(&self, field: FieldRef) -> Value<'_> {
+        let raw = self.raw;
+        let task = &raw.task;
+        let arg = field.arg;
+        match field.field {
+            Field::EvtType => Value::text(raw.call.name()),
+            Field::EvtCategory => Value::text(match self.device {
+                Some(device) if device.name.ends_with("kmsg") => "kernel-log",
+                _ => category(raw.call),
+            }),
+            Field::EvtVerdict => Value::text(self.verdict.name()),
+            Field::EvtRefusedBy => some(self.verdict.refused_by(), |by| Value::text(by.name())),
+            Field::EvtRes => Value::text(errno::name(raw.ret)),
+            Field::EvtRawRes => Value::Number(raw.ret),
+            Field::EvtFailed => Value::Bool(raw.ret < 0),
+            Field::EvtAbi => Value::text(raw.abi.name()),
+            Field::EvtNr => number(raw.nr),
+            Field::EvtArg => args::argument(raw, ARG_NAMES.get(key(arg)).copied().unwrap_or_default()),
+            Field::EvtFlags => {
+                let mut names = args::namespace_flag_names(raw).peekable();
+                if names.peek().is_none() { Value::Absent } else { Value::list(names) }
+            }
+            Field::EvtArgs => Value::Text(Cow::Owned(args::all(raw))),
+            Field::EvtArgsClaimed => Value::Bool(args::are_claimed(raw)),
+            Field::EvtBootNs => number(raw.boot.0),
+            Field::EvtPhase => some(self.container(), |_| {
+                let starting = self.process.is_some_and(|process| process.starting);
+                Value::text(if starting { "starting" } else { "running" })
+            }),
+            Field::ContainerId => Value::text(self.container().map_or("host", Container::short_id)),
+            Field::ContainerFullId => some(self.container(), |container| Value::text(&container.id)),
+            Field::ContainerRuntime | Field::ContainerType => {
+                Value::text(self.container().map_or("host", |container| container.runtime.name()))
+            }
+            Field::K8sPodUid => {
+                some(self.container().and_then(|container| container.pod_uid.as_deref()), Value::text)
+            }
+            Field::CgroupId => number(task.cgroup.0),
+            Field::CgroupPath => some(self.cgroup, |cgroup| Value::text(&cgroup.path)),
+            Field::ProcName => Value::Text(escape(until_nul(&task.comm))),
+            Field::ProcExepath => some(self.process, |process| text_unless_empty(&process.exe)),
+            Field::ProcExeIno => some(self.process.filter(|p| p.exe_ino != 0), |p| number(p.exe_ino)),
+            Field::ProcExeDev => some(self.process.filter(|p| p.exe_ino != 0), |p| dev_text(p.exe_dev)),
+            Field::ProcPid => number(task.process.tgid.0),
+            Field::ProcVpid => number(task.ns_tgid),
+            Field::ProcPpid => number(task.parent.tgid.0),
+            Field::ProcPname => some(self.ancestor(1), |parent| Value::text(&parent.comm)),
+            Field::ProcAname => match generation(arg) {
+                0 => Value::Text(escape(until_nul(&task.comm))),
+                generation => some(self.ancestor(generation), |process| Value::text(&process.comm)),
+            },
+            Field::ProcApid => match generation(arg) {
+                0 => number(task.process.tgid.0),
+                1 => number(task.parent.tgid.0),
+                generation => some(self.ancestor(generation), |process| number(process.key.tgid.0)),
+            },
+            Field::ProcAexepath => {
+                some(self.ancestor(generation(arg)), |process| text_unless_empty(&process.exe))
+            }
+            Field::ProcStart => number(task.process.start.0),
+            Field::ThreadTid => number(task.tid.0),
+            Field::UserUid => number(task.euid.0),
+            Field::UserName => some(self.users.name(task.euid), Value::text),
+            // The kernel's "no login" is the highest id; Falco shows it as -1.
+            Field::UserLoginuid => {
+                Value::Number(if task.loginuid.0 == u32::MAX { -1 } else { task.loginuid.0.into() })
+            }
+            Field::GroupGid => number(task.egid.0),
+            Field::CapBefore => some(self.caps_before(), Self::caps),
+            Field::CapAfter | Field::ThreadCapEffective => Self::caps(raw.caps_after),
+            Field::CapGained => some(self.caps_before(), |before| Self::caps(raw.caps_after & !before)),
+            Field::CapDropped => some(self.caps_before(), |before| Self::caps(before & !raw.caps_after)),
+            Field::CapDenied => Self::caps(raw.caps_denied),
+            Field::CapUsed => Self::caps(raw.caps_granted),
+            Field::NsBefore if !(self.before_known() || raw.has(call_flag::NS_BEFORE_KNOWN)) => Value::Absent,
+            Field::NsBefore | Field::NsAfter => {
+                let set = if field.field == Field::NsBefore { &raw.ns_before } else { &raw.ns_after };
+                some(set.get(key(arg)).filter(|inum| inum.0 != 0), |inum| number(inum.0))
+            }
+            Field::NsChanged => Self::ns_kinds(|kind| self.ns_changed(kind)),
+            Field::NsHost => Self::ns_kinds(|kind| self.in_host_ns(kind)),
+            Field::NsEnteredHost => Self::ns_kinds(|kind| self.ns_changed(kind) && self.in_host_ns(kind)),
+            Field::ClockId => some(args::clock(raw), Value::Text),
+            Field::SyslogAction => some(args::syslog_action(raw), Value::text),
+            Field::DeviceName => some(self.device, |device| Value::text(device.name)),
+            Field::DeviceMajor => {
+                some(self.device.and_then(|device| device.number), |(major, _)| number(major))
+            }
+            Field::DeviceMinor => {
+                some(self.device.and_then(|device| device.number), |(_, minor)| number(minor))
+            }
+            Field::DeviceBy => {
+                some(self.device, |device| Value::text(if device.by_kernel { "kernel" } else { "claimed" }))
+            }
+            Field::FdName if raw.path.is_empty() => Value::Absent,
+            Field::FdName => Value::Text(escape(raw.path)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;
