@@ -4,7 +4,7 @@
 use monitor_common::WIRE_VERSION;
 use monitor_common::call::{Abi, Call};
 use monitor_common::ids::{BootNs, CgroupId, Gid, NsInum, Tgid, Tid, Uid};
-use monitor_common::wire::{CGROUP_PATH, CLAIMED_PATH, EXE_BYTES, call_flag, kind};
+use monitor_common::wire::{CGROUP_PATH, CLAIMED_PATH, EXE_BYTES, kind};
 
 /// Why a record was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -104,7 +104,7 @@ pub struct RawCall<'r> {
     pub call: Call,
     /// Through which table.
     pub abi: Abi,
-    /// Bits of [`call_flag`].
+    /// bits of [`monitor_common::wire::call_flag`].
     pub flags: u32,
     /// Under which number.
     pub nr: u32,
@@ -124,7 +124,7 @@ pub struct RawCall<'r> {
     pub caps_granted: u64,
     /// Namespaces before.
     pub ns_before: NsSet,
-    /// Namespaces after; of the child with [`call_flag::CHILD`].
+    /// Namespaces after; of the child with `CHILD`.
     pub ns_after: NsSet,
     /// Device number.
     pub major: u32,
@@ -137,7 +137,7 @@ pub struct RawCall<'r> {
 }
 
 impl RawCall<'_> {
-    /// True if the bit of [`call_flag`] is set.
+    /// True if the bit of `call_flag` is set.
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
