@@ -1,5 +1,6 @@
 //! Ringfence: a runtime threat monitor for Linux containers.
 #![warn(missing_docs)]
 
+pub mod alert;
 pub mod fields;
 pub mod rules;
