@@ -4,3 +4,4 @@
 pub mod alert;
 pub mod fields;
 pub mod rules;
+pub mod sink;
