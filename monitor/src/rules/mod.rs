@@ -1,1 +1,100 @@
 //! Rules: files in, matches out.
+//!
+//! `file` reads YAML into items, `condition` parses conditions into syntax trees (`ast`), `compile` looks up
+//! macros, lists, fields and types, and `eval` answers whether an event fits. A [`RuleSet`] is immutable, and
+//! matching is pure: it neither allocates for plain values nor does any I/O.
+
+pub mod ast;
+mod check;
+mod compile;
+pub mod condition;
+pub mod diagnostic;
+mod eval;
+mod file;
+mod library;
+mod load;
+mod number;
+mod operand;
+mod pattern;
+mod priority;
+pub mod reference;
+mod rule;
+mod template;
+mod yaml;
+
+use std::path::PathBuf;
+
+use monitor_common::call::{CALL_SLOTS, Call};
+
+pub use self::diagnostic::{Diagnostic, LoadError, Severity};
+pub use self::eval::CallSet;
+pub use self::priority::{Priority, UnknownPriority};
+pub use self::rule::Rule;
+pub use self::template::Template;
+use crate::fields::FieldSource;
+
+/// Compiled rules, indexed by the call that an event is about.
+#[derive(Clone, Debug)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    /// Positions in `rules`, by the wire number of the call.
+    by_call: [Vec<u32>; CALL_SLOTS],
+    warnings: Vec<Diagnostic>,
+}
+
+impl RuleSet {
+    /// Loads rule files, and the `.yaml` and `.yml` files of directories in the order of their names. Later
+    /// definitions replace earlier ones of the same name.
+    ///
+    /// # Errors
+    /// Everything that is wrong in all files: those that cannot be read or are too large, directories
+    /// without a rule file, and every mistake in the rules with its line and column.
+    pub fn load(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
+        load::from_paths(paths)
+    }
+
+    /// Loads rules from texts, given with names for messages.
+    ///
+    /// # Errors
+    /// As [`RuleSet::load`], but for files.
+    pub fn from_sources(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError> {
+        load::from_texts(sources)
+    }
+
+    fn new(rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
+        let mut by_call: [Vec<u32>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
+        for (position, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
+            for call in Call::ALL.iter().filter(|call| rule.calls().has(**call)) {
+                if let Some(slot) = by_call.get_mut(*call as usize) {
+                    slot.push(position as u32);
+                }
+            }
+        }
+        RuleSet { rules, by_call, warnings }
+    }
+
+    /// All rules in the order of the files, the disabled ones included.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What was found odd, though not wrong, while loading.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// Calls back with every enabled rule that an event of this call matches, in order.
+    pub fn matches<'r, E: FieldSource + ?Sized>(
+        &'r self,
+        call: Call,
+        event: &E,
+        mut on_match: impl FnMut(&'r Rule),
+    ) {
+        let positions = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
+        for rule in positions.iter().filter_map(|position| self.rules.get(*position as usize)) {
+            if rule.holds(event) {
+                on_match(rule);
+            }
+        }
+    }
+}

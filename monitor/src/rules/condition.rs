@@ -1,0 +1,598 @@
+//! The condition language's grammar: text in, syntax tree out. Nothing is looked up here.
+//!
+//! The grammar is Falco's, quirks included, so that its users' conditions read the same here. The parser is
+//! a recursive descent over winnow's lexers; what recurses is counted against [`MAX_NESTING`].
+
+use winnow::Parser;
+use winnow::combinator::opt;
+use winnow::error::ParserError;
+use winnow::stream::{LocatingSlice, Location, Stateful, Stream};
+use winnow::token::{any, literal, one_of, take_while};
+
+use super::ast::{
+    Expr, ExprKind, FieldName, List, Literal, LiteralKind, Modifier, Operand, OperandKind, Operator, Right,
+    Span, Spanned, Transform, TransformKind, Wants,
+};
+
+/// How deep parentheses and transformers may nest.
+pub const MAX_NESTING: usize = 100;
+
+/// Why a text is not a condition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SyntaxError {
+    /// Where it goes wrong, in bytes from the start of the condition.
+    pub offset: usize,
+    /// What was expected.
+    pub message: String,
+    /// How it may have been meant.
+    pub help: Option<String>,
+}
+
+type Input<'i> = Stateful<LocatingSlice<&'i str>, usize>;
+type Parsed<T> = Result<T, SyntaxError>;
+
+impl<'i> ParserError<Input<'i>> for SyntaxError {
+    type Inner = Self;
+
+    fn from_input(input: &Input<'i>) -> Self {
+        SyntaxError { offset: here(input), message: "unexpected text".to_owned(), help: None }
+    }
+
+    fn into_inner(self) -> Result<Self, Self> {
+        Ok(self)
+    }
+}
+
+/// Parses a whole condition.
+///
+/// # Errors
+/// [`SyntaxError`] for the first place that the grammar does not allow.
+pub fn parse(text: &str) -> Result<Expr, SyntaxError> {
+    let mut input = start(text);
+    blanks(&mut input);
+    if rest_of(&input).is_empty() {
+        return Err(wrong(&input, "the condition is empty"));
+    }
+    let expr = or_expr(&mut input)?;
+    if rest_of(&input).is_empty() {
+        return Ok(expr);
+    }
+    Err(match rest_of(&input).chars().next() {
+        Some(')') => wrong(&input, "this `)` closes nothing"),
+        Some('#') => wrong(&input, "there are no comments inside a condition"),
+        _ => wrong(&input, "expected `and`, `or` or the end of the condition"),
+    })
+}
+
+/// Parses a field or a transformed field at the start of a text: what follows `%` in an output template.
+///
+/// Returns the operand and how many bytes it took.
+///
+/// # Errors
+/// [`SyntaxError`] if the text starts with neither.
+pub fn parse_operand_prefix(text: &str) -> Result<(Operand, usize), SyntaxError> {
+    let mut input = start(text);
+    match operand(&mut input)? {
+        Some(operand) => Ok((operand, here(&input))),
+        None => Err(wrong(&input, "expected a field, such as `proc.name`, or a transformer")),
+    }
+}
+
+fn start(text: &str) -> Input<'_> {
+    Stateful { input: LocatingSlice::new(text), state: 0 }
+}
+
+fn here(input: &Input<'_>) -> usize {
+    input.input.current_token_start()
+}
+
+fn rest_of<'i>(input: &Input<'i>) -> &'i str {
+    input.input.as_ref()
+}
+
+fn wrong(input: &Input<'_>, message: impl Into<String>) -> SyntaxError {
+    SyntaxError { offset: here(input), message: message.into(), help: None }
+}
+
+fn spanned<T>(input: &Input<'_>, start: usize, value: T) -> Spanned<T> {
+    Spanned { value, span: Span { start, end: here(input) } }
+}
+
+/// Runs a parser one level deeper.
+fn deeper<'i, T>(input: &mut Input<'i>, parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>) -> Parsed<T> {
+    if input.state == MAX_NESTING {
+        return Err(wrong(input, format!("nested more than {MAX_NESTING} deep")));
+    }
+    input.state += 1;
+    let result = parser(input);
+    input.state -= 1;
+    result
+}
+
+// ---- expressions -------------------------------------------------------------------------------------
+
+fn or_expr(input: &mut Input<'_>) -> Parsed<Expr> {
+    chain(input, "or", and_expr, ExprKind::Or)
+}
+
+fn and_expr(input: &mut Input<'_>) -> Parsed<Expr> {
+    chain(input, "and", not_expr, ExprKind::And)
+}
+
+/// `member (word member)*`; the word needs a blank or a parenthesis behind it.
+fn chain<'i>(
+    input: &mut Input<'i>,
+    word: &'static str,
+    member: fn(&mut Input<'i>) -> Parsed<Expr>,
+    join: fn(Vec<Expr>) -> ExprKind,
+) -> Parsed<Expr> {
+    blanks(input);
+    let first = member(input)?;
+    let mut members = vec![first];
+    blanks(input);
+    while lexeme(input, word) {
+        if !rest_of(input).starts_with('(') && !blanks(input) {
+            return Err(wrong(input, format!("expected a blank or `(` after `{word}`")));
+        }
+        members.push(member(input)?);
+        blanks(input);
+    }
+    match (members.pop(), members.first().map(|first| first.span.start)) {
+        (Some(last), Some(start)) => {
+            let end = last.span.end;
+            members.push(last);
+            Ok(Spanned { value: join(members), span: Span { start, end } })
+        }
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(wrong(input, "expected a condition")),
+    }
+}
+
+fn not_expr(input: &mut Input<'_>) -> Parsed<Expr> {
+    let start = here(input);
+    let mut negated = false;
+    loop {
+        let before = input.checkpoint();
+        if !lexeme(input, "not") {
+            break;
+        }
+        if rest_of(input).starts_with('(') || blanks(input) {
+            negated = !negated;
+        } else {
+            // `notb` and `not_macro` are names.
+            input.reset(&before);
+            break;
+        }
+    }
+    let member = check(input)?;
+    if negated { Ok(spanned(input, start, ExprKind::Not(Box::new(member)))) } else { Ok(member) }
+}
+
+fn check(input: &mut Input<'_>) -> Parsed<Expr> {
+    let start = here(input);
+    if lexeme(input, "(") {
+        return deeper(input, |input| {
+            let inner = or_expr(input)?;
+            close(input, start)?;
+            Ok(inner)
+        });
+    }
+    if let Some(left) = operand(input)? {
+        return comparison(input, left);
+    }
+    match identifier(input) {
+        Some(word @ ("and" | "or" | "not")) => Err(SyntaxError {
+            offset: start,
+            message: format!("expected a condition, found the word `{word}`"),
+            help: None,
+        }),
+        Some(name) => macro_name(input, start, name),
+        None if rest_of(input).is_empty() => Err(wrong(input, "expected a condition, found the end")),
+        None => Err(wrong(input, "expected a field, a macro or `(`")),
+    }
+}
+
+/// A macro's name; says what is wrong if an operator follows.
+fn macro_name(input: &Input<'_>, start: usize, name: &str) -> Parsed<Expr> {
+    let expr = spanned(input, start, ExprKind::Macro(name.to_owned()));
+    let next = rest_of(input).trim_start();
+    if next.starts_with(['=', '<', '>', '!']) {
+        let mut error = wrong(input, format!("`{name}` is not a field: a field's name has a dot"));
+        error.offset = start;
+        return Err(error);
+    }
+    Ok(expr)
+}
+
+fn close(input: &mut Input<'_>, opened: usize) -> Parsed<()> {
+    blanks(input);
+    if lexeme(input, ")") {
+        return Ok(());
+    }
+    let mut error = wrong(input, "expected `)`");
+    error.help = Some(format!("the `(` at byte {opened} of the condition is still open"));
+    Err(error)
+}
+
+fn comparison(input: &mut Input<'_>, left: Operand) -> Parsed<Expr> {
+    let start = left.span.start;
+    blanks(input);
+    if lexeme(input, "exists") {
+        return Ok(spanned(input, start, ExprKind::Exists(left)));
+    }
+    let op = operator(input)?;
+    blanks(input);
+    let right = right(input, op.value)?;
+    Ok(spanned(input, start, ExprKind::Compare(left, op, right)))
+}
+
+/// Operators in the order in which they are tried: one that begins another comes after it.
+const SYMBOLS: &[(&str, Operator)] = &[
+    ("<=", Operator::Le),
+    ("<", Operator::Lt),
+    (">=", Operator::Ge),
+    (">", Operator::Gt),
+    ("==", Operator::Eq),
+    ("=", Operator::Eq),
+    ("!=", Operator::Ne),
+];
+
+fn operator(input: &mut Input<'_>) -> Parsed<Spanned<Operator>> {
+    let start = here(input);
+    for (symbol, op) in SYMBOLS {
+        if lexeme(input, symbol) {
+            return Ok(spanned(input, start, *op));
+        }
+    }
+    let word = rest_of(input).split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
+    if let Some(op) = Operator::from_word(word) {
+        let behind = rest_of(input).get(word.len()..).and_then(|text| text.chars().next());
+        let separated = match behind {
+            Some('(') => op.wants() == Wants::List,
+            Some(c) => is_blank(c),
+            None => true,
+        };
+        if separated {
+            lexeme(input, word);
+            return Ok(spanned(input, start, op));
+        }
+        return Err(wrong(input, format!("expected a blank after `{word}`")));
+    }
+    let mut error = wrong(input, "expected an operator");
+    error.help = Some(operator_help(word));
+    Err(error)
+}
+
+fn operator_help(word: &str) -> String {
+    let words = Operator::ALL.iter().map(|op| op.word()).chain(["exists"]);
+    match super::diagnostic::closest(word, words.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the operators are {}", words.collect::<Vec<_>>().join(" ")),
+    }
+}
+
+// ---- right-hand sides --------------------------------------------------------------------------------
+
+fn right(input: &mut Input<'_>, op: Operator) -> Parsed<Right> {
+    let start = here(input);
+    if lexeme(input, "val(") {
+        blanks(input);
+        let field_start = here(input);
+        let Some(field) = field(input)? else {
+            return Err(wrong(input, "expected a field in `val(…)`"));
+        };
+        let field = spanned(input, field_start, field);
+        close(input, start + "val".len())?;
+        return Ok(Right::Val(field));
+    }
+    if let Some(kind) = transform_start(input) {
+        return Ok(Right::Transform(transform(input, start, kind)?));
+    }
+    match op.wants() {
+        Wants::List => list(input).map(Right::List),
+        Wants::Number => number(input).map(Right::Value),
+        Wants::Value => match modifier(input) {
+            Some(modifier) => Ok(Right::Many(modifier, list(input)?)),
+            None => text(input).map(Right::Value),
+        },
+    }
+}
+
+/// `oneof` and the like, if a list follows; else the word is a text like any other.
+fn modifier(input: &mut Input<'_>) -> Option<Modifier> {
+    let before = input.checkpoint();
+    let modifier = identifier(input).and_then(Modifier::from_word);
+    let separated = blanks(input);
+    let list_follows = match rest_of(input).chars().next() {
+        Some('(') => true,
+        Some(c) if separated && c.is_ascii_alphabetic() => {
+            let at_list = input.checkpoint();
+            let name = identifier(input);
+            input.reset(&at_list);
+            !matches!(name, Some("and" | "or"))
+        }
+        _ => false,
+    };
+    if modifier.is_none() || !list_follows {
+        input.reset(&before);
+        return None;
+    }
+    modifier
+}
+
+fn list(input: &mut Input<'_>) -> Parsed<List> {
+    let start = here(input);
+    if !lexeme(input, "(") {
+        return match identifier(input) {
+            Some(name) => Ok(List::Name(spanned(input, start, name.to_owned()))),
+            None => Err(wrong(input, "expected a list in parentheses, or a list's name")),
+        };
+    }
+    let mut members = Vec::new();
+    blanks(input);
+    if lexeme(input, ")") {
+        return Ok(List::Members(members));
+    }
+    loop {
+        blanks(input);
+        members.push(list_member(input)?);
+        blanks(input);
+        if !lexeme(input, ",") {
+            break;
+        }
+    }
+    close(input, start)?;
+    Ok(List::Members(members))
+}
+
+fn list_member(input: &mut Input<'_>) -> Parsed<Literal> {
+    match rest_of(input).chars().next() {
+        Some(',') => Err(wrong(input, "a list has no empty member")),
+        Some(')') => Err(wrong(input, "a list has no trailing comma")),
+        _ => text(input),
+    }
+}
+
+/// A decimal or hexadecimal number.
+fn number(input: &mut Input<'_>) -> Parsed<Literal> {
+    let start = here(input);
+    let digits = |c: char| c.is_ascii_digit();
+    let mut hexadecimal =
+        (one_of(['0']), one_of(['x', 'X']), take_while(1.., |c: char| c.is_ascii_hexdigit())).take();
+    let exponent = (one_of(['e', 'E']), opt(one_of(['+', '-'])), take_while(1.., digits));
+    let mut decimal = (
+        opt(one_of(['+', '-'])),
+        take_while(1.., digits),
+        opt((one_of(['.']), take_while(0.., digits))),
+        opt(exponent),
+    )
+        .take();
+    let before = input.checkpoint();
+    let hex: Parsed<&str> = hexadecimal.parse_next(input);
+    let lexed = hex.or_else(|_| {
+        input.reset(&before);
+        decimal.parse_next(input)
+    });
+    match lexed {
+        Ok(text) => Ok(spanned(input, start, LiteralKind { text: text.to_owned(), quoted: false })),
+        Err(SyntaxError { .. }) => {
+            input.reset(&before);
+            Err(wrong(input, "expected a number"))
+        }
+    }
+}
+
+/// A quoted or bare text.
+fn text(input: &mut Input<'_>) -> Parsed<Literal> {
+    let start = here(input);
+    if let Some(text) = quoted(input)? {
+        return Ok(spanned(input, start, LiteralKind { text, quoted: true }));
+    }
+    let bare: Parsed<&str> = take_while(1.., is_bare).parse_next(input);
+    match bare {
+        Ok(text) => Ok(spanned(input, start, LiteralKind { text: text.to_owned(), quoted: false })),
+        Err(_) => Err(wrong(input, "expected a value")),
+    }
+}
+
+/// A text in quotes. As in Falco, a quote closes unless a backslash stands right before it, and a backslash
+/// before a letter that has no meaning stays.
+fn quoted(input: &mut Input<'_>) -> Parsed<Option<String>> {
+    let Some(delimiter) = rest_of(input).chars().next().filter(|c| matches!(c, '"' | '\'')) else {
+        return Ok(None);
+    };
+    let start = here(input);
+    step(input);
+    let mut text = String::new();
+    let mut escaped = false;
+    let mut before = delimiter;
+    while let Some(c) = step(input) {
+        if c == delimiter && before != '\\' {
+            return Ok(Some(text));
+        }
+        before = c;
+        if !escaped {
+            escaped = c == '\\';
+            if !escaped {
+                text.push(c);
+            }
+            continue;
+        }
+        escaped = false;
+        match c {
+            'n' => text.push('\n'),
+            't' => text.push('\t'),
+            'r' => text.push('\r'),
+            'b' => text.push('\u{8}'),
+            'f' => text.push('\u{c}'),
+            '\\' | '"' | '\'' => text.push(c),
+            _ => text.extend(['\\', c]),
+        }
+    }
+    Err(SyntaxError { offset: start, message: "this quote is never closed".to_owned(), help: None })
+}
+
+// ---- fields and transformers -------------------------------------------------------------------------
+
+fn operand(input: &mut Input<'_>) -> Parsed<Option<Operand>> {
+    let start = here(input);
+    if let Some(field) = field(input)? {
+        return Ok(Some(spanned(input, start, OperandKind::Field(field))));
+    }
+    match transform_start(input) {
+        Some(kind) => transform(input, start, kind).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn field(input: &mut Input<'_>) -> Parsed<Option<FieldName>> {
+    let before = input.checkpoint();
+    let start = here(input);
+    if identifier(input).is_none() {
+        return Ok(None);
+    }
+    let mut dotted = false;
+    loop {
+        let at_dot = input.checkpoint();
+        if lexeme(input, ".") && identifier(input).is_some() {
+            dotted = true;
+        } else {
+            input.reset(&at_dot);
+            break;
+        }
+    }
+    let length = here(input) - start;
+    if !dotted {
+        input.reset(&before);
+        return Ok(None);
+    }
+    let end = input.checkpoint();
+    input.reset(&before);
+    let name = rest_of(input).get(..length).unwrap_or_default().to_owned();
+    input.reset(&end);
+    let arg = bracketed(input)?;
+    Ok(Some(FieldName { name, arg }))
+}
+
+/// An argument in brackets, if there is one.
+fn bracketed(input: &mut Input<'_>) -> Parsed<Option<String>> {
+    if !lexeme(input, "[") {
+        return Ok(None);
+    }
+    let at_arg = here(input);
+    let arg = match quoted(input)? {
+        Some(text) => text,
+        None => {
+            let bare = |c: char| !is_blank(c) && !matches!(c, '[' | ']' | '"' | '\'');
+            let text: Parsed<&str> = take_while(0.., bare).parse_next(input);
+            text?.to_owned()
+        }
+    };
+    if arg.is_empty() {
+        let message = "the argument in brackets is empty".to_owned();
+        return Err(SyntaxError { offset: at_arg, message, help: None });
+    }
+    if !lexeme(input, "]") {
+        return Err(wrong(input, "expected `]` after the argument"));
+    }
+    Ok(Some(arg))
+}
+
+/// A transformer's name with the parenthesis right behind it.
+fn transform_start(input: &mut Input<'_>) -> Option<TransformKind> {
+    let before = input.checkpoint();
+    let kind = identifier(input).and_then(TransformKind::from_word);
+    if kind.is_some() && lexeme(input, "(") {
+        return kind;
+    }
+    input.reset(&before);
+    None
+}
+
+fn transform(input: &mut Input<'_>, start: usize, kind: TransformKind) -> Parsed<Operand> {
+    let args = deeper(input, |input| {
+        let args = arguments(input, kind.takes_many())?;
+        close(input, start + kind.word().len())?;
+        Ok(args)
+    })?;
+    let key = if kind == TransformKind::Getopt { bracketed(input)? } else { None };
+    Ok(spanned(input, start, OperandKind::Transform(Transform { kind, args, key })))
+}
+
+fn arguments(input: &mut Input<'_>, many: bool) -> Parsed<Vec<Operand>> {
+    let mut args = Vec::new();
+    loop {
+        blanks(input);
+        args.push(argument(input, many)?);
+        blanks(input);
+        if !many || !lexeme(input, ",") {
+            return Ok(args);
+        }
+    }
+}
+
+fn argument(input: &mut Input<'_>, many: bool) -> Parsed<Operand> {
+    let start = here(input);
+    if let Some(operand) = operand(input)? {
+        return Ok(operand);
+    }
+    if !many {
+        return Err(wrong(input, "expected a field or another transformer"));
+    }
+    if lexeme(input, "(") {
+        return deeper(input, |input| {
+            let members = arguments(input, true)?;
+            close(input, start)?;
+            Ok(spanned(input, start, OperandKind::Tuple(members)))
+        });
+    }
+    let literal = text(input)?;
+    Ok(Spanned { span: literal.span, value: OperandKind::Literal(literal) })
+}
+
+// ---- lexemes -----------------------------------------------------------------------------------------
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{b}' | '\u{c}')
+}
+
+fn is_bare(c: char) -> bool {
+    !is_blank(c) && !matches!(c, '(' | ')' | ',' | '=' | '"' | '\'')
+}
+
+/// Skips blanks; true if there were any.
+fn blanks(input: &mut Input<'_>) -> bool {
+    let skipped: Parsed<&str> = take_while(0.., is_blank).parse_next(input);
+    skipped.is_ok_and(|blanks| !blanks.is_empty())
+}
+
+/// Takes this very text, if it comes next.
+fn lexeme(input: &mut Input<'_>, text: &str) -> bool {
+    let before = input.checkpoint();
+    let taken: Parsed<&str> = literal(text).parse_next(input);
+    if taken.is_err() {
+        input.reset(&before);
+    }
+    taken.is_ok()
+}
+
+fn identifier<'i>(input: &mut Input<'i>) -> Option<&'i str> {
+    let before = input.checkpoint();
+    let mut lexer = (
+        one_of(|c: char| c.is_ascii_alphabetic()),
+        take_while(0.., |c: char| c.is_ascii_alphanumeric() || c == '_'),
+    )
+        .take();
+    let lexed: Parsed<&str> = lexer.parse_next(input);
+    if lexed.is_err() {
+        input.reset(&before);
+    }
+    lexed.ok()
+}
+
+/// Takes one character.
+fn step(input: &mut Input<'_>) -> Option<char> {
+    let lexed: Parsed<char> = any.parse_next(input);
+    lexed.ok()
+}

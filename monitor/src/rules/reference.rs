@@ -1,0 +1,1 @@
+//! The rules' reference, docs/rules.md.

@@ -1,0 +1,110 @@
+//! A rule: its condition compiled, and what people are told about it.
+
+use std::sync::Arc;
+
+use super::eval::{CallSet, Node};
+use super::priority::Priority;
+use super::template::Template;
+use crate::fields::FieldSource;
+
+/// A rule that was loaded.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its stable name for machines, in kebab-case: `id`, or made from the name.
+    pub id: String,
+    /// Its title: what stands behind `rule`.
+    pub name: String,
+    /// What it means and what to check next.
+    pub desc: String,
+    /// How urgent its alerts are.
+    pub priority: Priority,
+    /// Where its events come from: always `syscall` so far.
+    pub source: String,
+    /// Free words to sort alerts by.
+    pub tags: Vec<String>,
+    /// ATT&CK ids: tactics such as `TA0004`, techniques such as `T1611` or `T1548.001`.
+    pub attack: Vec<String>,
+    /// How well tried it is: stable, incubating, sandbox or deprecated.
+    pub maturity: Option<String>,
+    /// Where to read more.
+    pub references: Vec<String>,
+    /// Whether it is matched at all.
+    pub enabled: bool,
+    /// The condition as written.
+    pub condition: String,
+    /// The text of its alerts.
+    pub output: Template,
+    /// The template as written.
+    pub output_text: String,
+    pub(crate) node: Arc<Node>,
+    pub(crate) calls: CallSet,
+}
+
+impl Rule {
+    /// The calls that its condition can match at all.
+    pub fn calls(&self) -> CallSet {
+        self.calls
+    }
+
+    /// Whether its condition holds for an event.
+    pub fn holds<E: FieldSource + ?Sized>(&self, event: &E) -> bool {
+        self.node.holds(event)
+    }
+}
+
+/// Makes an id from a title: small letters and digits, with hyphens for everything between them.
+pub(crate) fn id_from_title(title: &str) -> String {
+    let mut id = String::new();
+    for c in title.chars() {
+        if c.is_ascii_alphanumeric() {
+            id.push(c.to_ascii_lowercase());
+        } else if !id.is_empty() && !id.ends_with('-') {
+            id.push('-');
+        }
+    }
+    id.trim_end_matches('-').to_owned()
+}
+
+/// Whether a text is kebab-case.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.split('-')
+        .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+}
+
+/// Whether a text is an ATT&CK id: `TA` and four digits, or `T`, four digits and perhaps `.` and three.
+pub(crate) fn is_attack_id(text: &str) -> bool {
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some(tactic) = text.strip_prefix("TA") {
+        return digits(tactic, 4);
+    }
+    text.strip_prefix('T').is_some_and(|technique| match technique.split_once('.') {
+        Some((technique, sub)) => digits(technique, 4) && digits(sub, 3),
+        None => digits(technique, 4),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_made_and_checked() {
+        assert_eq!(id_from_title("Clock set (host): CAP_SYS_TIME "), "clock-set-host-cap-sys-time");
+        assert_eq!(id_from_title("…"), "");
+        assert!(is_id("clock-set-2") && is_id("a"));
+        for bad in ["", "-", "a-", "-a", "a--b", "A", "a_b", "ä"] {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn attack_ids_are_checked() {
+        for good in ["T1611", "T1548.001", "TA0004"] {
+            assert!(is_attack_id(good), "{good}");
+        }
+        for bad in ["", "T", "T161", "T16111", "T1548.01", "T1548.", "TA004", "TA0004.001", "t1611", "T१६११"]
+        {
+            assert!(!is_attack_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Output templates: `Clock set by %proc.name (%proc.pid)`.
+
+use std::fmt::Write;
+
+use super::ast::Span;
+use super::condition;
+use super::operand::{self, Problem, Source};
+use crate::fields::{FieldRef, FieldSource, Value};
+
+/// A compiled output template.
+#[derive(Clone, Debug, Default)]
+pub struct Template {
+    pieces: Vec<Piece>,
+    fields: Vec<(String, FieldRef)>,
+}
+
+/// A part of a template.
+#[derive(Clone, Debug)]
+enum Piece {
+    Text(Box<str>),
+    Value(Source),
+}
+
+impl Template {
+    /// Parses a template: `%field`, `%field[arg]`, `%transformer(field)`, and `%%` for a percent sign. A
+    /// leading `*`, which tells Falco to tolerate missing values, is accepted: they are always tolerated here.
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let mut template = Template::default();
+        let mut problems = Vec::new();
+        let mut plain = String::new();
+        let mut at = usize::from(text.starts_with('*'));
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            let until = rest.find('%').unwrap_or(rest.len());
+            plain.push_str(&rest[..until]);
+            at += until;
+            let Some(behind) = rest.get(until + 1..) else { continue };
+            if behind.starts_with('%') {
+                plain.push('%');
+                at += 2;
+                continue;
+            }
+            at += 1;
+            match template.value(behind, at) {
+                Ok((source, length)) => {
+                    template.push_text(&mut plain);
+                    template.pieces.push(Piece::Value(source));
+                    at += length;
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        template.push_text(&mut plain);
+        if problems.is_empty() { Ok(template) } else { Err(problems) }
+    }
+
+    /// Reads what stands behind a `%` at `at`.
+    fn value(&mut self, behind: &str, at: usize) -> Result<(Source, usize), Problem> {
+        let (operand, length) = condition::parse_operand_prefix(behind).map_err(|error| {
+            let start = at + error.offset;
+            let problem = Problem::new(Span { start, end: start + 1 }, error.message);
+            if error.offset == 0 { problem.help("a percent sign is written `%%`") } else { problem }
+        })?;
+        let typed = operand::resolve(&operand).map_err(|mut problem| {
+            problem.span.start += at;
+            problem.span.end += at;
+            problem
+        })?;
+        let fields = &mut self.fields;
+        typed.source.each_field(&mut |field| {
+            let key = operand::field_text(field);
+            if !fields.iter().any(|(known, _)| *known == key) {
+                fields.push((key, field));
+            }
+        });
+        Ok((typed.source, length))
+    }
+
+    fn push_text(&mut self, plain: &mut String) {
+        if !plain.is_empty() {
+            self.pieces.push(Piece::Text(std::mem::take(plain).into()));
+        }
+    }
+
+    /// Appends the text for an event. A missing value prints as `<NA>`.
+    ///
+    /// Control characters and those that change the direction of writing come from whoever is watched; they
+    /// are printed as `\xHH` and `\u{HHHH}`, so that no value can forge a line or drive a terminal.
+    pub fn render<E: FieldSource + ?Sized>(&self, event: &E, out: &mut String) {
+        let mut out = Harmless(out);
+        for piece in &self.pieces {
+            let written = match piece {
+                Piece::Text(text) => {
+                    out.0.push_str(text);
+                    Ok(())
+                }
+                Piece::Value(source) => match source.value(event) {
+                    Value::List(members) if members.is_empty() => out.write_str("<NA>"),
+                    value => write!(out, "{value}"),
+                },
+            };
+            debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        }
+    }
+
+    /// The fields that the template names, once each, with the keys under which alerts carry their values.
+    pub fn fields(&self) -> &[(String, FieldRef)] {
+        &self.fields
+    }
+}
+
+/// Writes values without the characters that act on a terminal or a line.
+struct Harmless<'s>(&'s mut String);
+
+impl Write for Harmless<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for c in text.chars() {
+            match c {
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => {
+                    write!(self.0, "\\u{{{:x}}}", u32::from(c))?;
+                }
+                _ if c.is_control() => write!(self.0, "\\x{:02x}", u32::from(c))?,
+                _ => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
+}
