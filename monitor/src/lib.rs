@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod alert;
+pub mod config;
 pub mod fields;
 pub mod rules;
 pub mod sink;
