@@ -1,9 +1,11 @@
 //! Ringfence: a runtime threat monitor for Linux containers.
 #![warn(missing_docs)]
 
+pub mod alert;
 pub mod args;
 pub mod attach;
 pub mod btf;
+pub mod config;
 pub mod decode;
 pub mod enrich;
 pub mod errno;
@@ -11,4 +13,5 @@ pub mod event;
 pub mod fields;
 pub mod kernel_files;
 pub mod rules;
+pub mod sink;
 pub mod text;

@@ -1,0 +1,125 @@
+//! Alerts: one matched rule and one event become one line.
+//!
+//! What a rule contributes is laid out once, when the rules are loaded ([`AlertForm`]); per alert only the
+//! time, the rendered text and the fields' values are written, into a buffer that the caller keeps. Nothing
+//! is allocated per alert once the buffers have grown. Every byte of an event is hostile: no value can end
+//! the line, break the JSON or reach a terminal as a control sequence.
+
+mod clock;
+mod escape;
+mod json;
+mod schema;
+mod text;
+
+pub use clock::WallClock;
+pub use escape::push_visible;
+pub use json::JsonLines;
+pub use schema::schema_json;
+pub use text::{Palette, TextLines};
+
+use std::collections::HashSet;
+
+use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType};
+
+/// Version of the JSON line's layout. It grows with every change that a consumer could trip over.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The JSON Schema (draft 2020-12) that every JSON line obeys, as published in `docs/alert.schema.json`.
+pub const ALERT_SCHEMA: &str = include_str!("../../docs/alert.schema.json");
+
+/// Fields that `output_fields` always has, whatever the rule's template names.
+pub const ALWAYS: &[Field] = &[
+    Field::EvtType,
+    Field::EvtVerdict,
+    Field::EvtRefusedBy,
+    Field::EvtRes,
+    Field::EvtAbi,
+    Field::ContainerId,
+    Field::CgroupId,
+    Field::ProcName,
+    Field::ProcExepath,
+    Field::ProcPid,
+    Field::ProcPpid,
+    Field::UserUid,
+];
+
+/// What an alert takes from its rule.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertRule<'a> {
+    /// Stable id.
+    pub id: &'a str,
+    /// Name, for people; Falco's `rule`.
+    pub name: &'a str,
+    /// One of Falco's eight words, such as `Warning`.
+    pub priority: &'a str,
+    /// Falco's `source`, such as `syscall`.
+    pub source: &'a str,
+    /// Tags.
+    pub tags: &'a [String],
+    /// ATT&CK technique ids.
+    pub attack: &'a [String],
+    /// Fields of the output template, as written.
+    pub fields: &'a [(String, FieldRef)],
+}
+
+/// A field as it stands in `output_fields`.
+#[derive(Debug)]
+struct FormField {
+    /// `"name":`, with a comma before it unless it is the first; ready to be copied.
+    key: Box<[u8]>,
+    field: FieldRef,
+    ty: FieldType,
+}
+
+/// The constant parts of a rule's alerts, laid out once.
+#[derive(Debug)]
+pub struct AlertForm {
+    /// JSON between the time and the output text.
+    head: Box<[u8]>,
+    /// JSON between the output text and the fields.
+    middle: Box<[u8]>,
+    /// JSON after the fields, line feed included.
+    tail: Box<[u8]>,
+    fields: Vec<FormField>,
+    /// Rule id as the text line shows it: no control character passes.
+    id: Box<str>,
+    priority: Box<str>,
+}
+
+impl AlertForm {
+    /// Lays out the constant parts for one rule on the host of that name.
+    pub fn new(rule: &AlertRule<'_>, hostname: &str) -> Self {
+        let (head, middle, tail) = json::constant_parts(rule, hostname);
+        let mut fields = Vec::with_capacity(ALWAYS.len() + rule.fields.len());
+        let mut seen = HashSet::new();
+        let always =
+            ALWAYS.iter().map(|field| (field.spec().name, FieldRef { field: *field, arg: FieldArg::None }));
+        let named = rule.fields.iter().map(|(name, field)| (name.as_str(), *field));
+        for (name, field) in always.chain(named) {
+            if seen.insert(name) {
+                let key = json::key(name, fields.is_empty());
+                fields.push(FormField { key, field, ty: field.field.spec().ty });
+            }
+        }
+        let mut id = Vec::new();
+        push_visible(rule.id, &mut id);
+        let id = String::from_utf8_lossy(&id).into_owned();
+        Self { head, middle, tail, fields, id: id.into_boxed_str(), priority: rule.priority.into() }
+    }
+}
+
+/// One alert, ready to be written in any format.
+#[derive(Debug)]
+pub struct Alert<'a, E: FieldSource> {
+    /// The rule's constant parts.
+    pub form: &'a AlertForm,
+    /// The event.
+    pub event: &'a E,
+    /// The rendered output template.
+    pub output: &'a str,
+    /// When it happened: nanoseconds since 1970 UTC. The daemon derives it from the boot time.
+    pub unix_ns: i64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! An alert as one line of JSON.
+
+use crate::alert::escape::push_json;
+use crate::alert::{Alert, AlertRule, SCHEMA_VERSION, WallClock};
+use crate::fields::{FieldSource, FieldType, Value};
+
+/// Writes alerts as JSON lines.
+#[derive(Debug, Default)]
+pub struct JsonLines {
+    clock: WallClock,
+}
+
+impl JsonLines {
+    /// Appends the alert and a line feed.
+    pub fn write<E: FieldSource>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
+        let form = alert.form;
+        out.extend_from_slice(b"{\"time\":\"");
+        self.clock.push_rfc3339(alert.unix_ns, out);
+        out.extend_from_slice(&form.head);
+        push_json(alert.output, out);
+        out.extend_from_slice(&form.middle);
+        for field in &form.fields {
+            out.extend_from_slice(&field.key);
+            push_value(field.ty, &alert.event.value(field.field), out);
+        }
+        out.extend_from_slice(&form.tail);
+    }
+}
+
+/// Writes a value under its field's type. A value of another type would break consumers that have learnt
+/// the type, so it is written as absent.
+fn push_value(ty: FieldType, value: &Value<'_>, out: &mut Vec<u8>) {
+    match (ty, value) {
+        (FieldType::Text, Value::Text(text)) => push_string(text, out),
+        (FieldType::Number, Value::Number(number)) => {
+            out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
+        }
+        (FieldType::Bool, Value::Bool(flag)) => {
+            out.extend_from_slice(if *flag { b"true" } else { b"false" });
+        }
+        (FieldType::TextList, Value::List(members)) => {
+            push_array(members.iter().map(|member| &**member), out);
+        }
+        _ => out.extend_from_slice(b"null"),
+    }
+}
+
+fn push_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    push_json(text, out);
+    out.push(b'"');
+}
+
+fn push_array<'m>(members: impl Iterator<Item = &'m str>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (i, member) in members.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        push_string(member, out);
+    }
+    out.push(b']');
+}
+
+/// `"name":`, with a comma before it unless it is the first.
+pub(super) fn key(name: &str, first: bool) -> Box<[u8]> {
+    let mut out = Vec::new();
+    if !first {
+        out.push(b',');
+    }
+    push_string(name, &mut out);
+    out.push(b':');
+    out.into_boxed_slice()
+}
+
+/// The JSON between time and output text, between output text and fields, and after the fields.
+pub(super) fn constant_parts(rule: &AlertRule<'_>, hostname: &str) -> (Box<[u8]>, Box<[u8]>, Box<[u8]>) {
+    let mut head = b"\",\"rule\":".to_vec();
+    push_string(rule.name, &mut head);
+    head.extend_from_slice(b",\"priority\":");
+    push_string(rule.priority, &mut head);
+    head.extend_from_slice(b",\"output\":\"");
+
+    let mut middle = b"\",\"hostname\":".to_vec();
+    push_string(hostname, &mut middle);
+    middle.extend_from_slice(b",\"source\":");
+    push_string(rule.source, &mut middle);
+    middle.extend_from_slice(b",\"tags\":");
+    push_array(rule.tags.iter().map(String::as_str), &mut middle);
+    middle.extend_from_slice(b",\"output_fields\":{");
+
+    let mut tail = b"},\"schema_version\":".to_vec();
+    tail.extend_from_slice(SCHEMA_VERSION.to_string().as_bytes());
+    tail.extend_from_slice(b",\"rule_id\":");
+    push_string(rule.id, &mut tail);
+    tail.extend_from_slice(b",\"attack\":");
+    push_array(rule.attack.iter().map(String::as_str), &mut tail);
+    tail.extend_from_slice(b"}\n");
+    (head.into_boxed_slice(), middle.into_boxed_slice(), tail.into_boxed_slice())
+}

@@ -1,0 +1,107 @@
+//! The JSON Schema of the alert line, made from the field catalogue so that the two cannot drift apart.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::alert::{ALWAYS, SCHEMA_VERSION};
+use crate::fields::{ArgSpec, CATALOGUE, FieldSpec, FieldType};
+
+/// Falco's words for priorities, worst first.
+const PRIORITIES: [&str; 8] =
+    ["Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug"];
+
+/// Text of `docs/alert.schema.json`.
+pub fn schema_json() -> String {
+    let mut properties = Map::new();
+    let mut patterns = Map::new();
+    for spec in CATALOGUE {
+        let schema = field_schema(spec);
+        let escaped = spec.name.replace('.', "\\.");
+        match spec.arg {
+            ArgSpec::None => {}
+            ArgSpec::Index { .. } => {
+                patterns.insert(format!("^{escaped}\\[[0-9]{{1,5}}\\]$"), schema.clone());
+            }
+            ArgSpec::Key(keys) => {
+                patterns.insert(format!("^{escaped}\\[({})\\]$", keys.join("|")), schema);
+                continue;
+            }
+        }
+        properties.insert(spec.name.to_owned(), schema);
+    }
+    let always: Vec<&str> = ALWAYS.iter().map(|field| field.spec().name).collect();
+    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Ringfence alert",
+        "description": "One line of Ringfence's JSON output. A field keeps its JSON type for ever; null means that the event does not have it.",
+        "type": "object",
+        "properties": {
+            "time": {
+                "description": "When the call returned: RFC 3339, UTC, nine digits.",
+                "type": "string",
+                "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{9}Z$",
+            },
+            "rule": { "description": "The rule's name.", "type": "string" },
+            "priority": { "description": "The rule's priority.", "enum": PRIORITIES },
+            "output": { "description": "The rule's output, filled in.", "type": "string" },
+            "hostname": { "description": "The host that saw it.", "type": "string" },
+            "source": { "description": "Where events of this kind come from.", "type": "string" },
+            "tags": described(&texts, "The rule's tags."),
+            "output_fields": {
+                "description": "Fields of the event: a fixed set, and those that the rule's output names.",
+                "type": "object",
+                "properties": properties,
+                "patternProperties": patterns,
+                "required": always,
+                "additionalProperties": false,
+            },
+            "schema_version": { "description": "Version of this layout.", "const": SCHEMA_VERSION },
+            "rule_id": { "description": "The rule's stable id.", "type": "string", "minLength": 1 },
+            "attack": described(&texts, "MITRE ATT&CK technique ids."),
+        },
+        "required": [
+            "time", "rule", "priority", "output", "hostname", "source", "tags", "output_fields",
+            "schema_version", "rule_id", "attack",
+        ],
+        "additionalProperties": false,
+    });
+    let mut text = format!("{schema:#}");
+    text.push('\n');
+    text
+}
+
+fn field_schema(spec: &FieldSpec) -> Json {
+    match spec.ty {
+        FieldType::Text => json!({ "description": spec.doc, "type": ["string", "null"] }),
+        FieldType::Number => json!({ "description": spec.doc, "type": ["integer", "null"] }),
+        FieldType::Bool => json!({ "description": spec.doc, "type": ["boolean", "null"] }),
+        FieldType::TextList => {
+            json!({ "description": spec.doc, "type": ["array", "null"], "items": { "type": "string" } })
+        }
+    }
+}
+
+fn described(schema: &Json, text: &str) -> Json {
+    let mut schema = schema.clone();
+    schema["description"] = text.into();
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::ALERT_SCHEMA;
+
+    #[test]
+    fn the_published_schema_is_fresh() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alert.schema.json");
+        if std::env::var_os("RINGFENCE_BLESS").is_some() {
+            std::fs::write(path, schema_json()).unwrap();
+            return;
+        }
+        assert!(
+            ALERT_SCHEMA == schema_json(),
+            "docs/alert.schema.json is stale; `RINGFENCE_BLESS=1 cargo test -p monitor schema` rewrites it"
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! Settings: built-in values, then the configuration file, then its drop-ins, then the command line.
+//!
+//! Files are YAML. Whoever can write them decides what is watched, so a file that others than its owner
+//! can write is refused, as is an unknown key: a misspelt setting must not be a silent one.
+
+mod file;
+
+pub use file::{ConfigError, FileConfig};
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::rules::Priority;
+
+/// The configuration file that is read when none is named. It may be missing.
+pub const DEFAULT_CONFIG: &str = "/etc/ringfence/config.yaml";
+
+/// Drop-ins, `*.yaml` in the order of their names; each setting in them replaces the earlier one. They
+/// belong to [`DEFAULT_CONFIG`]: a configuration named on the command line stands alone.
+pub const DROP_IN_DIR: &str = "/etc/ringfence/config.d";
+
+/// Where rules are looked for when none are named: the shipped ones, then the local ones.
+pub const DEFAULT_RULES: [&str; 2] = ["/usr/share/ringfence/rules", "/etc/ringfence/rules.d"];
+
+/// Where metrics and health are served unless told otherwise.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
+
+/// Size of the ring buffer unless told otherwise, in bytes.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+
+/// Smallest and largest ring buffer, in bytes.
+pub const RING_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
+
+/// Entries of the process table unless told otherwise.
+pub const DEFAULT_PROCESS_TABLE_ENTRIES: u32 = 65_536;
+
+/// Smallest and largest process table, in entries.
+pub const PROCESS_TABLE_ENTRIES: std::ops::RangeInclusive<u64> = 1024..=4_194_304;
+
+/// How probes are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachMode {
+    /// The first of the two that this machine allows.
+    #[default]
+    Auto,
+    /// On the watched calls themselves: no other call pays anything.
+    Trampoline,
+    /// On every system call's exit: works nearly everywhere.
+    Tracepoint,
+}
+
+/// How alerts are written to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// A line for people.
+    Text,
+    /// A line of JSON.
+    Json,
+}
+
+/// Where metrics and health are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// On this address; port 0 lets the kernel choose one.
+    On(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Listen::Off);
+        }
+        text.parse().map(Listen::On).map_err(|_| {
+            format!("`{text}` is neither ADDRESS:PORT, such as 127.0.0.1:9477 or [::1]:9477, nor off")
+        })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Off => f.write_str("off"),
+            Listen::On(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Everything that can be set, after all sources were put together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How probes are attached.
+    pub attach: AttachMode,
+    /// Refuse to start if any probe does not attach.
+    pub strict: bool,
+    /// Rule files and directories. [`Settings::rule_paths`] knows what an empty list means.
+    pub rules: Vec<PathBuf>,
+    /// How alerts are written to standard output; none: text on a terminal, JSON elsewhere.
+    pub output: Option<OutputFormat>,
+    /// A file that gets every alert as a JSON line.
+    pub alert_file: Option<PathBuf>,
+    /// Where metrics and health are served.
+    pub listen: Listen,
+    /// Size of the ring buffer in bytes: a power of two within [`RING_BYTES`], whole pages.
+    pub ring_bytes: u32,
+    /// Rules below this priority are not matched.
+    pub min_priority: Priority,
+    /// No colours on the terminal.
+    pub no_color: bool,
+    /// Entries of the process table, within [`PROCESS_TABLE_ENTRIES`].
+    pub process_table_entries: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            attach: AttachMode::Auto,
+            strict: false,
+            rules: Vec::new(),
+            output: None,
+            alert_file: None,
+            listen: Listen::On(DEFAULT_LISTEN),
+            ring_bytes: DEFAULT_RING_BYTES,
+            min_priority: Priority::Debug,
+            no_color: false,
+            process_table_entries: DEFAULT_PROCESS_TABLE_ENTRIES,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the named configuration file, or the default one and its drop-ins.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, line and column. A missing file is an error if it was named.
+    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        match named {
+            Some(path) => file::load(path, true, None),
+            None => file::load(DEFAULT_CONFIG.as_ref(), false, Some(DROP_IN_DIR.as_ref())),
+        }
+    }
+
+    /// The rule paths to load: those that were set, otherwise those of [`DEFAULT_RULES`] that exist and hold
+    /// a rule file.
+    pub fn rule_paths(&self) -> Vec<PathBuf> {
+        if self.rules.is_empty() { default_rule_paths() } else { self.rules.clone() }
+    }
+
+    /// The format for standard output: the one set, otherwise text for a terminal and JSON for the rest.
+    pub fn stdout_format(&self) -> OutputFormat {
+        self.output.unwrap_or_else(|| {
+            use std::io::IsTerminal as _;
+            if std::io::stdout().is_terminal() { OutputFormat::Text } else { OutputFormat::Json }
+        })
+    }
+
+    fn apply(&mut self, file: FileConfig) {
+        let FileConfig {
+            attach,
+            strict,
+            rules,
+            output,
+            alert_file,
+            listen,
+            ring_bytes,
+            min_priority,
+            no_color,
+            process_table_entries,
+        } = file;
+        set(&mut self.attach, attach);
+        set(&mut self.strict, strict);
+        set(&mut self.rules, rules);
+        set(&mut self.listen, listen.map(|listen| listen.0));
+        set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));
+        set(&mut self.min_priority, min_priority.map(|priority| priority.0));
+        set(&mut self.no_color, no_color);
+        set(&mut self.process_table_entries, process_table_entries.map(|entries| entries.0));
+        self.output = output.or(self.output);
+        self.alert_file = alert_file.or(self.alert_file.take());
+    }
+}
+
+fn set<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+/// Those of [`DEFAULT_RULES`] that exist and hold a rule file: a package may leave the local one empty.
+fn default_rule_paths() -> Vec<PathBuf> {
+    let holds_a_rule_file = |dir: &PathBuf| {
+        std::fs::read_dir(dir).is_ok_and(|entries| {
+            entries.flatten().any(|entry| {
+                let path = entry.path();
+                path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml")
+            })
+        })
+    };
+    DEFAULT_RULES.iter().map(PathBuf::from).filter(holds_a_rule_file).collect()
+}
+
+/// Checks the size of a ring buffer.
+///
+/// # Errors
+/// A sentence that says what is wrong and what fits.
+pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
+    let page = rustix::param::page_size() as u64;
+    if !RING_BYTES.contains(&bytes) || !bytes.is_power_of_two() || bytes % page != 0 {
+        let (least, most) = (page.max(*RING_BYTES.start()), RING_BYTES.end());
+        return Err(format!(
+            "{bytes} is no size for the ring buffer: it must be a power of two from {least} to {most}"
+        ));
+    }
+    Ok(bytes as u32)
+}
+
+/// Checks the size of the process table.
+///
+/// # Errors
+/// A sentence that says what fits.
+pub fn check_process_table_entries(entries: u64) -> Result<u32, String> {
+    if !PROCESS_TABLE_ENTRIES.contains(&entries) {
+        let (least, most) = (PROCESS_TABLE_ENTRIES.start(), PROCESS_TABLE_ENTRIES.end());
+        return Err(format!("{entries} entries: the process table takes {least} to {most}"));
+    }
+    Ok(entries as u32)
+}
+
+/// Reads a priority.
+///
+/// # Errors
+/// A sentence that lists the priorities.
+pub fn parse_priority(word: &str) -> Result<Priority, String> {
+    word.parse().map_err(|_| {
+        let words: Vec<String> = Priority::ALL.iter().map(|p| p.as_str().to_lowercase()).collect();
+        format!("`{word}` is no priority: one of {}", words.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests;

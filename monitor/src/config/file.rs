@@ -1,0 +1,268 @@
+//! Reading configuration files: who may write them, what they may say, and where they are wrong.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use miette::{Diagnostic, NamedSource, SourceSpan};
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::{Error as YamlError, Location};
+
+use crate::config::{
+    AttachMode, Listen, OutputFormat, Settings, check_process_table_entries, check_ring_bytes,
+    parse_priority,
+};
+use crate::rules::Priority;
+
+/// A configuration file may have this many bytes.
+pub const MAX_BYTES: u64 = 1 << 20;
+
+/// Permission bits that let others than the owner write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// What a configuration file may say; everything is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileConfig {
+    pub(super) attach: Option<AttachMode>,
+    pub(super) strict: Option<bool>,
+    pub(super) rules: Option<Vec<PathBuf>>,
+    pub(super) output: Option<OutputFormat>,
+    pub(super) alert_file: Option<PathBuf>,
+    pub(super) listen: Option<Checked<Listen>>,
+    pub(super) ring_bytes: Option<RingBytes>,
+    pub(super) min_priority: Option<Checked<Priority>>,
+    pub(super) no_color: Option<bool>,
+    pub(super) process_table_entries: Option<TableEntries>,
+}
+
+/// The names of all settings.
+pub(super) const KEYS: &[&str] = &[
+    "attach",
+    "strict",
+    "rules",
+    "output",
+    "alert_file",
+    "listen",
+    "ring_bytes",
+    "min_priority",
+    "no_color",
+    "process_table_entries",
+];
+
+/// A value that is read by a parser of ours, so that the error stands at the value.
+#[derive(Debug)]
+pub(super) struct Checked<T>(pub(super) T);
+
+impl<'de> Deserialize<'de> for Checked<Listen> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<Priority> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        parse_priority(&word).map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RingBytes(pub(super) u32);
+
+impl<'de> Deserialize<'de> for RingBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = u64::deserialize(deserializer)?;
+        check_ring_bytes(bytes).map(RingBytes).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct TableEntries(pub(super) u32);
+
+impl<'de> Deserialize<'de> for TableEntries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = u64::deserialize(deserializer)?;
+        check_process_table_entries(entries).map(TableEntries).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum ConfigError {
+    /// A named file is missing or cannot be read.
+    #[error("configuration {path} cannot be read: {cause}", path = path.display())]
+    #[diagnostic(help("check the path and the permissions, or leave out --config to use the built-in settings"))]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// Others than the owner can write it, or its owner is neither root nor us.
+    #[error("configuration {path} is not trusted: {reason}", path = path.display())]
+    #[diagnostic(help("whoever writes it decides what is watched: `chown root {0}` and `chmod go-w {0}`", path.display()))]
+    Untrusted {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is too large or not UTF-8.
+    #[error("configuration {path}: {reason}", path = path.display())]
+    #[diagnostic(help("a configuration is a short YAML text; see `ringfence run --help` for the settings"))]
+    NotAConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is wrong at one place.
+    #[error("{}:{line}:{column}: {message}", source_code.name())]
+    Wrong {
+        /// Line, from 1.
+        line: u64,
+        /// Column in characters, from 1.
+        column: u64,
+        /// What is wrong.
+        message: String,
+        /// The text.
+        #[source_code]
+        source_code: Box<NamedSource<String>>,
+        /// The place.
+        #[label]
+        span: Option<SourceSpan>,
+        /// How to put it right.
+        #[help]
+        help: Option<String>,
+    },
+}
+
+/// Reads a configuration file and its drop-ins onto the built-in settings.
+pub(super) fn load(path: &Path, must_exist: bool, drop_ins: Option<&Path>) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::default();
+    if let Some(config) = read(path, must_exist)? {
+        settings.apply(config);
+    }
+    for path in drop_ins.map(list_drop_ins).transpose()?.unwrap_or_default() {
+        if let Some(config) = read(&path, true)? {
+            settings.apply(config);
+        }
+    }
+    Ok(settings)
+}
+
+/// The drop-ins of a directory in the order of their names; none if there is no directory.
+fn list_drop_ins(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let fail = |cause| ConfigError::Read { path: dir.to_owned(), cause };
+    let handle = match File::open(dir) {
+        Ok(handle) => handle,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(fail(error)),
+    };
+    check_trust(dir, &handle)?;
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|ext| ext == "yaml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path, must_exist: bool) -> Result<Option<FileConfig>, ConfigError> {
+    let fail = |cause| ConfigError::Read { path: path.to_owned(), cause };
+    let wrong = |reason: String| ConfigError::NotAConfig { path: path.to_owned(), reason };
+    // Opening a pipe must not block for ever, hence the check before.
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return Err(wrong("it is not a regular file".to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => return Ok(None),
+        Err(error) => return Err(fail(error)),
+    }
+    let file = File::open(path).map_err(fail)?;
+    check_trust(path, &file)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| wrong(format!("it is not UTF-8: {error}")))?;
+    parse(&path.display().to_string(), text).map(Some)
+}
+
+/// Refuses what others than root and we can write.
+fn check_trust(path: &Path, handle: &File) -> Result<(), ConfigError> {
+    let meta = handle.metadata().map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+    let untrusted = |reason| Err(ConfigError::Untrusted { path: path.to_owned(), reason });
+    if meta.mode() & WRITABLE_BY_OTHERS != 0 {
+        return untrusted(format!("its mode {:04o} lets others than its owner write", meta.mode() & 0o7777));
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if meta.uid() != 0 && meta.uid() != us {
+        return untrusted(format!("it belongs to uid {}, which is neither root nor uid {us}", meta.uid()));
+    }
+    Ok(())
+}
+
+/// Reads a configuration's text. An empty one is a configuration that sets nothing.
+pub(super) fn parse(name: &str, text: String) -> Result<FileConfig, ConfigError> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let outcome: Result<Option<FileConfig>, YamlError> =
+        serde_saphyr::from_str_with_options(&text, options);
+    match outcome {
+        Ok(config) => Ok(config.unwrap_or_default()),
+        Err(error) => Err(explain(name, text, &error)),
+    }
+}
+
+fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
+    let error = error.without_snippet();
+    let location = error.location().unwrap_or(Location::UNKNOWN);
+    let (message, help) = match error {
+        YamlError::SerdeUnknownField { field, .. } => {
+            (format!("unknown setting `{field}`"), Some(suggest(field, KEYS)))
+        }
+        YamlError::SerdeUnknownVariant { variant, expected, .. } => {
+            (format!("`{variant}` is not allowed here"), Some(suggest(variant, expected)))
+        }
+        other => (strip_location(&other.to_string()), None),
+    };
+    let start = location.span().byte_offset().map(|offset| offset as usize);
+    let span = start.filter(|start| *start <= text.len()).map(|start| {
+        let len = location.span().byte_len().unwrap_or(0) as usize;
+        SourceSpan::from((start, len.min(text.len() - start)))
+    });
+    ConfigError::Wrong {
+        line: location.line(),
+        column: location.column(),
+        message,
+        source_code: Box::new(NamedSource::new(name, text)),
+        span,
+        help,
+    }
+}
+
+/// The likely meaning of a misspelt word, and all that is allowed.
+fn suggest(word: &str, allowed: &[&str]) -> String {
+    let nearest = allowed
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .min()
+        .filter(|(distance, _)| *distance <= 1 + word.len() / 3);
+    match nearest {
+        Some((_, nearest)) => format!("did you mean `{nearest}`? Allowed: {}", allowed.join(", ")),
+        None => format!("allowed: {}", allowed.join(", ")),
+    }
+}
+
+/// The library appends the place, which we show in front.
+fn strip_location(message: &str) -> String {
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    message[..end].trim_end_matches(':').to_owned()
+}

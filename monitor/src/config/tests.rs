@@ -1,0 +1,149 @@
+//! Configuration under test: what is read, in which order, and how mistakes are shown.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use miette::Diagnostic as _;
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::default();
+    settings.apply(file::parse("config.yaml", text.to_owned())?);
+    Ok(settings)
+}
+
+#[test]
+fn every_setting_is_read() {
+    let settings = parse(
+        "attach: tracepoint\nstrict: true\nrules: [/a, b/c.yaml]\noutput: json\nalert_file: /var/log/x.jsonl\n\
+         listen: '[::1]:9999'\nring_bytes: 65536\nmin_priority: NOTICE\nno_color: true\n\
+         process_table_entries: 2048\n",
+    )
+    .unwrap();
+    assert_eq!(
+        settings,
+        Settings {
+            attach: AttachMode::Tracepoint,
+            strict: true,
+            rules: vec!["/a".into(), "b/c.yaml".into()],
+            output: Some(OutputFormat::Json),
+            alert_file: Some("/var/log/x.jsonl".into()),
+            listen: Listen::On("[::1]:9999".parse().unwrap()),
+            ring_bytes: 65536,
+            min_priority: Priority::Notice,
+            no_color: true,
+            process_table_entries: 2048,
+        }
+    );
+}
+
+#[test]
+fn empty_files_set_nothing() {
+    for text in ["", "\n", "# only a comment\n", "---\n", "{}", "null"] {
+        assert_eq!(parse(text).unwrap(), Settings::default(), "{text:?}");
+    }
+    assert_eq!(parse("listen: off").unwrap().listen, Listen::Off);
+}
+
+#[test]
+fn mistakes_have_a_place_and_a_remedy() {
+    // (text, line, column, part of the message, part of the help)
+    let cases: &[(&str, u64, u64, &str, &str)] = &[
+        ("strict: true\nrign_bytes: 4096\n", 2, 1, "unknown setting `rign_bytes`", "did you mean `ring_bytes`?"),
+        ("zzzzzzzz: 1\n", 1, 1, "unknown setting", "allowed: attach"),
+        ("attach: tracpoint\n", 1, 9, "`tracpoint` is not allowed", "did you mean `tracepoint`?"),
+        ("ring_bytes: 4097\n", 1, 13, "power of two", ""),
+        ("ring_bytes: 2147483648\n", 1, 13, "power of two", ""),
+        ("ring_bytes: -1\n", 1, 13, "", ""),
+        ("listen: localhost\n", 1, 9, "127.0.0.1:9477", ""),
+        ("min_priority: loud\n", 1, 15, "is no priority", ""),
+        ("process_table_entries: 1\n", 1, 24, "1024 to", ""),
+        ("strict: maybe\n", 1, 9, "", ""),
+        ("strict: true\nstrict: false\n", 2, 1, "uplicate", ""),
+        ("rules: /a\n", 1, 8, "", ""),
+        ("- a\n", 1, 1, "", ""),
+        ("a: [\n", 2, 1, "", ""),
+    ];
+    for (text, line, column, message, help) in cases {
+        let error = parse(text).unwrap_err();
+        let shown = error.to_string();
+        assert!(shown.starts_with(&format!("config.yaml:{line}:{column}: ")), "{text:?}: {shown}");
+        assert!(shown.contains(message), "{text:?}: {shown}");
+        let given = error.help().map(|help| help.to_string()).unwrap_or_default();
+        assert!(given.contains(help), "{text:?}: {given}");
+        assert!(!shown.contains('\n'), "{text:?}: more than one line: {shown}");
+    }
+}
+
+#[test]
+fn the_list_of_settings_is_complete() {
+    for key in file::KEYS {
+        let error = parse(&format!("{key}: {{ a: {{}} }}")).unwrap_err().to_string();
+        assert!(!error.contains("unknown setting"), "{key}: {error}");
+    }
+    let error = serde_saphyr::from_str::<FileConfig>("nope: 1").unwrap_err().to_string();
+    for key in file::KEYS {
+        assert!(error.contains(key), "{key} is missing in {error}");
+    }
+    assert_eq!(error.matches('`').count() / 2 - 1, file::KEYS.len(), "{error}");
+}
+
+#[test]
+fn files_and_drop_ins_are_put_together_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (main, drop_ins) = (dir.path().join("config.yaml"), dir.path().join("config.d"));
+    fs::create_dir(&drop_ins).unwrap();
+    fs::set_permissions(&drop_ins, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    assert_eq!(file::load(&main, false, Some(&drop_ins)).unwrap(), Settings::default());
+    assert!(matches!(file::load(&main, true, None), Err(ConfigError::Read { .. })));
+
+    write(&main, "rules: [/main]\nstrict: true\nring_bytes: 8192\n");
+    write(&drop_ins.join("20-b.yaml"), "rules: [/b]\n");
+    write(&drop_ins.join("10-a.yaml"), "rules: [/a]\nring_bytes: 16384\n");
+    write(&drop_ins.join(".hidden.yaml"), "rules: [/hidden]\n");
+    write(&drop_ins.join("note.txt"), "not yaml: [\n");
+    let settings = file::load(&main, true, Some(&drop_ins)).unwrap();
+    assert_eq!(settings.rules, [PathBuf::from("/b")]);
+    assert_eq!((settings.ring_bytes, settings.strict), (16384, true));
+
+    fs::set_permissions(drop_ins.join("10-a.yaml"), fs::Permissions::from_mode(0o664)).unwrap();
+    let error = file::load(&main, true, Some(&drop_ins)).unwrap_err();
+    assert!(matches!(&error, ConfigError::Untrusted { reason, .. } if reason.contains("0664")), "{error}");
+    fs::set_permissions(&drop_ins, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = file::load(&main, true, Some(&drop_ins)).unwrap_err();
+    assert!(matches!(&error, ConfigError::Untrusted { path, .. } if *path == drop_ins), "{error}");
+}
+
+#[test]
+fn what_is_no_configuration_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yaml");
+    assert!(matches!(file::load(dir.path(), true, None), Err(ConfigError::NotAConfig { .. })));
+    fs::write(&path, vec![b'#'; file::MAX_BYTES as usize + 1]).unwrap();
+    assert!(matches!(file::load(&path, true, None), Err(ConfigError::NotAConfig { .. })));
+    fs::write(&path, b"rules: [\"\xff\"]").unwrap();
+    assert!(matches!(file::load(&path, true, None), Err(ConfigError::NotAConfig { .. })));
+}
+
+#[test]
+fn ring_sizes() {
+    for good in [4096, 8192, 1 << 24, 1 << 30] {
+        assert_eq!(check_ring_bytes(good), Ok(good as u32));
+    }
+    for bad in [0, 1, 2048, 4097, 12288, (1 << 30) + 4096, 1 << 31, u64::MAX] {
+        assert!(check_ring_bytes(bad).is_err(), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(attach|rules|listen|[a-z]{1,4}|[^a-z]{0,4})(: ?(.{0,20}\n?)?)?.*") {
+        let _ = parse(&text).map_err(|error| error.to_string());
+    }
+}
