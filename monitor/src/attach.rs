@@ -14,25 +14,13 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use monitor_common::control::Offsets;
 
 use crate::btf::{BtfError, KernelTypes};
+use crate::config::AttachChoice;
 use crate::kernel_files;
 
 /// The compiled programs. Aligned, because the ELF reader casts its headers.
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("RINGFENCE_BPF_OBJECT")));
-
-/// What the operator asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AttachChoice {
-    /// Trampolines where the machine allows them, else tracepoints.
-    #[default]
-    Auto,
-    /// Trampolines or nothing.
-    Trampoline,
-    /// Tracepoints.
-    Tracepoint,
-}
 
 /// How the programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

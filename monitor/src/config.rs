@@ -30,7 +30,7 @@ pub const DEFAULT_RULES: [&str; 2] = ["/usr/share/ringfence/rules", "/etc/ringfe
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
 
 /// Size of the ring buffer unless told otherwise, in bytes.
-pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
 
 /// Smallest and largest ring buffer, in bytes.
 pub const RING_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
@@ -44,7 +44,7 @@ pub const PROCESS_TABLE_ENTRIES: std::ops::RangeInclusive<u64> = 1024..=4_194_30
 /// How probes are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum AttachMode {
+pub enum AttachChoice {
     /// The first of the two that this machine allows.
     #[default]
     Auto,
@@ -99,7 +99,7 @@ impl fmt::Display for Listen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How probes are attached.
-    pub attach: AttachMode,
+    pub attach: AttachChoice,
     /// Refuse to start if any probe does not attach.
     pub strict: bool,
     /// Rule files and directories. [`Settings::rule_paths`] knows what an empty list means.
@@ -123,7 +123,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            attach: AttachMode::Auto,
+            attach: AttachChoice::Auto,
             strict: false,
             rules: Vec::new(),
             output: None,

@@ -1,30 +1,5 @@
 //! scratch
-fn main() {
-    tracing_subscriber::fmt().with_env_filter("info,monitor=trace").init();
-    let t = std::time::Instant::now();
-    let c = match std::env::args().nth(1).as_deref() {
-        Some("trampoline") => monitor::attach::AttachChoice::Trampoline,
-        Some("tracepoint") => monitor::attach::AttachChoice::Tracepoint,
-        _ => monitor::attach::AttachChoice::Auto,
-    };
-    match monitor::attach::attach(c, false, 4 << 20) {
-        Ok(mut a) => {
-            println!("{:?} {:?}", t.elapsed(), a.mode);
-            for p in &a.probes {
-                println!("{p:?}");
-            }
-            let mut r = a.take_ring().unwrap();
-            for _ in 0..50 {
-                std::thread::sleep(std::time::Duration::from_millis(100));
-                let mut n = 0;
-                while let Some(i) = r.next() {
-                    n += 1;
-                    if n < 20 {
-                        println!("{} {:?}", u16::from_ne_bytes([i[2], i[3]]), i.len());
-                    }
-                }
-            }
-        }
-        Err(e) => println!("ERR {e}"),
-    }
-}
+fn main(){ tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("info").init();
+ let mut s=monitor::config::Settings::default(); let a:Vec<String>=std::env::args().collect();
+ let mut i=1; while i<a.len(){ match a[i].as_str(){ "run"=>{}, "--rules"=>{i+=1;s.rules.push(a[i].clone().into())} "--attach"=>{i+=1; s.attach=match a[i].as_str(){"trampoline"=>monitor::config::AttachChoice::Trampoline,"tracepoint"=>monitor::config::AttachChoice::Tracepoint,_=>monitor::config::AttachChoice::Auto}} "-o"=>{i+=1; s.output=Some(if a[i]=="json"{monitor::config::OutputFormat::Json}else{monitor::config::OutputFormat::Text})} "--alert-file"=>{i+=1;s.alert_file=Some(a[i].clone().into())} "--listen"=>{i+=1;s.listen=a[i].parse().unwrap()} "--ring-bytes"=>{i+=1;s.ring_bytes=a[i].parse().unwrap()} x=>panic!("{x}") } i+=1; }
+ if let Err(e)=monitor::daemon::run(s){ eprintln!("{e}"); std::process::exit(2) } }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::{
-    AttachMode, Listen, OutputFormat, Settings, check_process_table_entries, check_ring_bytes,
+    AttachChoice, Listen, OutputFormat, Settings, check_process_table_entries, check_ring_bytes,
     parse_priority,
 };
 use crate::rules::Priority;
@@ -25,7 +25,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FileConfig {
-    pub(super) attach: Option<AttachMode>,
+    pub(super) attach: Option<AttachChoice>,
     pub(super) strict: Option<bool>,
     pub(super) rules: Option<Vec<PathBuf>>,
     pub(super) output: Option<OutputFormat>,
@@ -36,20 +36,6 @@ pub struct FileConfig {
     pub(super) no_color: Option<bool>,
     pub(super) process_table_entries: Option<TableEntries>,
 }
-
-/// The names of all settings.
-pub(super) const KEYS: &[&str] = &[
-    "attach",
-    "strict",
-    "rules",
-    "output",
-    "alert_file",
-    "listen",
-    "ring_bytes",
-    "min_priority",
-    "no_color",
-    "process_table_entries",
-];
 
 /// A value that is read by a parser of ours, so that the error stands at the value.
 #[derive(Debug)]
@@ -130,7 +116,7 @@ pub enum ConfigError {
         message: String,
         /// The text.
         #[source_code]
-        source_code: Box<NamedSource<String>>,
+        source_code: std::sync::Arc<NamedSource<String>>,
         /// The place.
         #[label]
         span: Option<SourceSpan>,
@@ -225,8 +211,8 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
     let error = error.without_snippet();
     let location = error.location().unwrap_or(Location::UNKNOWN);
     let (message, help) = match error {
-        YamlError::SerdeUnknownField { field, .. } => {
-            (format!("unknown setting `{field}`"), Some(suggest(field, KEYS)))
+        YamlError::SerdeUnknownField { field, expected, .. } => {
+            (format!("unknown setting `{field}`"), Some(suggest(field, expected)))
         }
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
             (format!("`{variant}` is not allowed here"), Some(suggest(variant, expected)))
@@ -242,7 +228,7 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
         line: location.line(),
         column: location.column(),
         message,
-        source_code: Box::new(NamedSource::new(name, text)),
+        source_code: std::sync::Arc::new(NamedSource::new(name, text)),
         span,
         help,
     }

@@ -124,7 +124,7 @@ pub struct Cgroup {
 }
 
 /// Bound of the table: more directories than any one machine runs containers.
-const MAX_CGROUPS: usize = 32_768;
+pub const MAX_CGROUPS: usize = 32_768;
 /// How long a removed directory is remembered: records of its last processes may still be on their way.
 const KEEP_REMOVED_NS: u64 = 60_000_000_000;
 /// After a failed look in the tree, the next unknown id waits this long: a walk is not free.
@@ -138,7 +138,7 @@ pub struct Cgroups {
     removed: VecDeque<(BootNs, CgroupId)>,
     root: Option<PathBuf>,
     last_walk: BootNs,
-    /// Directories that found no room.
+    /// Directories that found no room since the number was last taken.
     pub refused: u64,
 }
 
@@ -209,6 +209,11 @@ impl Cgroups {
             self.removed.pop_front();
             self.table.remove(&id);
         }
+    }
+
+    /// The directory with this id, if it is known.
+    pub fn known(&self, id: CgroupId) -> Option<&Arc<Cgroup>> {
+        self.table.get(&id)
     }
 
     /// The directory with this id. An unknown one is looked for in the tree, at most once a second.

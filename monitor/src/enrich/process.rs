@@ -46,7 +46,7 @@ pub struct Processes {
     dead: VecDeque<(BootNs, ProcessKey)>,
     capacity: usize,
     host_mnt_ns: NsInum,
-    /// Living processes that were forgotten because the table was full.
+    /// Living processes that were forgotten because the table was full, since the number was last taken.
     pub evicted: u64,
 }
 

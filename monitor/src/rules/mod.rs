@@ -83,17 +83,20 @@ impl RuleSet {
         &self.warnings
     }
 
-    /// Calls back with every enabled rule that an event of this call matches, in order.
+    /// Calls back with every enabled rule that an event of this call matches, in order, and its position in
+    /// [`RuleSet::rules`].
     pub fn matches<'r, E: FieldSource + ?Sized>(
         &'r self,
         call: Call,
         event: &E,
-        mut on_match: impl FnMut(&'r Rule),
+        mut on_match: impl FnMut(usize, &'r Rule),
     ) {
         let positions = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
-        for rule in positions.iter().filter_map(|position| self.rules.get(*position as usize)) {
-            if rule.holds(event) {
-                on_match(rule);
+        for position in positions.iter().map(|position| *position as usize) {
+            if let Some(rule) = self.rules.get(position)
+                && rule.holds(event)
+            {
+                on_match(position, rule);
             }
         }
     }

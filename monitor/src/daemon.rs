@@ -1,0 +1,259 @@
+//! The life of the daemon: check → load rules → open sinks → attach → ready → drain → exit.
+//!
+//! What can fail for a reason outside is tried first, so that nothing is attached when the start fails.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::alert::{JsonLines, Palette, TextLines};
+use crate::attach::{AttachError, Attached, attach};
+use crate::config::{OutputFormat, Settings};
+use crate::http::{self, BindError, Health, Readiness};
+use crate::kernel_files;
+use crate::ledger::Ledger;
+use crate::pipeline::{self, Format, Output, Parts, Pipeline};
+use crate::preflight::{self, CheckState};
+use crate::reader;
+use crate::rules::{LoadError, RuleSet};
+use crate::sink::{FileError, Sink, open_alert_file};
+
+/// Bound of each sink's queue.
+const SINK_BYTES: usize = 8 << 20;
+/// How long the sinks may take for their last lines.
+const FLUSH: Duration = Duration::from_secs(5);
+/// How often losses are looked for and logged.
+const LOSS_PERIOD: Duration = Duration::from_secs(1);
+
+/// Why the daemon did not start, or had to end. Each message names the cause and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The machine or the privileges do not do.
+    #[error("{0}")]
+    Preflight(String),
+    /// No rules at all.
+    #[error("no rules: neither {} exists with a rule file in it. Name a file or directory with --rules", crate::config::DEFAULT_RULES.join(" nor "))]
+    NoRules,
+    /// Rules are wrong; the error renders itself with file, line and column.
+    #[error(transparent)]
+    Rules(#[from] LoadError),
+    /// See [`FileError`].
+    #[error(transparent)]
+    AlertFile(#[from] FileError),
+    /// See [`BindError`].
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// See [`AttachError`].
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A thread, a signal handler or a descriptor could not be had.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A bug in the table of metrics.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Turns an I/O error into one that says what was being done.
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+    move |cause| DaemonError::System { what, cause }
+}
+
+/// Runs until SIGTERM or SIGINT, then drains the ring and flushes the sinks.
+///
+/// # Errors
+/// [`DaemonError`], before anything is attached where possible.
+pub fn run(settings: Settings) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()
+        .map_err(system("cannot start the runtime"))?;
+    runtime.block_on(run_until_signal(settings))
+}
+
+async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
+    // From here on a signal ends the daemon cleanly, wherever it is.
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
+    check_machine()?;
+    let rules = load_rules(&settings)?;
+    let outputs = open_outputs(&settings)?;
+    let listener = http::bind(settings.listen).await?;
+    let mut attached = attach(settings.attach, settings.strict, settings.ring_bytes)?;
+    let probes: Vec<&str> = attached.probes.iter().map(|probe| probe.name.as_str()).collect();
+    let metrics = Arc::new(pipeline::metrics(&probes)?);
+    let health = Health::new(Arc::clone(&metrics));
+    metrics.add_sinks(outputs.iter().map(|output| &output.sink))?;
+    metrics.set_attach_mode(attached.mode.name());
+    for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {
+        gauge.set(probe.missing.is_none().into());
+    }
+    let ledger = take_ledger(&mut attached, settings.ring_bytes)?;
+    metrics.add_kernel(Arc::clone(&ledger) as Arc<_>)?;
+    let ring = attached.take_ring().ok_or(missing_map())?;
+    let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
+    let mut pipeline = Pipeline::new(Parts {
+        rules,
+        min_priority: settings.min_priority,
+        process_entries: settings.process_table_entries as usize,
+        cgroup_root: kernel_files::cgroup2_root(),
+        outputs,
+        hostname: hostname(),
+        metrics,
+    })?;
+    pipeline.seed();
+    release_start_memory();
+    announce(&attached, listener.as_ref(), &health, rule_count);
+    let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
+
+    let (stop, stopped) = watch::channel(false);
+    let reading = tokio::spawn(reader::read(ring, pipeline, stopped));
+    let watching = tokio::spawn(report_losses(Arc::clone(&ledger)));
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    health.set(Readiness::Stopping);
+    // Detach first: what is in the ring then is all there will be.
+    attached.detach();
+    let _ = stop.send(true);
+    let pipeline = match reading.await {
+        Ok(Ok((_, pipeline))) => pipeline,
+        Ok(Err(cause)) => return Err(DaemonError::System { what: "cannot read the ring buffer", cause }),
+        Err(panic) => {
+            return Err(DaemonError::System { what: "the pipeline broke down", cause: io::Error::other(panic) });
+        }
+    };
+    watching.abort();
+    flush(pipeline);
+    if let Some(server) = server {
+        server.abort();
+    }
+    Ok(())
+}
+
+fn check_machine() -> Result<(), DaemonError> {
+    let failed = preflight::checks().into_iter().find(|check| check.state == CheckState::Fail);
+    match failed {
+        Some(check) => Err(DaemonError::Preflight(format!("{}: {}. {}", check.name, check.detail, check.remedy))),
+        None => Ok(()),
+    }
+}
+
+fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
+    let paths: Vec<PathBuf> = settings.rule_paths();
+    if paths.is_empty() {
+        return Err(DaemonError::NoRules);
+    }
+    let rules = RuleSet::load(&paths)?;
+    for warning in rules.warnings() {
+        tracing::warn!("{}", warning.message());
+    }
+    Ok(rules)
+}
+
+fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
+    let format = match settings.stdout_format() {
+        OutputFormat::Json => Format::Json(JsonLines::default()),
+        OutputFormat::Text => Format::Text(TextLines::new(Palette::for_stdout(settings.no_color))),
+    };
+    let stdout = Sink::stdout(SINK_BYTES).map_err(system("cannot write to standard output"))?;
+    let mut outputs = vec![Output::new(stdout, format)];
+    if let Some(path) = &settings.alert_file {
+        let file = open_alert_file(path)?;
+        let sink = Sink::start("file", file, SINK_BYTES).map_err(system("cannot start the file sink"))?;
+        outputs.push(Output::new(sink, Format::Json(JsonLines::default())));
+    }
+    Ok(outputs)
+}
+
+fn missing_map() -> DaemonError {
+    DaemonError::Attach(AttachError::Load("a map is missing from the object".to_owned()))
+}
+
+fn take_ledger(attached: &mut Attached, ring_bytes: u32) -> Result<Arc<Ledger>, DaemonError> {
+    let counters = attached.take_counters().ok_or(missing_map())?;
+    let lost = attached.take_lost().ok_or(missing_map())?;
+    Ok(Arc::new(Ledger::new(counters, lost, ring_bytes)))
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Says that the daemon is ready, how it is attached, and what is missing.
+fn announce(attached: &Attached, listener: Option<&TcpListener>, health: &Health, rules: usize) {
+    let missing: Vec<_> = attached.probes.iter().filter(|probe| probe.missing.is_some()).collect();
+    for probe in &missing {
+        let reason = probe.missing.as_deref().unwrap_or_default();
+        tracing::warn!(hook = probe.hook, reason, cost = probe.cost, "probe missing: coverage is degraded");
+    }
+    health.set(if missing.is_empty() {
+        Readiness::Ready
+    } else {
+        let hooks: Vec<&str> = missing.iter().map(|probe| probe.hook.as_str()).collect();
+        Readiness::Degraded(format!("probes missing: {}", hooks.join(", ")))
+    });
+    if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
+        tracing::info!(%address, "listening");
+    }
+    let attached_count = attached.probes.len() - missing.len();
+    tracing::info!(attach = attached.mode.name(), probes = attached_count, rules, "ready");
+}
+
+/// Logs losses with the cgroups that they belong to, once per period while there are new ones.
+async fn report_losses(ledger: Arc<Ledger>) {
+    let mut before = 0;
+    let mut period = tokio::time::interval(LOSS_PERIOD);
+    loop {
+        period.tick().await;
+        let Ok(counters) = ledger.counters() else { continue };
+        let lost: u64 = counters.iter().map(|counter| counter.lost).sum();
+        if lost > before {
+            let mut worst = ledger.lost_by_cgroup();
+            worst.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
+            worst.truncate(5);
+            let by_cgroup: Vec<String> =
+                worst.iter().map(|(cgroup, kind, count)| format!("{kind} of cgroup {cgroup}: {count}")).collect();
+            tracing::error!(
+                lost = lost - before,
+                since_start = lost,
+                most = by_cgroup.join(", "),
+                "the ring buffer was full: records are lost (a larger --ring-bytes helps against bursts)"
+            );
+            before = lost;
+        }
+    }
+}
+
+/// Gives the sinks time for their last lines.
+fn flush(pipeline: Pipeline) {
+    let deadline = Instant::now() + FLUSH;
+    for output in pipeline.into_outputs() {
+        let lost = output.sink.flush(deadline).lost_lines;
+        if lost > 0 {
+            tracing::error!(output = output.sink.name(), lost, "lines could not be written before the end");
+        }
+    }
+}
+
+/// Reading the kernel's type information takes tens of megabytes for a moment; they go back to the system.
+fn release_start_memory() {
+    // SAFETY: no arguments that could be wrong; the allocator is glibc's, which is built to be called so.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,96 @@
+//! The programs' ledger, read when somebody asks: what was seen, sent and lost, by call and by cgroup.
+
+use std::sync::{Mutex, PoisonError};
+
+use aya::maps::MapError;
+use monitor_common::call::{CALL_SLOTS, Call};
+use monitor_common::control::{COUNTER_SLOTS, Counter};
+use monitor_common::ids::CgroupId;
+
+use crate::attach::{CounterMap, LostMap};
+use crate::metrics::{KernelCounters, KernelCounts, KernelSnapshot};
+
+/// Names of life cycle records by wire number.
+const KINDS: [&str; COUNTER_SLOTS - CALL_SLOTS] =
+    ["", "", "exec", "fork", "exit", "cgroup_mkdir", "cgroup_rmdir", "cgroup_attach"];
+
+/// The maps behind the ledger. The lock is taken by readers only; the programs never wait for it.
+pub struct Ledger {
+    maps: Mutex<(CounterMap, LostMap)>,
+    names: Vec<&'static str>,
+    ring_bytes: u32,
+}
+
+/// What a slot of the ledger counts: a watched call or a life cycle record.
+pub fn slot_name(slot: usize) -> Option<&'static str> {
+    let name = match slot.checked_sub(CALL_SLOTS) {
+        None => Call::from_wire(slot as u16)?.name(),
+        Some(kind) => KINDS.get(kind)?,
+    };
+    (!name.is_empty()).then_some(name)
+}
+
+/// Names of all slots that are in use, in their order.
+pub fn slot_names() -> impl Iterator<Item = &'static str> {
+    (0..COUNTER_SLOTS).filter_map(slot_name)
+}
+
+impl Ledger {
+    /// Takes the maps of a ring buffer of `ring_bytes`.
+    pub fn new(counters: CounterMap, lost: LostMap, ring_bytes: u32) -> Self {
+        Ledger { maps: Mutex::new((counters, lost)), names: slot_names().collect(), ring_bytes }
+    }
+
+    /// The counters of each slot in use, summed over the CPUs, in the order of [`slot_names`].
+    ///
+    /// # Errors
+    /// The kernel does not let the map be read.
+    pub fn counters(&self) -> Result<Vec<Counter>, MapError> {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counters = Vec::with_capacity(COUNTER_SLOTS);
+        for slot in (0..COUNTER_SLOTS).filter(|slot| slot_name(*slot).is_some()) {
+            let mut total = Counter::default();
+            for [seen, sent, lost] in maps.0.get(&(slot as u32), 0)?.iter() {
+                total.seen += seen;
+                total.sent += sent;
+                total.lost += lost;
+            }
+            counters.push(total);
+        }
+        Ok(counters)
+    }
+
+    /// Lost records by cgroup and kind. What found no room in the table is in [`Ledger::counters`] only.
+    pub fn lost_by_cgroup(&self) -> Vec<(CgroupId, &'static str, u64)> {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.1
+            .iter()
+            .filter_map(Result::ok)
+            .filter_map(|([cgroup, slot], lost)| Some((CgroupId(cgroup), slot_name(slot as u32 as usize)?, lost)))
+            .collect()
+    }
+}
+
+impl KernelCounters for Ledger {
+    fn calls(&self) -> &[&'static str] {
+        &self.names
+    }
+
+    fn loss_reasons(&self) -> &[&'static str] {
+        &["ring_full"]
+    }
+
+    fn snapshot(&self) -> anyhow::Result<KernelSnapshot> {
+        let counts = |counter: Counter| KernelCounts {
+            seen: counter.seen,
+            sent: counter.sent,
+            // Nothing is held back yet: flood isolation has an issue of its own.
+            held_back: 0,
+            lost: vec![counter.lost],
+        };
+        Ok(KernelSnapshot {
+            calls: self.counters()?.into_iter().map(counts).collect(),
+            ring_capacity_bytes: self.ring_bytes.into(),
+        })
+    }
+}
