@@ -4,5 +4,6 @@
 pub mod alert;
 pub mod config;
 pub mod fields;
+pub mod metrics;
 pub mod rules;
 pub mod sink;

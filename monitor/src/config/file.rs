@@ -37,20 +37,6 @@ pub struct FileConfig {
     pub(super) process_table_entries: Option<TableEntries>,
 }
 
-/// The names of all settings.
-pub(super) const KEYS: &[&str] = &[
-    "attach",
-    "strict",
-    "rules",
-    "output",
-    "alert_file",
-    "listen",
-    "ring_bytes",
-    "min_priority",
-    "no_color",
-    "process_table_entries",
-];
-
 /// A value that is read by a parser of ours, so that the error stands at the value.
 #[derive(Debug)]
 pub(super) struct Checked<T>(pub(super) T);
@@ -130,7 +116,7 @@ pub enum ConfigError {
         message: String,
         /// The text.
         #[source_code]
-        source_code: Box<NamedSource<String>>,
+        source_code: std::sync::Arc<NamedSource<String>>,
         /// The place.
         #[label]
         span: Option<SourceSpan>,
@@ -225,8 +211,8 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
     let error = error.without_snippet();
     let location = error.location().unwrap_or(Location::UNKNOWN);
     let (message, help) = match error {
-        YamlError::SerdeUnknownField { field, .. } => {
-            (format!("unknown setting `{field}`"), Some(suggest(field, KEYS)))
+        YamlError::SerdeUnknownField { field, expected, .. } => {
+            (format!("unknown setting `{field}`"), Some(suggest(field, expected)))
         }
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
             (format!("`{variant}` is not allowed here"), Some(suggest(variant, expected)))
@@ -242,7 +228,7 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
         line: location.line(),
         column: location.column(),
         message,
-        source_code: Box::new(NamedSource::new(name, text)),
+        source_code: std::sync::Arc::new(NamedSource::new(name, text)),
         span,
         help,
     }

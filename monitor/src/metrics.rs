@@ -1,0 +1,202 @@
+//! Metrics: every name in one table, every series created at the start, plain handles on the hot path.
+//!
+//! Labels come from closed sets: calls, rules, reasons, outputs, probes; never a path, a comm, a pid or a
+//! container. What others count already (the kernel side, the sinks) is read when Prometheus asks.
+
+mod names;
+mod sources;
+
+pub use names::{Kind, METRICS, MetricSpec};
+pub use sources::{KernelCounters, KernelCounts, KernelSnapshot, Samples, Source};
+
+use std::sync::Arc;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::rules::Rule;
+use crate::sink::{Sink, SinkStats};
+use names::*;
+
+/// What enrichment may end in, as the label `result`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enrichment {
+    /// Process and container are known.
+    Complete,
+    /// The process was not in the table.
+    ProcessUnknown,
+    /// The cgroup could not be told to be a container or the host.
+    ContainerUnknown,
+}
+
+impl Enrichment {
+    /// Every result, in the order of their numbers.
+    pub const ALL: [Enrichment; 3] =
+        [Enrichment::Complete, Enrichment::ProcessUnknown, Enrichment::ContainerUnknown];
+
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Enrichment::Complete => "complete",
+            Enrichment::ProcessUnknown => "process_unknown",
+            Enrichment::ContainerUnknown => "container_unknown",
+        }
+    }
+}
+
+/// The closed sets of labels that are known when the daemon starts.
+#[derive(Clone, Debug)]
+pub struct Labels<'a> {
+    /// Kinds of records that the reader receives, such as the calls and `exec`, `fork`, `exit`.
+    pub kinds: &'a [&'a str],
+    /// Reasons for which a record may not decode.
+    pub decode_errors: &'a [&'a str],
+    /// Names of the probes.
+    pub probes: &'a [&'a str],
+    /// Names of the bounded tables, such as `process`.
+    pub tables: &'a [&'a str],
+}
+
+/// The daemon's metrics. Cheap to hand out: each handle is an atomic that is shared with the registry.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    alerts: IntCounterVec,
+    rules_loaded: IntGaugeVec,
+    attach_mode: IntGaugeVec,
+    /// Events read from the ring, by position in [`Labels::kinds`].
+    pub events_received: Vec<IntCounter>,
+    /// Records that did not decode, by position in [`Labels::decode_errors`].
+    pub decode_errors: Vec<IntCounter>,
+    /// Results of enrichment, by [`Enrichment`]'s number.
+    pub enrichment: Vec<IntCounter>,
+    /// 1 where the probe is attached, by position in [`Labels::probes`].
+    pub probe_attached: Vec<IntGauge>,
+    /// 1 while something is not watched that should be.
+    pub coverage_degraded: IntGauge,
+    /// Entries in use, by position in [`Labels::tables`].
+    pub table_entries: Vec<IntGauge>,
+    /// Entries there is room for, by position in [`Labels::tables`].
+    pub table_capacity: Vec<IntGauge>,
+    /// Entries given up for want of room, by position in [`Labels::tables`].
+    pub table_evictions: Vec<IntCounter>,
+}
+
+impl Metrics {
+    /// Creates every series, at zero.
+    ///
+    /// # Errors
+    /// A label set names the same value twice, or the table of names is wrong.
+    pub fn new(labels: &Labels<'_>) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |spec: &MetricSpec, values: &[&str]| -> prometheus::Result<Vec<IntCounter>> {
+            let vec = counter_vec(&registry, spec)?;
+            values.iter().map(|value| vec.get_metric_with_label_values(&[value])).collect()
+        };
+        let gauges = |spec: &MetricSpec, values: &[&str]| -> prometheus::Result<Vec<IntGauge>> {
+            let vec = gauge_vec(&registry, spec)?;
+            values.iter().map(|value| vec.get_metric_with_label_values(&[value])).collect()
+        };
+        let coverage_degraded = IntGauge::with_opts(opts(&COVERAGE_DEGRADED))?;
+        registry.register(Box::new(coverage_degraded.clone()))?;
+        gauge_vec(&registry, &BUILD_INFO)?
+            .get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?
+            .set(1);
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self {
+            alerts: counter_vec(&registry, &ALERTS)?,
+            rules_loaded: gauge_vec(&registry, &RULES_LOADED)?,
+            attach_mode: gauge_vec(&registry, &ATTACH_MODE)?,
+            events_received: counters(&EVENTS_RECEIVED, labels.kinds)?,
+            decode_errors: counters(&DECODE_ERRORS, labels.decode_errors)?,
+            enrichment: counters(&ENRICHMENT, &Enrichment::ALL.map(Enrichment::name))?,
+            probe_attached: gauges(&PROBE_ATTACHED, labels.probes)?,
+            coverage_degraded,
+            table_entries: gauges(&TABLE_ENTRIES, labels.tables)?,
+            table_capacity: gauges(&TABLE_CAPACITY, labels.tables)?,
+            table_evictions: counters(&TABLE_EVICTIONS, labels.tables)?,
+            registry,
+        })
+    }
+
+    /// Creates the series of the rules; the counters come back in the order of the rules.
+    ///
+    /// # Errors
+    /// Only if the table of names is wrong.
+    pub fn rules(&self, rules: &[Rule]) -> prometheus::Result<Vec<IntCounter>> {
+        for maturity in MATURITIES {
+            let count = rules
+                .iter()
+                .filter(|rule| rule.enabled && rule.maturity.as_deref().unwrap_or(UNSTATED) == *maturity)
+                .count();
+            self.rules_loaded.get_metric_with_label_values(&[maturity])?.set(count as i64);
+        }
+        rules
+            .iter()
+            .map(|rule| {
+                self.alerts.get_metric_with_label_values(&[rule.id.as_str(), rule.priority.as_str()])
+            })
+            .collect()
+    }
+
+    /// States the attach mode in force.
+    pub fn set_attach_mode(&self, mode: &str) {
+        self.attach_mode.reset();
+        self.attach_mode.with_label_values(&[mode]).set(1);
+    }
+
+    /// Adds counters that are kept elsewhere and read at every scrape.
+    ///
+    /// # Errors
+    /// One of the source's metrics has a source already.
+    pub fn add_source(&self, source: impl Source + 'static) -> prometheus::Result<()> {
+        self.registry.register(Box::new(sources::ScrapeCollector::new(source)?))
+    }
+
+    /// Adds the counters of the kernel side.
+    ///
+    /// # Errors
+    /// They were added before.
+    pub fn add_kernel(&self, kernel: Arc<dyn KernelCounters>) -> prometheus::Result<()> {
+        self.add_source(sources::KernelSource::new(kernel))
+    }
+
+    /// Adds the counters of the sinks, all at once.
+    ///
+    /// # Errors
+    /// They were added before.
+    pub fn add_sinks<'s>(&self, sinks: impl IntoIterator<Item = &'s Sink>) -> prometheus::Result<()> {
+        let sinks: Vec<(&'static str, Arc<SinkStats>)> =
+            sinks.into_iter().map(|sink| (sink.name(), Arc::clone(sink.stats()))).collect();
+        self.add_source(sources::SinkSource(sinks))
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A family is inconsistent, which the tests rule out.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        let mut text = String::with_capacity(16 << 10);
+        TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn opts(spec: &MetricSpec) -> Opts {
+    Opts::new(spec.name, spec.help)
+}
+
+fn counter_vec(registry: &Registry, spec: &MetricSpec) -> prometheus::Result<IntCounterVec> {
+    let vec = IntCounterVec::new(opts(spec), spec.labels)?;
+    registry.register(Box::new(vec.clone()))?;
+    Ok(vec)
+}
+
+fn gauge_vec(registry: &Registry, spec: &MetricSpec) -> prometheus::Result<IntGaugeVec> {
+    let vec = IntGaugeVec::new(opts(spec), spec.labels)?;
+    registry.register(Box::new(vec.clone()))?;
+    Ok(vec)
+}
+
+#[cfg(test)]
+mod tests;

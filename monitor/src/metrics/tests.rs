@@ -1,0 +1,107 @@
+//! Metrics under test: names, labels, every series at the start, sums.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::rules::RuleSet;
+use crate::sink::{Batch, DEFAULT_QUEUE_BYTES};
+
+const LABELS: Labels<'_> = Labels {
+    kinds: &["setns", "exec"],
+    decode_errors: &["too_short"],
+    probes: &["sys_exit"],
+    tables: &["process"],
+};
+
+#[derive(Default)]
+struct Kernel(std::sync::Mutex<Option<KernelSnapshot>>);
+
+impl KernelCounters for Kernel {
+    fn calls(&self) -> &[&'static str] {
+        &["setns", "capset"]
+    }
+
+    fn loss_reasons(&self) -> &[&'static str] {
+        &["ring_full"]
+    }
+
+    fn snapshot(&self) -> anyhow::Result<KernelSnapshot> {
+        self.0.lock().unwrap().clone().ok_or_else(|| anyhow::anyhow!("no"))
+    }
+}
+
+fn has(text: &str, line: &str) {
+    assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
+}
+
+#[test]
+fn names_follow_the_rules() {
+    for spec in METRICS {
+        let name = spec.name;
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+        assert!(name.starts_with("ringfence_"), "{name}");
+        assert_eq!(spec.kind == Kind::Counter, name.ends_with("_total"), "{name}");
+        assert!(!name.contains("nanoseconds") && !name.contains("milliseconds"), "{name}");
+        if name.contains("_bytes") {
+            assert!(name.ends_with("_bytes") || name.ends_with("_bytes_total"), "{name}: unit at the end");
+        }
+        assert!(spec.help.ends_with('.'), "{name}: a help text is a sentence");
+        assert_eq!(METRICS.iter().filter(|other| other.name == name).count(), 1, "{name}");
+        for label in spec.labels {
+            assert!(!["pid", "comm", "path", "container", "cgroup", "exe"].contains(label), "{name}: {label}");
+        }
+    }
+}
+
+#[test]
+fn every_series_is_there_from_the_start() {
+    let metrics = Metrics::new(&LABELS).unwrap();
+    let rules = RuleSet::from_sources(&[(
+        "r.yaml",
+        "- rule: Enter\n  id: enter\n  desc: d\n  condition: evt.type = setns\n  output: x\n  priority: WARNING\n",
+    )])
+    .unwrap();
+    let alerts = metrics.rules(rules.rules()).unwrap();
+    metrics.set_attach_mode("trampoline");
+    metrics.set_attach_mode("tracepoint");
+    let kernel = Arc::new(Kernel::default());
+    metrics.add_kernel(kernel.clone()).unwrap();
+    let sink = Sink::start("test", std::io::sink(), DEFAULT_QUEUE_BYTES).unwrap();
+    metrics.add_sinks([&sink]).unwrap();
+    let text = metrics.encode().unwrap();
+    for spec in METRICS {
+        let kind = if spec.kind == Kind::Counter { "counter" } else { "gauge" };
+        has(&text, &format!("# TYPE {} {kind}", spec.name));
+    }
+    has(&text, "ringfence_alerts_total{priority=\"Warning\",rule=\"enter\"} 0");
+    has(&text, "ringfence_events_lost_total{call=\"capset\",reason=\"ring_full\"} 0");
+    has(&text, "ringfence_kernel_counters_read_errors_total 1");
+    has(&text, "ringfence_output_dropped_total{output=\"test\",reason=\"queue_full\"} 0");
+    has(&text, "ringfence_attach_mode_info{mode=\"tracepoint\"} 1");
+    assert!(!text.contains("mode=\"trampoline\""), "two attach modes at once");
+    assert!(text.contains("\nprocess_resident_memory_bytes "), "no process metrics");
+    has(&text, &format!("ringfence_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
+    has(&text, "ringfence_rules_loaded{maturity=\"unstated\"} 1");
+
+    alerts[0].inc();
+    metrics.events_received[1].inc_by(3);
+    sink.offer(Batch { bytes: b"a\nb\n".to_vec(), lines: 2 }).unwrap();
+    sink.flush(Instant::now() + Duration::from_secs(20));
+    let counts = KernelCounts { seen: 7, sent: 4, held_back: 1, lost: vec![2] };
+    *kernel.0.lock().unwrap() =
+        Some(KernelSnapshot { calls: vec![counts], ring_capacity_bytes: 4096, ring_used_bytes: 64 });
+    let text = metrics.encode().unwrap();
+    has(&text, "ringfence_alerts_total{priority=\"Warning\",rule=\"enter\"} 1");
+    has(&text, "ringfence_events_received_total{kind=\"exec\"} 3");
+    has(&text, "ringfence_output_records_total{output=\"test\",result=\"written\"} 2");
+    has(&text, "ringfence_events_seen_total{call=\"setns\"} 7");
+    has(&text, "ringfence_events_lost_total{call=\"setns\",reason=\"ring_full\"} 2");
+    has(&text, "ringfence_ring_used_bytes 64");
+
+    // A kernel that no longer answers does not make counters fall.
+    *kernel.0.lock().unwrap() = None;
+    let text = metrics.encode().unwrap();
+    has(&text, "ringfence_events_seen_total{call=\"setns\"} 7");
+    has(&text, "ringfence_kernel_counters_read_errors_total 2");
+    assert!(metrics.add_kernel(kernel).is_err(), "the same metrics came from two sources");
+}
