@@ -4,6 +4,8 @@
 pub mod alert;
 pub mod config;
 pub mod fields;
+pub mod http;
 pub mod metrics;
+pub mod preflight;
 pub mod rules;
 pub mod sink;

@@ -16,7 +16,7 @@ use crate::config::{
 use crate::rules::Priority;
 
 /// A configuration file may have this many bytes.
-pub const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// Permission bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;

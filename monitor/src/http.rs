@@ -1,0 +1,269 @@
+//! Metrics and health over HTTP: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Meant for loopback. Only GET (and HEAD) is answered; connections, header bytes and time are bounded, so
+//! that a client that says nothing or too much costs a slot for a few seconds and nothing else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::config::Listen;
+use crate::metrics::Metrics;
+
+/// Connections served at once; more wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 16;
+
+/// A request's head must have arrived within this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection ends after this time, whatever it does.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes and lines that a request's head may have.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// Pause after an `accept` that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether attempts are being watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet: why.
+    Starting(String),
+    /// Every probe is attached.
+    Ready,
+    /// Attached, but not everything: what is missing.
+    Degraded(String),
+    /// No longer.
+    Stopping,
+}
+
+/// What the daemon tells and the HTTP side shows.
+#[derive(Debug)]
+pub struct Health {
+    metrics: Arc<Metrics>,
+    readiness: Mutex<Readiness>,
+}
+
+impl Health {
+    /// Starting, with these metrics.
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let readiness = Mutex::new(Readiness::Starting("probes are not attached yet".to_owned()));
+        Arc::new(Self { metrics, readiness })
+    }
+
+    /// Changes what `/readyz` says, and the metric of degraded coverage with it.
+    pub fn set(&self, readiness: Readiness) {
+        let degraded = matches!(readiness, Readiness::Degraded(_));
+        self.metrics.coverage_degraded.set(i64::from(degraded));
+        *self.readiness.lock().unwrap_or_else(PoisonError::into_inner) = readiness;
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The address cannot be used. The message names cause and remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve metrics on {address}: {}", bind_advice(cause))]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the kernel said.
+    pub cause: io::Error,
+}
+
+fn bind_advice(cause: &io::Error) -> String {
+    let remedy = match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program, perhaps a second ringfence, has the port; stop it, or choose another with \
+             --listen ADDRESS:PORT (or --listen off)"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "no network interface of this machine has the address; choose another with --listen ADDRESS:PORT"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE; choose another with --listen ADDRESS:PORT"
+        }
+        _ => "choose another address with --listen ADDRESS:PORT, or --listen off",
+    };
+    format!("{cause}: {remedy}")
+}
+
+/// Takes the address, if any is wanted, and logs `listening address=…`.
+///
+/// # Errors
+/// [`BindError`] names cause and remedy.
+pub async fn bind(listen: Listen) -> Result<Option<TcpListener>, BindError> {
+    let Listen::On(address) = listen else { return Ok(None) };
+    let fail = |cause| BindError { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let local = listener.local_addr().map_err(fail)?;
+    tracing::info!(address = %local, "listening");
+    Ok(Some(listener))
+}
+
+/// Serves until the future is dropped. Never fails: what goes wrong with a connection ends that one.
+pub async fn serve(listener: TcpListener, health: Arc<Health>) {
+    let app = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(health);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let app = app.clone();
+                tokio::spawn(async move {
+                    connection(stream, app).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection to the metrics was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, app: Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the metrics ended"),
+        Err(_) => tracing::debug!("a connection to the metrics took too long"),
+    }
+}
+
+async fn metrics(State(health): State<Arc<Health>>) -> Response {
+    match health.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn readyz(State(health): State<Arc<Health>>) -> Response {
+    match health.readiness() {
+        Readiness::Ready => "ready\n".into_response(),
+        Readiness::Degraded(missing) => format!("ready, degraded: {missing}\n").into_response(),
+        Readiness::Starting(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response()
+        }
+        Readiness::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::metrics::Labels;
+
+    fn health() -> Arc<Health> {
+        let labels = Labels { kinds: &["exec"], decode_errors: &[], probes: &[], tables: &[] };
+        Health::new(Arc::new(Metrics::new(&labels).unwrap()))
+    }
+
+    async fn start() -> (SocketAddr, Arc<Health>) {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap().unwrap();
+        let (address, health) = (listener.local_addr().unwrap(), health());
+        tokio::spawn(serve(listener, Arc::clone(&health)));
+        (address, health)
+    }
+
+    async fn send(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may answer and close before it has taken everything.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = send(address, request.as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_it_answers() {
+        let (address, health) = start().await;
+        let (status, body) = ask(address, "GET", "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(body.contains("ringfence_events_received_total{kind=\"exec\"} 0"), "{body}");
+        assert_eq!(ask(address, "GET", "/healthz").await, (200, "ok\n".to_owned()));
+        assert_eq!(ask(address, "GET", "/nothing").await.0, 404);
+        for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+            assert_eq!(ask(address, method, "/metrics").await.0, 405, "{method}");
+        }
+
+        let (status, body) = ask(address, "GET", "/readyz").await;
+        assert_eq!(status, 503);
+        assert!(body.contains("not attached yet"), "{body}");
+        health.set(Readiness::Ready);
+        assert_eq!(ask(address, "GET", "/readyz").await, (200, "ready\n".to_owned()));
+        health.set(Readiness::Degraded("no seccomp probe".to_owned()));
+        assert_eq!(
+            ask(address, "GET", "/readyz").await,
+            (200, "ready, degraded: no seccomp probe\n".to_owned())
+        );
+        assert!(ask(address, "GET", "/metrics").await.1.contains("\nringfence_coverage_degraded 1\n"));
+        health.set(Readiness::Stopping);
+        assert_eq!(ask(address, "GET", "/readyz").await.0, 503);
+    }
+
+    #[tokio::test]
+    async fn heads_are_bounded() {
+        let (address, _health) = start().await;
+        let long = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(4 * MAX_HEAD_BYTES));
+        let answer = send(address, long.as_bytes()).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let many = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "X: 1\r\n".repeat(MAX_HEADERS + 1));
+        let answer = send(address, many.as_bytes()).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn silent_clients_are_hung_up_on() {
+        let (address, _health) = start().await;
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answered = tokio::time::timeout(4 * HEADER_TIMEOUT, ask(address, "GET", "/healthz")).await;
+        assert_eq!(answered.expect("silent clients kept others out").0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_remedy() {
+        let (address, _health) = start().await;
+        let error = bind(Listen::On(address)).await.unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("--listen"), "{error}");
+        assert!(bind(Listen::Off).await.unwrap().is_none());
+    }
+}
