@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod alert;
+pub mod cli;
 pub mod config;
 pub mod fields;
 pub mod http;

@@ -10,8 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::{
-    AttachMode, Listen, OutputFormat, Settings, check_process_table_entries, check_ring_bytes,
-    parse_priority,
+    AttachMode, Listen, OutputFormat, Settings, check_process_table_entries, check_ring_bytes, parse_priority,
 };
 use crate::rules::Priority;
 
@@ -80,7 +79,9 @@ impl<'de> Deserialize<'de> for TableEntries {
 pub enum ConfigError {
     /// A named file is missing or cannot be read.
     #[error("configuration {path} cannot be read: {cause}", path = path.display())]
-    #[diagnostic(help("check the path and the permissions, or leave out --config to use the built-in settings"))]
+    #[diagnostic(help(
+        "check the path and the permissions, or leave out --config to use the built-in settings"
+    ))]
     Read {
         /// The file or directory.
         path: PathBuf,
@@ -199,8 +200,7 @@ fn check_trust(path: &Path, handle: &File) -> Result<(), ConfigError> {
 /// Reads a configuration's text. An empty one is a configuration that sets nothing.
 pub(super) fn parse(name: &str, text: String) -> Result<FileConfig, ConfigError> {
     let options = serde_saphyr::options! { with_snippet: false };
-    let outcome: Result<Option<FileConfig>, YamlError> =
-        serde_saphyr::from_str_with_options(&text, options);
+    let outcome: Result<Option<FileConfig>, YamlError> = serde_saphyr::from_str_with_options(&text, options);
     match outcome {
         Ok(config) => Ok(config.unwrap_or_default()),
         Err(error) => Err(explain(name, text, &error)),
