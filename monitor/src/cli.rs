@@ -41,8 +41,10 @@ pub enum Command {
         /// Rule files and directories instead of the configured ones
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// Which configuration is read.
         #[command(flatten)]
         config: ConfigArg,
+        /// Whether output is coloured.
         #[command(flatten)]
         color: ColorArg,
     },
@@ -60,6 +62,7 @@ pub enum Command {
     },
     /// Check kernel, privileges and probes; say what each gap costs
     Doctor {
+        /// Whether output is coloured.
         #[command(flatten)]
         color: ColorArg,
     },
@@ -89,6 +92,7 @@ pub struct ColorArg {
 /// Arguments of `run`; each overrides the configuration.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
+    /// Which configuration is read.
     #[command(flatten)]
     config: ConfigArg,
     /// Rule file or directory; may be repeated, and replaces the configured ones
@@ -115,6 +119,7 @@ pub struct RunArgs {
     /// Leave out rules below this priority
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
     min_priority: Option<Priority>,
+    /// Whether output is coloured.
     #[command(flatten)]
     color: ColorArg,
 }
@@ -124,6 +129,7 @@ pub struct RunArgs {
 pub enum RulesCommand {
     /// List all rules
     List {
+        /// Which rules are meant.
         #[command(flatten)]
         from: RulesArgs,
         /// How
@@ -134,6 +140,7 @@ pub enum RulesCommand {
     Show {
         /// The rule's id (or its name)
         id: String,
+        /// Which rules are meant.
         #[command(flatten)]
         from: RulesArgs,
         /// How
@@ -148,6 +155,7 @@ pub struct RulesArgs {
     /// Rule file or directory; may be repeated, and replaces the configured ones
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Which configuration is read.
     #[command(flatten)]
     config: ConfigArg,
 }

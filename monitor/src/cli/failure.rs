@@ -83,7 +83,7 @@ fn colours_on_stderr() -> bool {
 pub(super) fn render_config(error: &ConfigError, color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler =
-        GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(0).with_width(110);
+        GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_width(110);
     let mut report = String::new();
     match handler.render_report(&mut report, error) {
         Ok(()) => report,

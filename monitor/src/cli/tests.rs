@@ -23,6 +23,19 @@ fn the_definition_is_sound() {
 }
 
 #[test]
+fn the_help_names_the_real_defaults() {
+    let mut command = Cli::command();
+    let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();
+    for default in [
+        crate::config::DEFAULT_RING_BYTES.to_string(),
+        crate::config::DEFAULT_LISTEN.to_string(),
+        crate::config::DEFAULT_CONFIG.to_owned(),
+    ] {
+        assert!(help.contains(&default), "{default} is missing in {help}");
+    }
+}
+
+#[test]
 fn arguments_override_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.yaml");
