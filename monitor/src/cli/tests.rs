@@ -45,7 +45,7 @@ fn arguments_override_the_configuration() {
     let from_file = settings(&["-c", config]);
     assert_eq!(from_file.attach, AttachMode::Tracepoint);
     assert_eq!((from_file.listen, from_file.no_color), (Listen::Off, true));
-    let args = "--rules /a --rules /b --attach trampoline --strict -o json --alert-file /tmp/x \
+    let args = "--rules /a --rules /b --attach trampoline --strict -o json --alert-file /x.jsonl \
                 --listen 127.0.0.1:0 --ring-bytes 4096 --min-priority notice";
     let both = settings(&["-c", config].into_iter().chain(args.split_whitespace()).collect::<Vec<_>>());
     assert_eq!(
@@ -55,7 +55,7 @@ fn arguments_override_the_configuration() {
             strict: true,
             rules: vec!["/a".into(), "/b".into()],
             output: Some(OutputFormat::Json),
-            alert_file: Some("/tmp/x".into()),
+            alert_file: Some("/x.jsonl".into()),
             listen: Listen::On("127.0.0.1:0".parse().unwrap()),
             ring_bytes: 4096,
             min_priority: Priority::Notice,
