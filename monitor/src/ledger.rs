@@ -66,7 +66,9 @@ impl Ledger {
         maps.1
             .iter()
             .filter_map(Result::ok)
-            .filter_map(|([cgroup, slot], lost)| Some((CgroupId(cgroup), slot_name(slot as u32 as usize)?, lost)))
+            .filter_map(|([cgroup, slot], lost)| {
+                Some((CgroupId(cgroup), slot_name(slot as u32 as usize)?, lost))
+            })
             .collect()
     }
 }

@@ -1,25 +1,36 @@
 //! Ringfence: a runtime threat monitor for Linux containers.
+//!
+//! The modules stand in the order in which an event passes them; see ARCHITECTURE.md for the whole path.
 #![warn(missing_docs)]
 
-pub mod alert;
-pub mod args;
+// The kernel's side of the line: load, attach, count.
 pub mod attach;
 pub mod btf;
-pub mod config;
-pub mod daemon;
+pub mod ledger;
+
+// The path of one event.
+pub mod reader;
 pub mod decode;
 pub mod enrich;
-pub mod errno;
 pub mod event;
 pub mod fields;
-pub mod http;
-pub mod kernel_files;
-pub mod ledger;
-pub mod metrics;
-pub mod pipeline;
-pub mod preflight;
-pub mod reader;
 pub mod rules;
+pub mod alert;
 pub mod sink;
+pub mod pipeline;
+
+// What the path's stations use.
+pub mod args;
+pub mod errno;
+pub mod kernel_files;
 pub mod text;
 pub mod wall_clock;
+
+// Around it: settings, life cycle, commands, health.
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod doctor;
+pub mod http;
+pub mod metrics;
+pub mod preflight;

@@ -123,9 +123,7 @@ impl Metrics {
         };
         let coverage_degraded = IntGauge::with_opts(opts(&COVERAGE_DEGRADED))?;
         registry.register(Box::new(coverage_degraded.clone()))?;
-        gauge_vec(&registry, &BUILD_INFO)?
-            .get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?
-            .set(1);
+        gauge_vec(&registry, &BUILD_INFO)?.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
             alerts: counter_vec(&registry, &ALERTS)?,
@@ -158,9 +156,7 @@ impl Metrics {
         }
         rules
             .iter()
-            .map(|rule| {
-                self.alerts.get_metric_with_label_values(&[rule.id.as_str(), rule.priority.as_str()])
-            })
+            .map(|rule| self.alerts.get_metric_with_label_values(&[rule.id.as_str(), rule.priority.as_str()]))
             .collect()
     }
 

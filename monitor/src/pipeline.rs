@@ -299,7 +299,8 @@ impl Pipeline {
     }
 
     fn publish(&mut self) {
-        let evicted = [(Table::Processes, &mut self.processes.evicted), (Table::Cgroups, &mut self.cgroups.refused)];
+        let evicted =
+            [(Table::Processes, &mut self.processes.evicted), (Table::Cgroups, &mut self.cgroups.refused)];
         for (table, count) in evicted {
             self.metrics.table_evictions[table as usize].inc_by(std::mem::take(count));
         }

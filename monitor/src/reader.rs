@@ -30,19 +30,18 @@ pub async fn read(
 ) -> io::Result<(RingBuf<MapData>, Pipeline)> {
     // SAFETY: the descriptor belongs to the ring, which the registration owns and never replaces.
     let mut ring = unsafe { AsyncFd::register(ring) }?;
-    let stopping = stop.clone();
+    let looked_at = stop.clone();
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = stopping(&mut stop) => break,
             _ = second.tick() => pipeline.tick(),
             ready = ring.readable_mut() => {
                 let mut ready = ready?;
                 while drain(ready.get_inner_mut(), &mut pipeline).await > 0 {
-                    let ending = *stopping.borrow();
-                    if ending {
+                    if is_stopping(&looked_at) {
                         break;
                     }
                     sleep(GATHER).await;
@@ -54,6 +53,16 @@ pub async fn read(
     let mut ring = ring.into_inner();
     drain(&mut ring, &mut pipeline).await;
     Ok((ring, pipeline))
+}
+
+/// Waits for the end; a sender that is gone means the end too. The guard that `wait_for` gives is dropped here,
+/// so that no lock is held across an `await`.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn is_stopping(stop: &watch::Receiver<bool>) -> bool {
+    *stop.borrow()
 }
 
 /// Empties the ring and returns how many records there were.

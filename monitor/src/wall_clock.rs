@@ -26,7 +26,11 @@ impl BootOffset {
         let now = Self::now();
         let change = now - self.0;
         if change.abs() >= JUMP_NS {
-            tracing::warn!(change_ns = change, offset_ns = now, "the wall clock was set: alerts from here on use it");
+            tracing::warn!(
+                change_ns = change,
+                offset_ns = now,
+                "the wall clock was set: alerts from here on use it"
+            );
         }
         self.0 = now;
     }

@@ -16,14 +16,14 @@ impl JsonLines {
         let form = alert.form;
         out.extend_from_slice(b"{\"time\":\"");
         self.clock.push_rfc3339(alert.unix_ns, out);
-        out.extend_from_slice(&form.head);
+        out.extend_from_slice(&form.json.head);
         push_json(alert.output, out);
-        out.extend_from_slice(&form.middle);
+        out.extend_from_slice(&form.json.middle);
         for field in &form.fields {
             out.extend_from_slice(&field.key);
             push_value(field.ty, &alert.event.value(field.field), out);
         }
-        out.extend_from_slice(&form.tail);
+        out.extend_from_slice(&form.json.tail);
     }
 }
 
@@ -73,8 +73,19 @@ pub(super) fn key(name: &str, first: bool) -> Box<[u8]> {
     out.into_boxed_slice()
 }
 
-/// The JSON between time and output text, between output text and fields, and after the fields.
-pub(super) fn constant_parts(rule: &AlertRule<'_>, hostname: &str) -> (Box<[u8]>, Box<[u8]>, Box<[u8]>) {
+/// The constant JSON of one rule's alerts.
+#[derive(Debug)]
+pub(super) struct ConstantParts {
+    /// Between the time and the output text.
+    pub(super) head: Box<[u8]>,
+    /// Between the output text and the fields.
+    pub(super) middle: Box<[u8]>,
+    /// After the fields, line feed included.
+    pub(super) tail: Box<[u8]>,
+}
+
+/// Lays out the constant parts.
+pub(super) fn constant_parts(rule: &AlertRule<'_>, hostname: &str) -> ConstantParts {
     let mut head = b"\",\"rule\":".to_vec();
     push_string(rule.name, &mut head);
     head.extend_from_slice(b",\"priority\":");
@@ -96,5 +107,5 @@ pub(super) fn constant_parts(rule: &AlertRule<'_>, hostname: &str) -> (Box<[u8]>
     tail.extend_from_slice(b",\"attack\":");
     push_array(rule.attack.iter().map(String::as_str), &mut tail);
     tail.extend_from_slice(b"}\n");
-    (head.into_boxed_slice(), middle.into_boxed_slice(), tail.into_boxed_slice())
+    ConstantParts { head: head.into(), middle: middle.into(), tail: tail.into() }
 }

@@ -16,7 +16,7 @@ use crate::config::{
 use crate::rules::Priority;
 
 /// A configuration file may have this many bytes.
-pub const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// Permission bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -80,7 +80,9 @@ impl<'de> Deserialize<'de> for TableEntries {
 pub enum ConfigError {
     /// A named file is missing or cannot be read.
     #[error("configuration {path} cannot be read: {cause}", path = path.display())]
-    #[diagnostic(help("check the path and the permissions, or leave out --config to use the built-in settings"))]
+    #[diagnostic(help(
+        "check the path and the permissions, or leave out --config to use the built-in settings"
+    ))]
     Read {
         /// The file or directory.
         path: PathBuf,
@@ -199,8 +201,7 @@ fn check_trust(path: &Path, handle: &File) -> Result<(), ConfigError> {
 /// Reads a configuration's text. An empty one is a configuration that sets nothing.
 pub(super) fn parse(name: &str, text: String) -> Result<FileConfig, ConfigError> {
     let options = serde_saphyr::options! { with_snippet: false };
-    let outcome: Result<Option<FileConfig>, YamlError> =
-        serde_saphyr::from_str_with_options(&text, options);
+    let outcome: Result<Option<FileConfig>, YamlError> = serde_saphyr::from_str_with_options(&text, options);
     match outcome {
         Ok(config) => Ok(config.unwrap_or_default()),
         Err(error) => Err(explain(name, text, &error)),

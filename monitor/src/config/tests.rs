@@ -51,7 +51,13 @@ fn empty_files_set_nothing() {
 fn mistakes_have_a_place_and_a_remedy() {
     // (text, line, column, part of the message, part of the help)
     let cases: &[(&str, u64, u64, &str, &str)] = &[
-        ("strict: true\nrign_bytes: 4096\n", 2, 1, "unknown setting `rign_bytes`", "did you mean `ring_bytes`?"),
+        (
+            "strict: true\nrign_bytes: 4096\n",
+            2,
+            1,
+            "unknown setting `rign_bytes`",
+            "did you mean `ring_bytes`?",
+        ),
         ("zzzzzzzz: 1\n", 1, 1, "unknown setting", "allowed: attach"),
         ("attach: tracpoint\n", 1, 9, "`tracpoint` is not allowed", "did you mean `tracepoint`?"),
         ("ring_bytes: 4097\n", 1, 13, "power of two", ""),

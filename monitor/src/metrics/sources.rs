@@ -161,14 +161,7 @@ impl KernelSource {
 
 impl Source for KernelSource {
     fn specs(&self) -> Vec<&'static MetricSpec> {
-        vec![
-            &EVENTS_SEEN,
-            &EVENTS_SENT,
-            &EVENTS_HELD_BACK,
-            &EVENTS_LOST,
-            &KERNEL_READ_ERRORS,
-            &RING_CAPACITY,
-        ]
+        vec![&EVENTS_SEEN, &EVENTS_SENT, &EVENTS_HELD_BACK, &EVENTS_LOST, &KERNEL_READ_ERRORS, &RING_CAPACITY]
     }
 
     fn sample(&self, out: &mut Samples) {

@@ -48,7 +48,10 @@ fn names_follow_the_rules() {
         assert!(spec.help.ends_with('.'), "{name}: a help text is a sentence");
         assert_eq!(METRICS.iter().filter(|other| other.name == name).count(), 1, "{name}");
         for label in spec.labels {
-            assert!(!["pid", "comm", "path", "container", "cgroup", "exe"].contains(label), "{name}: {label}");
+            assert!(
+                !["pid", "comm", "path", "container", "cgroup", "exe"].contains(label),
+                "{name}: {label}"
+            );
         }
     }
 }

@@ -1,0 +1,294 @@
+//! The command line: arguments, commands, exit codes.
+
+mod check;
+mod doctor;
+mod failure;
+mod fields;
+mod logging;
+mod rules;
+
+pub use failure::Failure;
+pub use fields::fields_markdown;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::{AttachChoice, Listen, OutputFormat, Settings, check_ring_bytes, parse_priority};
+use crate::preflight::Check;
+use crate::rules::Priority;
+
+/// Watches the walls of Linux containers: who tries to pass one, and what became of it.
+#[derive(Debug, Parser)]
+#[command(name = "ringfence", version, about, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 fine, 1 something was found wrong, 2 usage or environment.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch, and raise alerts until SIGTERM or SIGINT
+    Run(RunArgs),
+    /// Check rules (and, without a PATH, the configuration); say everything that is wrong
+    Check {
+        /// Rule files and directories instead of the configured ones
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Whether output is coloured.
+        #[command(flatten)]
+        color: ColorArg,
+    },
+    /// List rules or show one
+    Rules {
+        /// What to show.
+        #[command(subcommand)]
+        command: RulesCommand,
+    },
+    /// List the fields that conditions and outputs may use
+    Fields {
+        /// How
+        #[arg(long, value_enum, default_value = "text")]
+        format: FieldsFormat,
+    },
+    /// Check kernel, privileges and probes; say what each gap costs
+    Doctor {
+        /// Whether output is coloured.
+        #[command(flatten)]
+        color: ColorArg,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Which configuration is read.
+#[derive(Debug, Default, Args)]
+pub struct ConfigArg {
+    /// Configuration file instead of /etc/ringfence/config.yaml and its drop-ins
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Whether output is coloured.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct ColorArg {
+    /// No colours, also on a terminal (as the environment variable NO_COLOR)
+    #[arg(long)]
+    pub no_color: bool,
+}
+
+/// Arguments of `run`; each overrides the configuration.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Which configuration is read.
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Rule file or directory; may be repeated, and replaces the configured ones
+    #[arg(long, value_name = "PATH")]
+    rules: Vec<PathBuf>,
+    /// How to attach the probes
+    #[arg(long, value_enum)]
+    attach: Option<AttachChoice>,
+    /// Refuse to start if any probe does not attach
+    #[arg(long)]
+    strict: bool,
+    /// Format of alerts on standard output [default: text on a terminal, json elsewhere]
+    #[arg(short, long, value_enum)]
+    output: Option<OutputFormat>,
+    /// File that gets every alert as a JSON line
+    #[arg(long, value_name = "FILE")]
+    alert_file: Option<PathBuf>,
+    /// Where to serve metrics and health, or off [default: 127.0.0.1:9477]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    listen: Option<Listen>,
+    /// Size of the ring buffer in bytes, a power of two [default: 16777216]
+    #[arg(long, value_name = "N", value_parser = ring_bytes)]
+    ring_bytes: Option<u32>,
+    /// Leave out rules below this priority
+    #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
+    min_priority: Option<Priority>,
+    /// Whether output is coloured.
+    #[command(flatten)]
+    color: ColorArg,
+}
+
+/// What `rules` shows.
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// List all rules
+    List {
+        /// Which rules are meant.
+        #[command(flatten)]
+        from: RulesArgs,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Show one rule: what it means, what to check next, its condition
+    Show {
+        /// The rule's id (or its name)
+        id: String,
+        /// Which rules are meant.
+        #[command(flatten)]
+        from: RulesArgs,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
+}
+
+/// Which rules are meant.
+#[derive(Debug, Default, Args)]
+pub struct RulesArgs {
+    /// Rule file or directory; may be repeated, and replaces the configured ones
+    #[arg(long, value_name = "PATH")]
+    rules: Vec<PathBuf>,
+    /// Which configuration is read.
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Formats of `fields`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FieldsFormat {
+    /// For a terminal.
+    Text,
+    /// Markdown: docs/fields.md.
+    Md,
+    /// For programs.
+    Json,
+}
+
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let bytes: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of bytes"))?;
+    check_ring_bytes(bytes)
+}
+
+impl RunArgs {
+    /// The configuration with these arguments on top.
+    ///
+    /// # Errors
+    /// The configuration is wrong.
+    pub fn settings(self) -> Result<Settings, Failure> {
+        let mut settings = Settings::load(self.config.config.as_deref())?;
+        if !self.rules.is_empty() {
+            settings.rules = self.rules;
+        }
+        settings.attach = self.attach.unwrap_or(settings.attach);
+        settings.strict |= self.strict;
+        settings.output = self.output.or(settings.output);
+        settings.alert_file = self.alert_file.or(settings.alert_file);
+        settings.listen = self.listen.unwrap_or(settings.listen);
+        settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);
+        settings.min_priority = self.min_priority.unwrap_or(settings.min_priority);
+        settings.no_color |= self.color.no_color;
+        Ok(settings)
+    }
+}
+
+impl RulesArgs {
+    fn paths(self) -> Result<Vec<PathBuf>, Failure> {
+        rule_paths(self.rules, self.config.config.as_deref())
+    }
+}
+
+/// The rule paths of the command line, otherwise those of the configuration.
+fn rule_paths(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    let paths = Settings::load(config)?.rule_paths();
+    if paths.is_empty() { Err(Failure::no_rules()) } else { Ok(paths) }
+}
+
+/// What the commands need from the rest of the daemon.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Watches until a signal ends it. Logging is set up already.
+    pub run: fn(Settings) -> anyhow::Result<()>,
+    /// Checks of the probes, which `doctor` shows below those of [`crate::preflight`].
+    pub probe_checks: fn() -> Vec<Check>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").finish_non_exhaustive()
+    }
+}
+
+/// Reads the command line, obeys it, and turns the outcome into an exit code.
+pub fn main(entry: Entry) -> ExitCode {
+    match execute(Cli::parse(), entry) {
+        Ok(code) => code,
+        Err(failure) => {
+            // Nobody may be left to read it.
+            let _ = io::stderr().lock().write_all(failure.to_string().as_bytes());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Run(args) => {
+            let settings = args.settings()?;
+            logging::start(settings.no_color);
+            (entry.run)(settings)?;
+        }
+        Command::Check { paths, config, color } => {
+            let report = check::report(paths, config.config.as_deref(), coloured(color));
+            emit(&report.text)?;
+            return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
+        }
+        Command::Rules { command: RulesCommand::List { from, output } } => {
+            emit(&rules::list(&rules::load(&from.paths()?)?, output))?;
+        }
+        Command::Rules { command: RulesCommand::Show { id, from, output } } => {
+            emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
+        }
+        Command::Fields { format } => emit(&fields::text(format))?,
+        Command::Doctor { color } => {
+            let mut checks = crate::preflight::checks();
+            checks.extend((entry.probe_checks)());
+            emit(&doctor::table(&checks, coloured(color)))?;
+            if doctor::is_wrong(&checks) {
+                return Ok(ExitCode::from(failure::FOUND_WRONG));
+            }
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ringfence", &mut script);
+            emit(&String::from_utf8_lossy(&script))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether standard output gets colours.
+fn coloured(arg: ColorArg) -> bool {
+    crate::alert::Palette::for_stdout(arg.no_color) == crate::alert::Palette::Coloured
+}
+
+/// Writes to standard output. A reader that has read enough (`| head`) is no failure.
+fn emit(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::stdout(&error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! `ringfence check`: everything that is wrong with configuration and rules, then a summary.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::failure::render_config;
+use crate::config::{DEFAULT_RULES, Settings};
+use crate::rules::{Diagnostic, RuleSet, Severity};
+
+/// What `check` prints and whether anything is wrong.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) text: String,
+    pub(super) wrong: bool,
+}
+
+pub(super) fn report(paths: Vec<PathBuf>, config: Option<&Path>, color: bool) -> Report {
+    let paths = if paths.is_empty() || config.is_some() {
+        match Settings::load(config) {
+            Ok(settings) if paths.is_empty() => settings.rule_paths(),
+            Ok(_) => paths,
+            Err(error) => {
+                let text = render_config(&error, color) + "configuration wrong; rules not checked\n";
+                return Report { text, wrong: true };
+            }
+        }
+    } else {
+        paths
+    };
+    if paths.is_empty() {
+        let text = format!("no rules: neither {} holds a rule file\n", DEFAULT_RULES.join(" nor "));
+        return Report { text, wrong: true };
+    }
+    match RuleSet::load(&paths) {
+        Ok(set) => {
+            let mut text = render(set.warnings(), color);
+            let enabled = set.rules().iter().filter(|rule| rule.enabled).count();
+            let total = set.rules().len();
+            let warnings = count(set.warnings().len(), "warning");
+            text += &format!("ok: {}, {enabled} enabled, {warnings}\n", count(total, "rule"));
+            Report { text, wrong: false }
+        }
+        Err(error) => {
+            let mut text = render(error.diagnostics(), color);
+            let errors = error.diagnostics().iter().filter(|d| d.severity() == Severity::Error).count();
+            let warnings = error.diagnostics().len() - errors;
+            text += &format!("wrong: {}, {}\n", count(errors, "error"), count(warnings, "warning"));
+            Report { text, wrong: true }
+        }
+    }
+}
+
+fn render(diagnostics: &[Diagnostic], color: bool) -> String {
+    diagnostics.iter().map(|diagnostic| diagnostic.render(color)).collect()
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,103 @@
+//! `ringfence rules`: what is loaded, and what one rule means.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use monitor_common::call::Call;
+use serde_json::{Value as Json, json};
+
+use crate::alert::push_visible;
+use crate::cli::Failure;
+use crate::config::OutputFormat;
+use crate::rules::{Rule, RuleSet};
+
+pub(super) fn load(paths: &[PathBuf]) -> Result<RuleSet, Failure> {
+    Ok(RuleSet::load(paths)?)
+}
+
+/// A rule file's text as a terminal may see it.
+pub(super) fn visible(text: &str) -> String {
+    let mut out = Vec::new();
+    push_visible(text, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// As [`visible`], but line feeds stay.
+fn visible_lines(text: &str, indent: &str) -> String {
+    text.lines().map(|line| format!("{indent}{}\n", visible(line))).collect()
+}
+
+fn calls(rule: &Rule) -> Vec<&'static str> {
+    Call::ALL.iter().filter(|call| rule.calls().has(**call)).map(|call| call.name()).collect()
+}
+
+fn as_json(rule: &Rule) -> Json {
+    json!({
+        "id": rule.id,
+        "name": rule.name,
+        "priority": rule.priority.as_str(),
+        "enabled": rule.enabled,
+        "maturity": rule.maturity,
+        "source": rule.source,
+        "tags": rule.tags,
+        "attack": rule.attack,
+        "calls": calls(rule),
+        "desc": rule.desc,
+        "condition": rule.condition,
+        "output": rule.output_text,
+        "references": rule.references,
+    })
+}
+
+/// All rules in the order of the files.
+pub(super) fn list(set: &RuleSet, output: OutputFormat) -> String {
+    if output == OutputFormat::Json {
+        return format!("{:#}\n", set.rules().iter().map(as_json).collect::<Json>());
+    }
+    let width = set.rules().iter().map(|rule| visible(&rule.id).chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for rule in set.rules() {
+        let (id, name) = (visible(&rule.id), visible(&rule.name));
+        let off = if rule.enabled { "" } else { " (disabled)" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{id:width$}  {:13}  {name}{off}", rule.priority.as_str());
+    }
+    text
+}
+
+/// One rule, found by its id, otherwise by its name.
+pub(super) fn show(set: &RuleSet, id: &str, output: OutputFormat) -> Result<String, Failure> {
+    let by_id = set.rules().iter().find(|rule| rule.id == id);
+    let Some(rule) = by_id.or_else(|| set.rules().iter().find(|rule| rule.name == id)) else {
+        return Err(Failure::environment(format_args!(
+            "no rule has the id `{}`; `ringfence rules list` shows all ids",
+            visible(id)
+        )));
+    };
+    if output == OutputFormat::Json {
+        return Ok(format!("{:#}\n", as_json(rule)));
+    }
+    let mut text = String::new();
+    let mut line = |key: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{key:10}  {}", visible(value));
+        }
+    };
+    line("id", &rule.id);
+    line("name", &rule.name);
+    line("priority", rule.priority.as_str());
+    line("enabled", if rule.enabled { "yes" } else { "no" });
+    line("maturity", rule.maturity.as_deref().unwrap_or_default());
+    line("tags", &rule.tags.join(", "));
+    line("ATT&CK", &rule.attack.join(", "));
+    line("calls", &calls(rule).join(", "));
+    for reference in &rule.references {
+        line("see", reference);
+    }
+    for (title, body) in
+        [("meaning", &rule.desc), ("condition", &rule.condition), ("output", &rule.output_text)]
+    {
+        let _ = write!(text, "\n{title}\n{}", visible_lines(body.trim_end(), "  "));
+    }
+    Ok(text)
+}
