@@ -162,11 +162,12 @@ impl Suite {
         match step {
             StepName::Fmt => {
                 let mut host = cargo();
-                let verdict = logged(host.args(["fmt", "--all", "--check"]), &log, LIMITS, false, counts)?;
+                let verdict =
+                    logged(host.args(["fmt", "--all", "--check", "--", "--color", "never"]), &log, None)?;
                 let Some(package) = bpf_package() else { return Ok(verdict) };
                 let mut bpf = cargo();
-                bpf.args(["fmt", "--check"]).current_dir(package);
-                let bpf = logged(&mut bpf, &self.logs.join("fmt-bpf.log"), LIMITS, false, counts)?;
+                bpf.args(["fmt", "--check", "--", "--color", "never"]).current_dir(package);
+                let bpf = logged(&mut bpf, &self.logs.join("fmt-bpf.log"), None)?;
                 Ok(if matches!(verdict, Verdict::Passed) { bpf } else { verdict })
             }
             StepName::Tidy => match tidy::problems()? {
@@ -180,14 +181,14 @@ impl Suite {
             StepName::Clippy => {
                 let mut clippy = cargo();
                 clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-                logged(&mut clippy, &log, LIMITS, false, counts)
+                logged(&mut clippy, &log, None)
             }
-            StepName::ClippyBpf => logged(&mut bpf_clippy()?, &log, LIMITS, false, counts),
+            StepName::ClippyBpf => logged(&mut bpf_clippy()?, &log, None),
             StepName::Unit => {
                 let mut test = cargo();
                 // Not the release profile: overflow checks and debug assertions are part of the test.
                 test.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
-                require_tests(logged(&mut test, &log, LIMITS, true, counts)?, *counts)
+                require_tests(logged(&mut test, &log, Some((LIMITS, counts)))?, *counts)
             }
             StepName::Live => self.live(&log, counts),
             StepName::Vm => {
@@ -213,7 +214,7 @@ impl Suite {
         live.arg(path_variable).arg(release_program("live")).args(["--attach", "tracepoint", "--ringfence"]);
         live.arg(release_program("ringfence")).arg("--attempt").arg(release_program("attempt"));
         live.arg("--rules").arg(repository().join("rules"));
-        require_tests(logged(&mut live, log, LIVE_LIMITS, true, counts)?, *counts)
+        require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 }
 
@@ -271,18 +272,20 @@ fn bpf_clippy() -> Result<Command> {
     Ok(clippy)
 }
 
-/// Runs a step's command with its output in `log`, on the terminal too if `show`; adds up its tests.
-fn logged(
-    command: &mut Command,
-    log: &Path,
-    limits: Limits,
-    show: bool,
-    counts: &mut Counts,
-) -> Result<Verdict> {
+/// Runs a step's command with its output in `log`. A command of tests (with its limits, and the sum that its
+/// tests are added to) shows its output as it comes, another one the end of it when it fails.
+fn logged(command: &mut Command, log: &Path, tests: Option<(Limits, &mut Counts)>) -> Result<Verdict> {
+    let show = tests.is_some();
+    let (limits, mut counts) = match tests {
+        Some((limits, counts)) => (limits, Some(counts)),
+        None => (LIMITS, None),
+    };
     let mut tail = VecDeque::with_capacity(TAIL);
     let end = process::run_logged(command, log, limits, |line| {
-        if let Some(found) = Counts::from_line(line) {
-            counts.add(found);
+        if let Some(sum) = counts.as_deref_mut()
+            && let Some(found) = Counts::from_line(line)
+        {
+            sum.add(found);
         }
         if show {
             println!("{line}");

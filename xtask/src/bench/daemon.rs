@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -163,7 +163,7 @@ impl Drop for Daemon {
 /// Copies its log into `file` and hands out the lines.
 fn follow_log(child: &mut Child, mut file: File) -> Result<Receiver<String>> {
     let stderr = child.stderr.take().context("the daemon's log is not a pipe")?;
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(4096);
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let _ = writeln!(file, "{line}");

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -129,7 +129,7 @@ pub(super) fn latency(setting: &Setting) -> Result<Vec<Row>> {
 
 /// Lines, each with the boot time at which it had been read.
 fn follow(mut reader: BufReader<impl Read + Send + 'static>) -> Receiver<(f64, String)> {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(1024);
     thread::spawn(move || {
         let mut line = String::new();
         while reader.read_line(&mut line).is_ok_and(|length| length > 0) {
