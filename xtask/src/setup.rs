@@ -4,14 +4,13 @@
 //! there, so a Docker or a QEMU from another source is left alone. A second run asks the network nothing.
 
 use std::collections::HashSet;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::environment::{Privilege, Unfit, find_program, work_dir};
+use crate::environment::{Privilege, Unfit, cargo, find_program, work_dir};
 use crate::process;
 
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -89,6 +88,9 @@ const LINKER_PARTS: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", 
 /// Pieces that a rustup nightly with rust-src stands in for; `monitor/build.rs` takes either.
 const COMPILER_PARTS: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
 
+/// Components of the host's toolchain that tests need.
+const COMPONENTS: &[&str] = &["clippy", "rustfmt"];
+
 /// Directories with programs of pieces that are unpacked, not installed.
 pub(crate) fn unpacked_programs() -> Result<Vec<PathBuf>> {
     let pieces = PIECES.iter().filter(|piece| piece.method == Method::Unpack);
@@ -127,6 +129,10 @@ pub(crate) fn install(group: Group) -> Result<()> {
     if !missing.packages.is_empty() {
         install_packages(&missing.packages)?;
     }
+    if !missing.components.is_empty() {
+        let mut rustup = Command::new("rustup");
+        process::run(rustup.args(["component", "add"]).args(&missing.components))?;
+    }
     if missing.bpf_linker {
         install_bpf_linker()?;
     }
@@ -140,6 +146,8 @@ pub(crate) fn install(group: Group) -> Result<()> {
 
 struct Missing {
     packages: Vec<&'static Piece>,
+    /// Parts of the Rust toolchain that rustup's minimal profile lacks.
+    components: Vec<&'static str>,
     bpf_linker: bool,
 }
 
@@ -162,16 +170,21 @@ impl Missing {
                 }
         };
         let packages = wanted.into_iter().filter(|piece| !present(piece)).collect();
-        Ok(Self { packages, bpf_linker: !linker_fits })
+        let wanted = if group >= Group::Test { COMPONENTS } else { &[] };
+        let components = wanted.iter().copied().filter(|component| !has_component(component)).collect();
+        Ok(Self { packages, components, bpf_linker: !linker_fits })
     }
 
     fn is_empty(&self) -> bool {
-        self.packages.is_empty() && !self.bpf_linker
+        self.packages.is_empty() && self.components.is_empty() && !self.bpf_linker
     }
 
     fn list(&self) -> String {
         let mut lines: Vec<_> =
             self.packages.iter().map(|piece| format!("  {:<24} {}", piece.package, piece.why)).collect();
+        for component in &self.components {
+            lines.push(format!("  {:<24} checks the sources", format!("{component} (rustup)")));
+        }
         if self.bpf_linker {
             lines.push(format!("  {:<24} {BPF_LINKER_WHY}", format!("bpf-linker {BPF_LINKER} (cargo)")));
         }
@@ -193,6 +206,12 @@ fn installed_packages<'a>(packages: impl Iterator<Item = &'a str>) -> HashSet<St
 fn bpf_linker_fits() -> bool {
     process::output(Command::new("bpf-linker").arg("--version"))
         .is_ok_and(|text| text.trim().strip_prefix("bpf-linker ").is_some_and(|v| v.starts_with(BPF_LINKER)))
+}
+
+/// Whether the toolchain's program for a component runs; rustup's proxy for it is there in any case.
+fn has_component(component: &str) -> bool {
+    let subcommand = if component == "rustfmt" { "fmt" } else { component };
+    process::output(cargo().args([subcommand, "--version"])).is_ok()
 }
 
 fn nightly_builds_core() -> bool {
@@ -301,8 +320,10 @@ pub(crate) fn unpack_package(
 
 fn install_bpf_linker() -> Result<()> {
     let version = format!("{BPF_LINKER}.0");
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo();
     cargo.args(["install", "bpf-linker", "--version", &version, "--locked", "--force"]);
+    // Not in the repository, whose configuration is about the repository.
+    cargo.current_dir("/");
     cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
     process::run(&mut cargo).context("cargo could not install bpf-linker")
 }
