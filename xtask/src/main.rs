@@ -1,2 +1,124 @@
-//! Automation of Ringfence's repository.
-fn main() {}
+//! Automation of Ringfence's repository: everything that a newcomer or the CI types starts here.
+//!
+//! Exit codes: 0, 1 (something was found wrong), 2 (usage, or the machine lacks what is needed).
+
+mod bench;
+mod check;
+mod environment;
+mod process;
+mod run;
+mod setup;
+mod tidy;
+mod vm;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::environment::Unfit;
+
+/// Automation of Ringfence's repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building and testing need and this machine lacks.
+    Setup {
+        /// Only name what is missing; exit with 1 if anything is.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build Ringfence and start it with the shipped rules.
+    Run {
+        /// Arguments for `ringfence run`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Do one harmless attempt of each kind, for a Ringfence that runs in another terminal to see.
+    Demo,
+    /// Run every check and every test.
+    Test(TestArgs),
+    /// Boot Debian kernels in QEMU and run the live suite there.
+    Vm(VmArgs),
+    /// Measure Ringfence against its speed targets.
+    Bench(BenchArgs),
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// Leave out what needs root: the live suite and the boot in QEMU.
+    #[arg(long)]
+    fast: bool,
+    /// Run one step only.
+    #[arg(long, value_name = "NAME", value_enum)]
+    only: Option<check::StepName>,
+}
+
+#[derive(Args)]
+struct VmArgs {
+    /// The kernel to boot, by the name that `xtask/src/vm/kernel.rs` gives it.
+    #[arg(long, default_value = "6.1")]
+    kernel: String,
+    /// How Ringfence attaches in the guest.
+    #[arg(long, value_enum, default_value_t = Attach::All)]
+    attach: Attach,
+    /// Run only the tests whose name contains this text.
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    /// Also write the result, with all samples, to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How Ringfence attaches.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "trampoline", "tracepoint"])]
+    attach: String,
+    /// Rounds per measurement; the medians are taken over them.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Measure only these.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<bench::Measurement>,
+    /// Measure this daemon instead of building one.
+    #[arg(long, value_name = "PROGRAM", requires = "attempt")]
+    ringfence: Option<PathBuf>,
+    /// Make the attempts with this program instead of building one.
+    #[arg(long, value_name = "PROGRAM", requires = "ringfence")]
+    attempt: Option<PathBuf>,
+}
+
+/// The attach modes that a boot in QEMU runs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Attach {
+    Trampoline,
+    Tracepoint,
+    All,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup { check: true } => setup::report_missing(),
+        Command::Setup { check: false } => setup::install(setup::Group::Test).map(|()| true),
+        Command::Run { args } => run::daemon(&args),
+        Command::Demo => run::demo(),
+        Command::Test(args) => check::all(args.fast, args.only),
+        Command::Vm(args) => vm::command(&args.kernel, args.attach, args.filter.as_deref()),
+        Command::Bench(args) => bench::command(&args),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(if error.is::<Unfit>() { 2 } else { 1 })
+        }
+    }
+}

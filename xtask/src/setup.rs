@@ -1,0 +1,329 @@
+//! `cargo xtask setup`: installs what is missing on Debian, names it elsewhere.
+//!
+//! A piece counts as present when its package is installed or when the program or file that we want from it is
+//! there, so a Docker or a QEMU from another source is left alone. A second run asks the network nothing.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::environment::{Privilege, Unfit, cargo, find_program, work_dir};
+use crate::process;
+
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+const BPF_LINKER: &str = "0.13";
+const BPF_LINKER_WHY: &str = "links the BPF programs";
+
+/// What needs a piece. The order matters: a later group includes the earlier ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// `cargo xtask run`: to build.
+    Build,
+    /// `cargo xtask test`: to build and to test.
+    Test,
+}
+
+/// How a Debian package comes to the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    /// By apt.
+    Install,
+    /// Only unpacked below the target directory: its installation would change how the machine works.
+    Unpack,
+}
+
+struct Piece {
+    package: &'static str,
+    group: Group,
+    method: Method,
+    why: &'static str,
+    /// A program (no slash) or a path that shows that the piece is there, whatever package brought it.
+    evidence: &'static str,
+}
+
+const fn build(package: &'static str, evidence: &'static str, why: &'static str) -> Piece {
+    Piece { package, group: Group::Build, method: Method::Install, why, evidence }
+}
+
+const fn test(package: &'static str, evidence: &'static str, why: &'static str) -> Piece {
+    Piece { package, group: Group::Test, method: Method::Install, why, evidence }
+}
+
+const PIECES: &[Piece] = &[
+    build("gcc", "cc", "links host programs"),
+    build("rustc-web", "/usr/lib/rustlib/bpfel-unknown-none", "compiles the BPF programs without a nightly"),
+    build(
+        "libstd-rust-web-dev-bpf",
+        "/usr/lib/rustlib/bpfel-unknown-none",
+        "the compiled `core` for the BPF target",
+    ),
+    build(
+        "llvm-22-dev",
+        "/usr/lib/llvm-22/bin/llvm-config",
+        "bpf-linker's code generator, the version of rustc-web",
+    ),
+    build("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a", "llvm-22 names it among its own libraries"),
+    build("zlib1g-dev", "/usr/include/zlib.h", "bpf-linker links it for LLVM"),
+    build("libzstd-dev", "/usr/include/zstd.h", "bpf-linker links it for LLVM"),
+    test("rust-web-clippy", "/usr/bin/clippy-driver", "lints the BPF programs with their own compiler"),
+    test("docker.io", "dockerd", "the live suite runs a Docker of its own; the system's is not started"),
+    test("qemu-system-x86", "qemu-system-x86_64", "boots other kernels"),
+    test("busybox-static", "/usr/share/doc/busybox-static", "the user land of test containers and guests"),
+    // Installed, it would replace the machine's time service, whichever that is.
+    Piece {
+        package: "chrony",
+        group: Group::Test,
+        method: Method::Unpack,
+        why: "the quiet-host test runs it, with clock changes off; unpacked, not installed",
+        evidence: "chronyd",
+    },
+];
+
+/// Pieces that only the building of bpf-linker needs.
+const LINKER_PARTS: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"];
+
+/// Pieces that a rustup nightly with rust-src stands in for; `monitor/build.rs` takes either.
+const COMPILER_PARTS: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
+
+/// Components of the host's toolchain that tests need.
+const COMPONENTS: &[&str] = &["clippy", "rustfmt"];
+
+/// Directories with programs of pieces that are unpacked, not installed.
+pub(crate) fn unpacked_programs() -> Result<Vec<PathBuf>> {
+    let pieces = PIECES.iter().filter(|piece| piece.method == Method::Unpack);
+    pieces.map(|piece| Ok(work_dir("xtask/pieces")?.join(piece.package).join("usr/sbin"))).collect()
+}
+
+/// Prints what both groups lack; true when that is nothing.
+pub(crate) fn report_missing() -> Result<bool> {
+    let missing = Missing::find(Group::Test)?;
+    if missing.is_empty() {
+        println!("setup: everything is there");
+    } else {
+        println!("setup: missing\n{}", missing.list());
+    }
+    Ok(missing.is_empty())
+}
+
+/// Installs what a group lacks.
+///
+/// # Errors
+/// [`Unfit`] on a system that it does not know, or whose package sources lack a piece.
+pub(crate) fn install(group: Group) -> Result<()> {
+    let missing = Missing::find(group)?;
+    if missing.is_empty() {
+        println!("setup: everything is there");
+        return Ok(());
+    }
+    if let Some(reason) = unknown_system() {
+        let list = missing.list();
+        return Err(Unfit(format!(
+            "setup knows Debian 12 and later only ({reason}); please install\n{list}"
+        ))
+        .into());
+    }
+    println!("setup: installing\n{}", missing.list());
+    if !missing.packages.is_empty() {
+        install_packages(&missing.packages)?;
+    }
+    if !missing.components.is_empty() {
+        let mut rustup = Command::new("rustup");
+        process::run(rustup.args(["component", "add"]).args(&missing.components))?;
+    }
+    if missing.bpf_linker {
+        install_bpf_linker()?;
+    }
+    let left = Missing::find(group)?;
+    if !left.is_empty() {
+        return Err(Unfit(format!("setup ran, and these are still missing\n{}", left.list())).into());
+    }
+    println!("setup: done");
+    Ok(())
+}
+
+struct Missing {
+    packages: Vec<&'static Piece>,
+    /// Parts of the Rust toolchain that rustup's minimal profile lacks.
+    components: Vec<&'static str>,
+    bpf_linker: bool,
+}
+
+impl Missing {
+    fn find(group: Group) -> Result<Self> {
+        let wanted: Vec<_> = PIECES.iter().filter(|piece| piece.group <= group).collect();
+        let installed = installed_packages(wanted.iter().map(|piece| piece.package));
+        let extra = unpacked_programs()?;
+        let linker_fits = bpf_linker_fits();
+        let nightly = nightly_builds_core();
+        let present = |piece: &Piece| {
+            installed.contains(piece.package)
+                || (linker_fits && LINKER_PARTS.contains(&piece.package))
+                || (nightly && COMPILER_PARTS.contains(&piece.package))
+                || if piece.evidence.starts_with('/') {
+                    Path::new(piece.evidence).exists()
+                } else {
+                    find_program(piece.evidence).is_some()
+                        || extra.iter().any(|dir| dir.join(piece.evidence).is_file())
+                }
+        };
+        let packages = wanted.into_iter().filter(|piece| !present(piece)).collect();
+        let wanted = if group >= Group::Test { COMPONENTS } else { &[] };
+        let components = wanted.iter().copied().filter(|component| !has_component(component)).collect();
+        Ok(Self { packages, components, bpf_linker: !linker_fits })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.components.is_empty() && !self.bpf_linker
+    }
+
+    fn list(&self) -> String {
+        let mut lines: Vec<_> =
+            self.packages.iter().map(|piece| format!("  {:<24} {}", piece.package, piece.why)).collect();
+        for component in &self.components {
+            lines.push(format!("  {:<24} checks the sources", format!("{component} (rustup)")));
+        }
+        if self.bpf_linker {
+            lines.push(format!("  {:<24} {BPF_LINKER_WHY}", format!("bpf-linker {BPF_LINKER} (cargo)")));
+        }
+        lines.join("\n")
+    }
+}
+
+/// Those of `packages` that dpkg calls installed; none where there is no dpkg.
+fn installed_packages<'a>(packages: impl Iterator<Item = &'a str>) -> HashSet<String> {
+    // It exits with 1 when it does not know one of them, and still answers for the others.
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(packages)
+        .output();
+    let text = query.map(|result| String::from_utf8_lossy(&result.stdout).into_owned()).unwrap_or_default();
+    text.lines().filter_map(|line| line.strip_suffix(" installed").map(str::to_owned)).collect()
+}
+
+fn bpf_linker_fits() -> bool {
+    process::output(Command::new("bpf-linker").arg("--version"))
+        .is_ok_and(|text| text.trim().strip_prefix("bpf-linker ").is_some_and(|v| v.starts_with(BPF_LINKER)))
+}
+
+/// Whether the toolchain's program for a component runs; rustup's proxy for it is there in any case.
+fn has_component(component: &str) -> bool {
+    let subcommand = if component == "rustfmt" { "fmt" } else { component };
+    process::output(cargo().args([subcommand, "--version"])).is_ok()
+}
+
+fn nightly_builds_core() -> bool {
+    let mut rustc = Command::new("rustup");
+    rustc.args(["run", "nightly", "rustc", "--print", "sysroot"]).env("RUSTUP_AUTO_INSTALL", "0");
+    process::output(&mut rustc)
+        .is_ok_and(|root| Path::new(root.trim()).join("lib/rustlib/src/rust/library/core").is_dir())
+}
+
+/// Why we cannot install here; `None` on Debian 12 or later.
+fn unknown_system() -> Option<String> {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let field = |name: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+        Some(line.trim_matches('"').to_owned())
+    };
+    let id = field("ID").unwrap_or_else(|| "unknown".to_owned());
+    // Testing and unstable have no number: they are later than any release.
+    let version = field("VERSION_ID").map_or(Ok(u32::MAX), |text| text.parse::<u32>());
+    match version {
+        _ if id != "debian" => Some(format!("this is {id}")),
+        Ok(version) if version < 12 => Some(format!("this is Debian {version}")),
+        Err(_) => Some("/etc/os-release has an unknown VERSION_ID".to_owned()),
+        Ok(_) if find_program("apt-get").is_none() => Some("there is no apt-get".to_owned()),
+        Ok(_) => None,
+    }
+}
+
+/// Installs packages without a service starting, restarting or stopping: Debian's maintainer scripts ask
+/// policy-rc.d. What stood in its place comes back, also after Ctrl-C and after an earlier run that was killed.
+const APT_SCRIPT: &str = r#"
+set -eu
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+policy=/usr/sbin/policy-rc.d
+kept=$policy.kept-by-ringfence
+restore() {
+    if grep -qs 'for ringfence setup' "$policy"; then rm -f "$policy"; fi
+    if [ -e "$kept" ]; then mv -f "$kept" "$policy"; fi
+}
+restore
+trap restore EXIT
+trap 'exit 130' HUP INT TERM
+if [ -e "$policy" ]; then mv "$policy" "$kept"; fi
+printf '#!/bin/sh\n# No service starts: for ringfence setup, while it installs packages.\nexit 101\n' > "$policy"
+chmod 755 "$policy"
+apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -qq install --no-install-recommends "$@"
+"#;
+
+fn install_packages(pieces: &[&'static Piece]) -> Result<()> {
+    let privilege = Privilege::detect();
+    let apt = |purpose| privilege.command(Path::new("apt-get"), purpose);
+    process::run(apt("to install packages")?.args(["-o", "DPkg::Lock::Timeout=300", "-qq", "update"]))?;
+    let unavailable: Vec<_> = pieces.iter().filter(|piece| !has_candidate(piece.package)).collect();
+    if !unavailable.is_empty() {
+        let names: Vec<_> = unavailable.iter().map(|piece| piece.package).collect();
+        let names = names.join(", ");
+        return Err(
+            Unfit(format!("this machine's package sources lack {names}; please install by hand")).into()
+        );
+    }
+    let to_install: Vec<_> = pieces.iter().filter(|piece| piece.method == Method::Install).collect();
+    if !to_install.is_empty() {
+        let mut shell = privilege.command(Path::new("/bin/sh"), "to install packages")?;
+        shell.args(["-c", APT_SCRIPT, "setup", "-y"]).args(to_install.iter().map(|piece| piece.package));
+        process::run(&mut shell).context("apt-get could not install the packages; its reasons are above")?;
+    }
+    for piece in pieces.iter().filter(|piece| piece.method == Method::Unpack) {
+        let dir = work_dir("xtask/pieces")?;
+        unpack_package(piece.package, &[], &dir, &dir.join(piece.package))?;
+    }
+    Ok(())
+}
+
+fn has_candidate(package: &str) -> bool {
+    process::output(Command::new("apt-cache").args(["policy", package])).is_ok_and(|text| {
+        text.lines().any(|l| l.trim().strip_prefix("Candidate: ").is_some_and(|v| v != "(none)"))
+    })
+}
+
+/// Downloads a package into `download` and unpacks it into `destination`, without installing it and without root.
+/// `options` go to apt-get.
+pub(crate) fn unpack_package(
+    package: &str,
+    options: &[String],
+    download: &Path,
+    destination: &Path,
+) -> Result<()> {
+    let debs = download.join(format!("{package}.deb.d"));
+    let _ = fs::remove_dir_all(&debs);
+    fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
+    let mut apt = Command::new("apt-get");
+    // The sandbox user of apt cannot write here; the file is checked against the archive's signature anyway.
+    apt.args(["-qq", "-o", "APT::Sandbox::User="]).args(options).args(["download", package]);
+    process::run(apt.current_dir(&debs)).with_context(|| format!("cannot download {package}"))?;
+    // Unpack beside the destination first: half a package must not look like a whole one on the next run.
+    let partial = destination.with_extension("partial");
+    let _ = fs::remove_dir_all(&partial);
+    for deb in fs::read_dir(&debs)? {
+        process::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(&partial))?;
+    }
+    let _ = fs::remove_dir_all(destination);
+    fs::rename(&partial, destination).with_context(|| format!("cannot create {}", destination.display()))?;
+    fs::remove_dir_all(&debs)?;
+    Ok(())
+}
+
+fn install_bpf_linker() -> Result<()> {
+    let version = format!("{BPF_LINKER}.0");
+    let mut cargo = cargo();
+    cargo.args(["install", "bpf-linker", "--version", &version, "--locked", "--force"]);
+    // Not in the repository, whose configuration is about the repository.
+    cargo.current_dir("/");
+    cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
+    process::run(&mut cargo).context("cargo could not install bpf-linker")
+}

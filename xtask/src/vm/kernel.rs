@@ -1,0 +1,186 @@
+//! The kernels that the live suite boots, and how they come from Debian's archive.
+//!
+//! Packages are downloaded by apt and unpacked, never installed. A kernel of the machine's own suite comes by the
+//! machine's own apt configuration. For another suite, apt gets a private configuration whose archive address is
+//! read from the machine's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::environment::{Unfit, work_dir};
+use crate::process;
+use crate::setup::unpack_package;
+
+/// One kernel: a row of [`KERNELS`].
+pub(crate) struct Kernel {
+    /// What `--kernel` calls it.
+    pub(crate) name: &'static str,
+    /// Its packages: for each pattern (of apt-cache, anchored) the newest match, image first.
+    packages: &'static [&'static str],
+    /// The suite of Debian that has them.
+    suite: &'static str,
+}
+
+/// All kernels, oldest first. `x86_64` cloud flavour: small, and everything a guest needs is built in.
+const KERNELS: &[Kernel] = &[
+    Kernel { name: "5.10", packages: &[r"^linux-image-5\.10\.0-[0-9]+-cloud-amd64$"], suite: "bullseye" },
+    Kernel { name: "6.1", packages: &[r"^linux-image-6\.1\.0-[0-9]+-cloud-amd64$"], suite: "bookworm" },
+];
+
+/// Modules that the suite can use, by file name; a kernel without one is no error.
+const MODULES: &[&str] = &["msr.ko"];
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// An unpacked kernel.
+pub(crate) struct Files {
+    /// What QEMU boots.
+    pub(crate) image: PathBuf,
+    /// Those of [`MODULES`] that it has.
+    pub(crate) modules: Vec<PathBuf>,
+}
+
+/// The kernel of that name.
+pub(crate) fn find(name: &str) -> Result<&'static Kernel> {
+    KERNELS.iter().find(|kernel| kernel.name == name).ok_or_else(|| {
+        let names: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        Unfit(format!("there is no kernel `{name}`; known are {}", names.join(", "))).into()
+    })
+}
+
+/// Downloads and unpacks a kernel, unless an earlier run did.
+pub(crate) fn fetch(kernel: &Kernel) -> Result<Files> {
+    let dir = work_dir("vm/kernels")?.join(kernel.name);
+    if let Ok(files) = locate(&dir) {
+        return Ok(files);
+    }
+    let apt = Apt::for_suite(kernel.suite)?;
+    for (index, pattern) in kernel.packages.iter().enumerate() {
+        let package = apt.newest(pattern)?;
+        println!("vm: fetching {package} (Debian {})", kernel.suite);
+        let part = dir.join(format!("package-{index}"));
+        fs::create_dir_all(&dir)?;
+        unpack_package(&package, &apt.options, &work_dir("vm/download")?, &part)?;
+    }
+    locate(&dir).with_context(|| format!("the packages of kernel {} have no image", kernel.name))
+}
+
+/// The image and the modules below `dir`.
+fn locate(dir: &Path) -> Result<Files> {
+    let mut image = None;
+    let mut modules = Vec::new();
+    let mut pending = vec![dir.to_path_buf()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() {
+                pending.push(entry.path());
+            } else if name.starts_with("vmlinuz-") {
+                image = Some(entry.path());
+            } else if MODULES.contains(&name.as_str()) {
+                modules.push(entry.path());
+            }
+        }
+    }
+    Ok(Files { image: image.context("no image")?, modules })
+}
+
+/// Apt as configured for one suite.
+struct Apt {
+    /// Options for apt-get and apt-cache; none for the machine's own configuration.
+    options: Vec<String>,
+}
+
+impl Apt {
+    fn for_suite(suite: &str) -> Result<Self> {
+        // One line per package index that the machine knows.
+        let mut query = Command::new("apt-get");
+        query.args(["indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"]);
+        let known = process::output(&mut query).map_err(|error| {
+            Unfit(format!("kernels come by Debian's apt, which does not answer: {error:#}"))
+        })?;
+        let own = os_codename();
+        let mut archive = None;
+        for (codename, uri) in known.lines().filter_map(|line| line.split_once(' ')) {
+            if codename == suite {
+                return Ok(Self { options: Vec::new() });
+            }
+            if Some(codename) == own.as_deref() {
+                archive.get_or_insert(uri);
+            }
+        }
+        let archive = archive
+            .ok_or_else(|| Unfit("the machine's apt sources do not name Debian's archive".to_owned()))?
+            .trim_end_matches('/');
+        Self::private(suite, archive)
+    }
+
+    /// A configuration in our own directory: needs no root and leaves the machine's apt as it is.
+    fn private(suite: &str, archive: &str) -> Result<Self> {
+        let dir = work_dir(&format!("vm/apt/{suite}"))?;
+        for below in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.join(below))?;
+        }
+        let sources = dir.join("sources.list");
+        // The archive's signature is checked; a suite past its support has an old date, which is no fault here.
+        fs::write(&sources, format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"))?;
+        let at = |name: &str| dir.join(name).display().to_string();
+        let options: Vec<String> = [
+            format!("Dir::Etc::SourceList={}", sources.display()),
+            "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("Dir::State::Lists={}", at("lists")),
+            format!("Dir::Cache={}", at("cache")),
+            "Acquire::Check-Valid-Until=false".to_owned(),
+            "APT::Sandbox::User=".to_owned(),
+        ]
+        .into_iter()
+        .flat_map(|option| ["-o".to_owned(), option])
+        .collect();
+        process::run(Command::new("apt-get").args(["-qq"]).args(&options).arg("update"))
+            .with_context(|| format!("cannot read Debian's index of {suite}"))?;
+        Ok(Self { options })
+    }
+
+    /// The package with the highest number among those that match.
+    fn newest(&self, pattern: &str) -> Result<String> {
+        let mut search = Command::new("apt-cache");
+        search.args(&self.options).args(["search", "--names-only", pattern]);
+        let text = process::output(&mut search)?;
+        let names = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
+        match names.max_by_key(|name| numbers(name)) {
+            Some(name) => Ok(name.to_owned()),
+            None => bail!("no package matches {pattern}; does `apt-get update` help?"),
+        }
+    }
+}
+
+/// The numbers in a package's name, by which two of its versions compare.
+fn numbers(name: &str) -> Vec<u64> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+fn os_codename() -> Option<String> {
+    let release = fs::read_to_string("/etc/os-release").ok()?;
+    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    Some(name.trim_matches('"').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number_not_by_letter() {
+        let names = ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-54-cloud-amd64"];
+        assert_eq!(names.iter().max_by_key(|name| numbers(name)), Some(&names[1]));
+    }
+
+    #[test]
+    fn an_unknown_kernel_is_named_with_the_known_ones() {
+        let error = find("2.6").err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("2.6") && error.contains("6.1"), "{error}");
+    }
+}
