@@ -10,7 +10,7 @@ use crate::cgroup::{Cgroup, DEMO_ID};
 /// The attempts of the demonstration: the refused, the failed and the allowed, one row for each call.
 const SHOWN: &[&str] = &[
     "capset-gain",
-    "setns-init",
+    "setns-uts",
     "unshare-user",
     "clone-uts",
     "clone3-uts",

@@ -8,7 +8,7 @@ use monitor_common::call::{Abi, Call};
 use monitor_common::caps::Cap;
 
 use super::raw::{Arena, call, clock_ns};
-use super::{Attempt, BOTH, BY_CAPABILITY, I386, Want, prep, row};
+use super::{Attempt, BOTH, BY_CAPABILITY, BY_SECCOMP, I386, Want, prep, row};
 
 const REALTIME: u64 = libc::CLOCK_REALTIME as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC as u64;
@@ -66,13 +66,15 @@ pub(super) const ROWS: &[Attempt] = &[
     })
     .what("sets an impossible time by the 64-bit variant of the 32-bit table")
     .harmless("the kernel checks the value before anything else")
-    .granted("SYS_TIME", INVALID),
+    // The profile of Docker 20.10 opens only the older variant.
+    .granted("SYS_TIME", BY_SECCOMP),
     row("clock_settime64-nocap", Call::ClockSettime, I386, BY_CAPABILITY, |arena, abi| {
         prep::without(arena, &[Cap::SysTime]);
         clock_settime64(arena, abi, now())
     })
     .what("sets the current time by the 64-bit variant of the 32-bit table without CAP_SYS_TIME")
-    .granted("SYS_TIME", BY_CAPABILITY)
+    // The profile of Docker 20.10 opens only the older variant.
+    .granted("SYS_TIME", BY_SECCOMP)
     .drops(),
     row("stime-badpointer", Call::Stime, I386, Want::Failed(libc::EFAULT), |_, abi| {
         // SAFETY: the pointer is meant to be wrong: page 0 is never mapped.
@@ -136,12 +138,14 @@ pub(super) const ROWS: &[Attempt] = &[
     })
     .what("sets a tick of no length")
     .harmless("the kernel accepts only ticks within a tenth of the nominal one")
+    .contained(BY_CAPABILITY)
     .granted("SYS_TIME", INVALID),
     row("clock_adjtime-nocap", Call::ClockAdjtime, BOTH, BY_CAPABILITY, |arena, abi| {
         prep::without(arena, &[Cap::SysTime]);
         adjtime(arena, abi, Variant::ClockAdjtime, Timex { modes: libc::ADJ_SETOFFSET, ..Timex::default() })
     })
     .what("moves the clock by nothing, without CAP_SYS_TIME")
+    .contained(BY_CAPABILITY)
     .granted("SYS_TIME", BY_CAPABILITY)
     .drops(),
     row("clock_adjtime64-tick", Call::ClockAdjtime, I386, INVALID, |arena, abi| {
@@ -149,7 +153,14 @@ pub(super) const ROWS: &[Attempt] = &[
     })
     .what("sets a tick of no length by the 64-bit variant of the 32-bit table")
     .harmless("the kernel accepts only ticks within a tenth of the nominal one")
+    .contained(BY_CAPABILITY)
     .granted("SYS_TIME", INVALID),
+    row("clock_adjtime64-read", Call::ClockAdjtime, I386, Want::NoEvent, |arena, abi| {
+        adjtime(arena, abi, Variant::ClockAdjtime64, Timex::default())
+    })
+    .what("reads the clock's settings by the 64-bit variant of the 32-bit table")
+    .harmless("it changes nothing: modes is 0")
+    .contained(Want::NoEvent),
 ];
 
 /// Seconds and nanoseconds of the current time.
