@@ -44,7 +44,14 @@ impl Want {
             Want::Allowed if ret >= 0 => vec![*self],
             Want::Failed(errno) | Want::Refused(_, errno) if ret == -i64::from(errno) => vec![*self],
             Want::Allowed | Want::Failed(_) | Want::Refused(..) => Vec::new(),
-            Want::Any(several) => several.iter().flat_map(|want| want.fitting(ret)).collect(),
+            Want::Any(several) => {
+                // "No event" fits every answer, so it gives way to whatever names this one.
+                let (silent, named): (Vec<Want>, Vec<Want>) = several
+                    .iter()
+                    .flat_map(|want| want.fitting(ret))
+                    .partition(|want| *want == Want::NoEvent);
+                if named.is_empty() { silent } else { named }
+            }
         }
     }
 
@@ -105,6 +112,9 @@ pub struct Attempt {
     pub granted: Option<(&'static str, Want)>,
     /// It first drops capabilities by a `capset`, which is an event too.
     pub drops: bool,
+    /// After a failure only the inode tells which device was meant, and no descriptor leads to it: a mode
+    /// that sees calls only as they return may miss it.
+    pub nameless: bool,
     /// Changes something when allowed: made only with `--allow-clock`, in a guest.
     pub guest_only: bool,
     /// Makes the call and returns the kernel's answer; runs in a child.
@@ -129,6 +139,7 @@ pub(crate) const fn row(
         contained: BY_SECCOMP,
         granted: None,
         drops: false,
+        nameless: false,
         guest_only: false,
         run,
     }
@@ -154,6 +165,10 @@ impl Attempt {
     /// As an attempt for which the capability was dropped first.
     pub(crate) const fn drops(self) -> Attempt {
         Attempt { drops: true, harmless: "it is made only after the capability was seen to be gone", ..self }
+    }
+
+    pub(crate) const fn nameless(self) -> Attempt {
+        Attempt { nameless: true, ..self }
     }
 
     pub(crate) const fn guest_only(self) -> Attempt {

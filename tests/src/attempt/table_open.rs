@@ -98,13 +98,15 @@ pub(super) const ROWS: &[Attempt] = &[
     })
     .what("makes a node of the kernel log's number under another name and opens it")
     .harmless("it reads nothing, and the node is removed")
-    .contained(BY_DEVICES),
+    .contained(BY_DEVICES)
+    .nameless(),
     row("openat-node-mem", Call::Openat, BOTH, DEVICE, |arena, abi| {
         with_node(1, 1, |path| openat(arena, abi, AT_FDCWD, path))
     })
     .what("makes a node of the memory's number under another name and opens it")
     .harmless("it reads nothing, and the node is removed")
-    .contained(BY_DEVICES),
+    .contained(BY_DEVICES)
+    .nameless(),
     row("openat-symlink", Call::Openat, BOTH, Want::Allowed, |arena, abi| {
         with_node(1, 11, |path| {
             let link = prep::temp_name("link");
@@ -117,7 +119,8 @@ pub(super) const ROWS: &[Attempt] = &[
     })
     .what("opens such a node by a symbolic link")
     .harmless("it reads nothing, and both are removed")
-    .contained(BY_DEVICES),
+    .contained(BY_DEVICES)
+    .nameless(),
     row("openat-null", Call::Openat, BOTH, Want::NoEvent, |arena, abi| {
         openat(arena, abi, AT_FDCWD, "/dev/null")
     })

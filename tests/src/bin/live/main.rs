@@ -40,7 +40,11 @@ fn main() -> ExitCode {
     trials.extend(corpus::trials(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The daemon that served all places has an end of its own to pass.
-    match suite.finish() {
+    let finished = match Arc::try_unwrap(suite) {
+        Ok(suite) => suite.finish(),
+        Err(_) => Err("a test still holds the suite, so the daemon cannot be stopped".to_owned()),
+    };
+    match finished {
         Ok(()) if !conclusion.has_failed() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::from(101),
         Err(fault) => {
