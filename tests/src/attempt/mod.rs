@@ -115,6 +115,10 @@ pub struct Attempt {
     /// After a failure only the inode tells which device was meant, and no descriptor leads to it: a mode
     /// that sees calls only as they return may miss it.
     pub nameless: bool,
+    /// Fields that the event must show whatever came of the attempt: they stand in the call's registers.
+    pub asked: &'static [(&'static str, &'static str)],
+    /// Fields that it must show when the kernel did it.
+    pub done: &'static [(&'static str, &'static str)],
     /// Changes something when allowed: made only with `--allow-clock`, in a guest.
     pub guest_only: bool,
     /// Makes the call and returns the kernel's answer; runs in a child.
@@ -140,6 +144,8 @@ pub(crate) const fn row(
         granted: None,
         drops: false,
         nameless: false,
+        asked: &[],
+        done: &[],
         guest_only: false,
         run,
     }
@@ -165,6 +171,14 @@ impl Attempt {
     /// As an attempt for which the capability was dropped first.
     pub(crate) const fn drops(self) -> Attempt {
         Attempt { drops: true, harmless: "it is made only after the capability was seen to be gone", ..self }
+    }
+
+    pub(crate) const fn asked(self, asked: &'static [(&'static str, &'static str)]) -> Attempt {
+        Attempt { asked, ..self }
+    }
+
+    pub(crate) const fn done(self, done: &'static [(&'static str, &'static str)]) -> Attempt {
+        Attempt { done, ..self }
     }
 
     pub(crate) const fn nameless(self) -> Attempt {

@@ -40,12 +40,14 @@ pub(super) const ROWS: &[Attempt] = &[
     row("clock_settime-invalid", Call::ClockSettime, BOTH, INVALID, |arena, abi| {
         clock_settime(arena, abi, REALTIME, (0, IMPOSSIBLE))
     })
+    .asked(&[("clock.id", "CLOCK_REALTIME")])
     .what("sets a time with more than a thousand million nanoseconds")
     .harmless("the kernel checks the value before anything else")
     .granted("SYS_TIME", INVALID),
     row("clock_settime-monotonic", Call::ClockSettime, BOTH, INVALID, |arena, abi| {
         clock_settime(arena, abi, MONOTONIC, (0, 0))
     })
+    .asked(&[("clock.id", "CLOCK_MONOTONIC")])
     .what("sets the monotonic clock")
     .harmless("that clock cannot be set")
     .granted("SYS_TIME", INVALID),
@@ -136,6 +138,7 @@ pub(super) const ROWS: &[Attempt] = &[
     row("clock_adjtime-tick", Call::ClockAdjtime, BOTH, INVALID, |arena, abi| {
         adjtime(arena, abi, Variant::ClockAdjtime, Timex { modes: libc::ADJ_TICK, ..Timex::default() })
     })
+    .asked(&[("clock.id", "CLOCK_REALTIME")])
     .what("sets a tick of no length")
     .harmless("the kernel accepts only ticks within a tenth of the nominal one")
     .contained(BY_CAPABILITY)

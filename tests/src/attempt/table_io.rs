@@ -25,12 +25,14 @@ const SIZE_BUFFER: u64 = 10;
 
 pub(super) const ROWS: &[Attempt] = &[
     row("syslog-size", Call::Syslog, BOTH, Want::Allowed, |_, abi| syslog(abi, SIZE_BUFFER, 0, 0))
+        .asked(&[("syslog.action", "SIZE_BUFFER")])
         .what("asks for the size of the kernel log")
         .harmless("it only reads")
         .granted("SYSLOG", Want::Allowed),
     row("syslog-read", Call::Syslog, BOTH, Want::Allowed, |arena, abi| {
         syslog(abi, READ_ALL, arena.put(0, &[0; 4096]), 4096)
     })
+    .asked(&[("syslog.action", "READ_ALL")])
     .what("reads the kernel log")
     .harmless("it only reads, and removes nothing")
     .granted("SYSLOG", Want::Allowed),
@@ -52,6 +54,7 @@ pub(super) const ROWS: &[Attempt] = &[
         prep::without(arena, LOG_CAPS);
         syslog(abi, CLEAR, 0, 0)
     })
+    .asked(&[("syslog.action", "CLEAR")])
     .what("asks to clear the kernel log, without CAP_SYSLOG")
     .granted("SYSLOG", BY_CAPABILITY)
     .drops(),

@@ -19,6 +19,7 @@ const BY_DEVICES: Want = Want::Refused(RefusedBy::DeviceCgroup, libc::EPERM);
 
 pub(super) const ROWS: &[Attempt] = &[
     row("open-kmsg", Call::Open, BOTH, Want::Allowed, |arena, abi| open(arena, abi, KMSG))
+        .done(&[("device.name", "kmsg")])
         .what("opens the kernel log for reading")
         .harmless("it reads nothing")
         .contained(MISSING),
@@ -29,6 +30,7 @@ pub(super) const ROWS: &[Attempt] = &[
         }
         creat(arena, abi, KMSG)
     })
+    .done(&[("device.name", "kmsg")])
     .what("opens the kernel log for writing")
     .harmless("it writes nothing, and a device is not truncated")
     .contained(Want::NoEvent),
@@ -39,6 +41,7 @@ pub(super) const ROWS: &[Attempt] = &[
     row("openat-relative", Call::Openat, BOTH, Want::Allowed, |arena, abi| {
         openat(arena, abi, prep::open_fd("/dev") as u64, "./kmsg")
     })
+    .done(&[("device.name", "kmsg")])
     .what("opens the kernel log by a path that starts at a directory's descriptor")
     .harmless("it reads nothing")
     // Nothing tells that this path, which leads nowhere, was meant for a device.
@@ -49,34 +52,41 @@ pub(super) const ROWS: &[Attempt] = &[
         // SAFETY: path and structure stand in the arena.
         unsafe { call(abi, libc::SYS_openat2 as u32, [AT_FDCWD, path, how, 24, 0, 0]) }
     })
+    .done(&[("device.name", "kmsg")])
     .what("opens the kernel log for reading")
     .harmless("it reads nothing")
     .contained(MISSING),
     row("open_by_handle_at-node", Call::OpenByHandleAt, BOTH, Want::Allowed, |arena, abi| {
         with_node(1, 11, |path| open_by_handle(arena, abi, path))
     })
+    .done(&[("device.name", "kmsg")])
     .what("opens a node of the kernel log's number by file handle")
     .harmless("it reads nothing")
     .contained(BY_SECCOMP),
     row("openat-mem", Call::Openat, BOTH, DEVICE, |arena, abi| openat(arena, abi, AT_FDCWD, "/dev/mem"))
+        .done(&[("device.name", "mem")])
         .what("opens the machine's memory")
         .harmless("it reads nothing")
         .contained(MISSING),
     row("open-kmem", Call::Open, BOTH, DEVICE, |arena, abi| open(arena, abi, "/dev/kmem"))
+        .done(&[("device.name", "kmem")])
         .what("opens the kernel's memory")
         .harmless("it reads nothing")
         .contained(MISSING),
     row("openat-port", Call::Openat, BOTH, DEVICE, |arena, abi| openat(arena, abi, AT_FDCWD, "/dev/port"))
+        .done(&[("device.name", "port")])
         .what("opens the I/O ports")
         .harmless("it reads nothing")
         .contained(MISSING),
     row("openat-msr", Call::Openat, BOTH, DEVICE, |arena, abi| {
         openat(arena, abi, AT_FDCWD, "/dev/cpu/0/msr")
     })
+    .done(&[("device.name", "msr")])
     .what("opens the processor's model-specific registers")
     .harmless("it reads nothing")
     .contained(MISSING),
     row("open-proc-kmsg", Call::Open, BOTH, Want::Allowed, |arena, abi| open(arena, abi, "/proc/kmsg"))
+        .done(&[("device.name", "proc_kmsg")])
         .what("opens the kernel log in /proc")
         .harmless("it reads nothing, so no message is taken from anyone")
         .contained(BY_CAPABILITY)
@@ -89,6 +99,7 @@ pub(super) const ROWS: &[Attempt] = &[
     .contained(BY_CAPABILITY)
     .drops(),
     row("openat-kcore", Call::Openat, BOTH, DEVICE, |arena, abi| openat(arena, abi, AT_FDCWD, "/proc/kcore"))
+        .done(&[("device.name", "proc_kcore")])
         .what("opens the kernel's memory in /proc")
         .harmless("it reads nothing")
         // Docker masks it by /dev/null where the kernel has it.
@@ -96,6 +107,7 @@ pub(super) const ROWS: &[Attempt] = &[
     row("openat-node-kmsg", Call::Openat, BOTH, Want::Allowed, |arena, abi| {
         with_node(1, 11, |path| openat(arena, abi, AT_FDCWD, path))
     })
+    .done(&[("device.name", "kmsg")])
     .what("makes a node of the kernel log's number under another name and opens it")
     .harmless("it reads nothing, and the node is removed")
     .contained(BY_DEVICES)
@@ -103,6 +115,7 @@ pub(super) const ROWS: &[Attempt] = &[
     row("openat-node-mem", Call::Openat, BOTH, DEVICE, |arena, abi| {
         with_node(1, 1, |path| openat(arena, abi, AT_FDCWD, path))
     })
+    .done(&[("device.name", "mem")])
     .what("makes a node of the memory's number under another name and opens it")
     .harmless("it reads nothing, and the node is removed")
     .contained(BY_DEVICES)
@@ -117,6 +130,7 @@ pub(super) const ROWS: &[Attempt] = &[
             ret
         })
     })
+    .done(&[("device.name", "kmsg")])
     .what("opens such a node by a symbolic link")
     .harmless("it reads nothing, and both are removed")
     .contained(BY_DEVICES)

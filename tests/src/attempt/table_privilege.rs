@@ -31,6 +31,7 @@ pub(super) const ROWS: &[Attempt] = &[
         let fewer = CapSets { effective: sets.effective & mask, permitted: sets.permitted & mask, ..sets };
         prep::capset(arena, abi, prep::cap_version(), 0, fewer)
     })
+    .done(&[("cap.dropped", "CAP_KILL")])
     .what("drops CAP_KILL")
     .contained(Want::Allowed),
     row("capset-gain", Call::Capset, BOTH, BY_COMPARISON, |arena, abi| {
@@ -94,12 +95,15 @@ pub(super) const ROWS: &[Attempt] = &[
     .granted("SYS_ADMIN", BY_CAPABILITY)
     .drops(),
     row("unshare-uts", Call::Unshare, BOTH, Want::Allowed, |_, abi| unshare(abi, CLONE_NEWUTS))
+        .done(&[("ns.changed", "uts")])
         .what("moves into a new UTS namespace")
         .granted("SYS_ADMIN", Want::Allowed),
     row("unshare-mnt", Call::Unshare, BOTH, Want::Allowed, |_, abi| unshare(abi, CLONE_NEWNS))
+        .done(&[("ns.changed", "mnt")])
         .what("moves into a new mount namespace")
         .granted("SYS_ADMIN", Want::Allowed),
     row("unshare-user", Call::Unshare, BOTH, Want::Allowed, |_, abi| unshare(abi, CLONE_NEWUSER))
+        .done(&[("ns.changed", "user")])
         .what("moves into a new user namespace, with every capability inside it")
         .granted("SYS_ADMIN", Want::Allowed),
     row("unshare-badflags", Call::Unshare, BOTH, Want::Failed(libc::EINVAL), |_, abi| unshare(abi, 1))
@@ -109,19 +113,23 @@ pub(super) const ROWS: &[Attempt] = &[
         prep::without(arena, &[Cap::SysAdmin]);
         unshare(abi, CLONE_NEWUTS)
     })
+    .asked(&[("evt.flags", "CLONE_NEWUTS")])
     .what("asks for a new UTS namespace without CAP_SYS_ADMIN")
     .granted("SYS_ADMIN", BY_CAPABILITY)
     .drops(),
     row("clone-uts", Call::Clone, BOTH, Want::Allowed, |_, abi| clone(abi, CLONE_NEWUTS))
+        .done(&[("ns.changed", "uts")])
         .what("makes a child in a new UTS namespace")
         .granted("SYS_ADMIN", Want::Allowed),
     row("clone-user", Call::Clone, BOTH, Want::Allowed, |_, abi| clone(abi, CLONE_NEWUSER))
+        .done(&[("ns.changed", "user")])
         .what("makes a child in a new user namespace")
         .granted("SYS_ADMIN", Want::Allowed),
     row("clone-nocap", Call::Clone, BOTH, BY_CAPABILITY, |arena, abi| {
         prep::without(arena, &[Cap::SysAdmin]);
         clone(abi, CLONE_NEWUTS)
     })
+    .asked(&[("evt.flags", "CLONE_NEWUTS")])
     .what("asks for a child in a new UTS namespace without CAP_SYS_ADMIN")
     .granted("SYS_ADMIN", BY_CAPABILITY)
     .drops(),
@@ -133,6 +141,7 @@ pub(super) const ROWS: &[Attempt] = &[
     row("clone3-uts", Call::Clone3, BOTH, Want::Allowed, |arena, abi| {
         clone3(arena, abi, CLONE_NEWUTS as u64, SIGCHLD as u64)
     })
+    .done(&[("ns.changed", "uts")])
     .what("makes a child in a new UTS namespace")
     .contained(CLONE3_BY_SECCOMP)
     .granted("SYS_ADMIN", Want::Allowed),

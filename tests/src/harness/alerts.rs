@@ -16,12 +16,19 @@ pub struct Alert {
 
 impl Alert {
     /// The text of a key: `rule` and `priority` stand at the top, all others in `output_fields`. Absent and
-    /// null values give `None`.
+    /// null values give `None`; the members of a list are joined by blanks, as templates print them.
     pub fn get(&self, key: &str) -> Option<String> {
         let holder = if key.contains('.') { self.json.get("output_fields")? } else { &self.json };
         match holder.get(key)? {
             Value::Null => None,
             Value::String(text) => Some(text.clone()),
+            Value::Array(members) => Some(
+                members
+                    .iter()
+                    .map(|member| member.as_str().map_or_else(|| member.to_string(), str::to_owned))
+                    .collect::<Vec<String>>()
+                    .join(" "),
+            ),
             other => Some(other.to_string()),
         }
     }

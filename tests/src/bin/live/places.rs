@@ -375,6 +375,10 @@ fn describe(
             Must::BeOneOf(runtimes.iter().map(|name| (*name).to_owned()).collect()),
         ),
     };
+    let done = if made.ret >= 0 { attempt.done } else { &[] };
+    for (key, value) in attempt.asked.iter().chain(done) {
+        event = event.is(key, value);
+    }
     if visit.pod {
         event = event.is("k8s.pod.uid", POD_UID);
     }
