@@ -30,6 +30,13 @@ fn main() -> ExitCode {
         eprintln!("live: the suite attaches probes and makes attempts, so it must run as root");
         return ExitCode::from(2);
     }
+    if settings.guest && !tests::attempt::is_own_guest() {
+        eprintln!(
+            "live: --guest sets the clock; the kernel's command line has no ringfence.attach=MODE, \
+             so this is no guest of the suite"
+        );
+        return ExitCode::from(2);
+    }
     // One at a time: two cores are shared with the daemon, and floods must not meet other cases.
     arguments.test_threads = Some(1);
     let settings = Arc::new(settings);
