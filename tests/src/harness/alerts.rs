@@ -182,6 +182,11 @@ impl Inbox {
         self.lock().alerts.iter().filter(|alert| expectation.fits(alert)).cloned().collect()
     }
 
+    /// How many alerts so far fit.
+    pub fn count(&self, expectation: &Expectation) -> usize {
+        self.lock().alerts.iter().filter(|alert| expectation.fits(alert)).count()
+    }
+
     /// Waits until an alert fits.
     ///
     /// # Errors

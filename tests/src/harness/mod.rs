@@ -6,12 +6,13 @@ pub mod http;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use alerts::{Alert, Expectation, Inbox};
 use http::Metrics;
+use jsonschema::Validator;
 
 /// How long a condition may take before the test gives up. It is no pace: nothing waits this long
 /// unless it fails. Guests without hardware virtualisation are slow.
@@ -100,7 +101,9 @@ impl Daemon {
         let mut readers = Vec::new();
         if let Some(out) = child.stdout.take() {
             let inbox = inbox.clone();
-            readers.push(std::thread::spawn(move || read_alerts(out, &inbox, schema.as_ref())));
+            let (to_judge, lines) = mpsc::channel();
+            readers.push(std::thread::spawn(move || read_lines(out, &to_judge)));
+            readers.push(std::thread::spawn(move || judge_lines(&lines, &inbox, schema.as_ref())));
         }
         if let Some(err) = child.stderr.take() {
             let log = log.clone();
@@ -287,15 +290,23 @@ fn address_in(line: &str) -> Option<String> {
     port.parse::<u16>().ok().map(|port| format!("127.0.0.1:{port}"))
 }
 
-fn read_schema(path: &std::path::Path) -> Result<jsonschema::Validator, String> {
+fn read_schema(path: &std::path::Path) -> Result<Validator, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let json = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     jsonschema::validator_for(&json).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn read_alerts(out: ChildStdout, inbox: &Inbox, schema: Option<&jsonschema::Validator>) {
-    for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
-        let arrived = Instant::now();
+/// Takes lines off the pipe as fast as they come, so that the suite is never the reader that stalls.
+fn read_lines(out: ChildStdout, lines: &mpsc::Sender<(Instant, Vec<u8>)>) {
+    for line in BufReader::with_capacity(1 << 20, out).split(b'\n').map_while(Result::ok) {
+        if lines.send((Instant::now(), line)).is_err() {
+            return;
+        }
+    }
+}
+
+fn judge_lines(lines: &mpsc::Receiver<(Instant, Vec<u8>)>, inbox: &Inbox, schema: Option<&Validator>) {
+    for (arrived, line) in lines {
         match serde_json::from_slice(&line) {
             Ok(json) => {
                 if let Some(errors) = schema.map(|schema| schema.iter_errors(&json)) {

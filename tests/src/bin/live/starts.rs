@@ -177,7 +177,7 @@ fn full_disk(settings: &Settings) -> Result<(), String> {
         let lost = ["sink", "output"]
             .into_iter()
             .find_map(|label| metrics.sum("ringfence_alerts_lost_total", &[(label, "file")]));
-        let out = daemon.inbox().fitting(&of_flood).len();
+        let out = daemon.inbox().count(&of_flood);
         if out == 1000 && lost.is_some_and(|lost| lost > 0.0) {
             break lost;
         }
