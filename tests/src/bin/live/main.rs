@@ -4,6 +4,7 @@
 //! Arguments besides those below are those of Rust's test runner, such as a filter by name or `--list`.
 
 mod corpus;
+mod judge;
 mod law;
 mod places;
 mod starts;

@@ -9,21 +9,37 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
-use monitor_common::call::{Abi, Call};
+use monitor_common::call::Abi;
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::attempt::{self, Attempt, Want, errno_name};
-use tests::cgroup::{self, Cgroup, NAMINGS, Naming, POD_UID};
+use tests::attempt::{self, Attempt, BY_CAPABILITY, Want};
+use tests::cgroup::{self, Cgroup, NAMINGS, Naming};
 use tests::docker::Engine;
-use tests::harness::alerts::{Alert, Expectation, Must};
+use tests::harness::alerts::Expectation;
 use tests::harness::{ALL_EVENTS, Daemon, Settings};
+
+use crate::judge;
 
 /// The attempt whose event says that all earlier ones have come.
 const MARKER: &str = "setns-badfd";
 
+/// What a container without a seccomp profile is refused for want of a capability.
+const UNCONFINED: &[&str] = &[
+    "setns-uts",
+    "unshare-uts",
+    "unshare-mnt",
+    "clone-uts",
+    "clone3-uts",
+    "settimeofday-nocap",
+    "clock_settime-nocap",
+    "stime-nocap",
+    "syslog-unread",
+    "open-proc-kmsg",
+];
+
 /// A place from which attempts are made.
 #[derive(Clone, Copy)]
-enum Place {
+pub(crate) enum Place {
     /// Our own cgroup, as root.
     Host,
     /// A cgroup named as a runtime names a container's.
@@ -32,6 +48,8 @@ enum Place {
     Seccomp,
     /// A real container with Docker's default profile.
     Docker,
+    /// A real container without a seccomp profile: only the missing capability is in the way.
+    DockerUnconfined,
     /// A real container with a capability added.
     DockerWith(&'static str),
 }
@@ -43,6 +61,7 @@ impl Place {
             Place::Named(naming) => naming.name.to_owned(),
             Place::Seccomp => "seccomp".to_owned(),
             Place::Docker => "docker".to_owned(),
+            Place::DockerUnconfined => "docker-unconfined".to_owned(),
             Place::DockerWith(cap) => format!("docker+{cap}"),
         }
     }
@@ -60,6 +79,7 @@ impl Place {
             Place::Seccomp if is_by_seccomp(attempt.contained) => Some(attempt.contained),
             Place::Seccomp => Some(attempt.native),
             Place::Docker => Some(attempt.contained),
+            Place::DockerUnconfined => UNCONFINED.contains(&attempt.name).then_some(BY_CAPABILITY),
             Place::DockerWith(cap) => attempt.granted.filter(|(of, _)| *of == cap).map(|(_, want)| want),
         }
     }
@@ -71,20 +91,20 @@ fn is_by_seccomp(want: Want) -> bool {
 
 /// What `attempt run` said about one attempt.
 #[derive(Clone, Debug)]
-struct Made {
-    pid: i64,
-    ret: i64,
+pub(crate) struct Made {
+    pub(crate) pid: i64,
+    pub(crate) ret: i64,
 }
 
 /// A visit to a place.
-struct Visit {
-    cgroup_id: u64,
+pub(crate) struct Visit {
+    pub(crate) cgroup_id: u64,
     /// Full container id and runtimes, unless it is the host.
-    container: Option<(String, &'static [&'static str])>,
-    pod: bool,
+    pub(crate) container: Option<(String, &'static [&'static str])>,
+    pub(crate) pod: bool,
     /// Whether process ids are the host's.
-    host_pids: bool,
-    made: HashMap<(String, String), Made>,
+    pub(crate) host_pids: bool,
+    pub(crate) made: HashMap<(String, String), Made>,
 }
 
 /// What the tests of all places share.
@@ -111,7 +131,7 @@ impl Suite {
         &self.settings
     }
 
-    fn daemon(&self) -> Result<&Daemon, String> {
+    pub(crate) fn daemon(&self) -> Result<&Daemon, String> {
         let start = || {
             let dir = suite_rules()?;
             let rules = self.rules.get_or_init(|| dir).path().display().to_string();
@@ -126,7 +146,7 @@ impl Suite {
         self.engine.get_or_init(start).as_ref().map_err(String::clone)
     }
 
-    fn visit(&self, place: Place) -> Arc<Result<Visit, String>> {
+    pub(crate) fn visit(&self, place: Place) -> Arc<Result<Visit, String>> {
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
         visits.entry(place.label()).or_insert_with(|| Arc::new(self.make_visit(place))).clone()
     }
@@ -145,6 +165,9 @@ impl Suite {
             Place::Seccomp => self.visit_by_exec(&names, None, &["--seccomp"])?,
             Place::Named(naming) => self.visit_by_exec(&names, Some(naming), &[])?,
             Place::Docker => self.visit_by_docker(&names, &[])?,
+            Place::DockerUnconfined => {
+                self.visit_by_docker(&names, &["--security-opt", "seccomp=unconfined"])?
+            }
             Place::DockerWith(cap) => self.visit_by_docker(&names, &["--cap-add", cap])?,
         };
         let marker = visit.made.get(&(MARKER.to_owned(), Abi::I386.name().to_owned()));
@@ -257,7 +280,7 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     let mut places = vec![Place::Host, Place::Seccomp];
     places.extend(NAMINGS.iter().map(Place::Named));
     if !suite.settings.guest {
-        places.push(Place::Docker);
+        places.extend([Place::Docker, Place::DockerUnconfined]);
         places.extend(["SYS_ADMIN", "SYS_TIME", "SYSLOG", "SYS_RAWIO"].map(Place::DockerWith));
     }
     let mut trials = Vec::new();
@@ -271,123 +294,10 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
                 let name = format!("{}::{}::{}", place.label(), attempt.name, abi.name());
                 let suite = suite.clone();
                 let abi = *abi;
-                let trial = move || check(&suite, place, attempt, abi, want).map_err(Failed::from);
+                let trial = move || judge::check(&suite, place, attempt, abi, want).map_err(Failed::from);
                 trials.push(Trial::test(name, trial));
             }
         }
     }
     trials
-}
-
-fn check(suite: &Suite, place: Place, attempt: &Attempt, abi: Abi, want: Want) -> Result<(), String> {
-    let visit = suite.visit(place);
-    let visit = visit.as_ref().as_ref().map_err(String::clone)?;
-    let daemon = suite.daemon()?;
-    let made = visit.made.get(&(attempt.name.to_owned(), abi.name().to_owned())).ok_or("it was not made")?;
-    let answer = if made.ret < 0 { errno_name(-made.ret as i32) } else { "SUCCESS" };
-    let fitting = want.fitting(made.ret);
-    if fitting.is_empty() {
-        return Err(format!("the kernel answered {} ({answer}), expected: {want}", made.ret));
-    }
-    let of_caller = Expectation::new().is("proc.vpid", made.pid).is("cgroup.id", visit.cgroup_id);
-    let events = daemon.inbox().fitting(&of_caller.clone().must("rule", suite_rule_names()));
-    let silent = fitting == [Want::NoEvent];
-    let came = check_count(&suite.settings, attempt, made, silent, &events)
-        .map_err(|fault| format!("{fault} (the kernel answered {answer})"))?;
-    if silent || !came {
-        return Ok(());
-    }
-    check_child(daemon, visit, attempt, made)?;
-    let event = describe(visit, attempt, abi, made, answer, &fitting, of_caller);
-    daemon.inbox().expect(&event, std::time::Duration::ZERO).map(drop)
-}
-
-/// Exactly one event of an attempt, none of what is no attempt, and nothing else but the `capset` by which
-/// capabilities were dropped first. Says whether the attempt's own event came.
-fn check_count(
-    settings: &Settings,
-    attempt: &Attempt,
-    made: &Made,
-    silent: bool,
-    events: &[Alert],
-) -> Result<bool, String> {
-    let (own, others): (Vec<&Alert>, Vec<&Alert>) =
-        events.iter().partition(|alert| alert.get("evt.type").as_deref() == Some(attempt.call.name()));
-    let own_drop = attempt.drops && attempt.call == Call::Capset;
-    let expected = usize::from(!silent) + usize::from(own_drop);
-    let may_miss = attempt.nameless && made.ret < 0 && settings.attach != "trampoline";
-    // Where the capability was never there, nothing had to be dropped.
-    let others_fit = others.len() <= usize::from(attempt.drops && !own_drop)
-        && others.iter().all(|alert| alert.get("evt.type").as_deref() == Some("capset"));
-    if (own.len() == expected || may_miss && own.is_empty()) && others_fit {
-        return Ok(own.len() == expected);
-    }
-    let seen: Vec<String> = events.iter().filter_map(|alert| alert.get("output")).collect();
-    Err(format!(
-        "{} events of {} instead of {expected}, and {} others; events of process {}:\n  {}\n",
-        own.len(),
-        attempt.call.name(),
-        others.len(),
-        made.pid,
-        seen.join("\n  ")
-    ))
-}
-
-/// A new child returns from the clone call too, with 0; that is not a second attempt.
-fn check_child(daemon: &Daemon, visit: &Visit, attempt: &Attempt, made: &Made) -> Result<(), String> {
-    if !matches!(attempt.call, Call::Clone | Call::Clone3) || made.ret <= 0 {
-        return Ok(());
-    }
-    let of_child = Expectation::new().is("proc.vpid", made.ret).is("cgroup.id", visit.cgroup_id);
-    match daemon.inbox().fitting(&of_child).first().and_then(|alert| alert.get("output")) {
-        None => Ok(()),
-        Some(output) => Err(format!("the child's return from {} is an event: {output}", attempt.call.name())),
-    }
-}
-
-fn describe(
-    visit: &Visit,
-    attempt: &Attempt,
-    abi: Abi,
-    made: &Made,
-    answer: &str,
-    fitting: &[Want],
-    of_caller: Expectation,
-) -> Expectation {
-    let verdicts: Vec<_> = fitting.iter().filter_map(Want::verdict).collect();
-    let refusers: Vec<String> = verdicts.iter().filter_map(|(_, by)| by.map(str::to_owned)).collect();
-    let mut event = of_caller
-        .is("rule", format!("Suite {}", attempt.call.name()))
-        .is("evt.type", attempt.call.name())
-        .is("evt.abi", abi.name())
-        .is("evt.res", answer)
-        .is("evt.rawres", made.ret)
-        .is("proc.name", "attempt")
-        .must(
-            "evt.verdict",
-            Must::BeOneOf(verdicts.iter().map(|(verdict, _)| (*verdict).to_owned()).collect()),
-        )
-        .must("evt.refused_by", if refusers.is_empty() { Must::BeAbsent } else { Must::BeOneOf(refusers) });
-    event = match &visit.container {
-        None => event.is("container.id", "host").is("container.runtime", "host"),
-        Some((id, runtimes)) => event.is("container.id", &id[..12]).is("container.full_id", id).must(
-            "container.runtime",
-            Must::BeOneOf(runtimes.iter().map(|name| (*name).to_owned()).collect()),
-        ),
-    };
-    let done = if made.ret >= 0 { attempt.done } else { &[] };
-    for (key, value) in attempt.asked.iter().chain(done) {
-        event = event.is(key, value);
-    }
-    if visit.pod {
-        event = event.is("k8s.pod.uid", POD_UID);
-    }
-    if visit.host_pids {
-        event = event.is("proc.pid", made.pid).is("thread.tid", made.pid);
-    }
-    event
-}
-
-fn suite_rule_names() -> Must {
-    Must::BeOneOf(Call::ALL.iter().map(|call| format!("Suite {}", call.name())).collect())
 }
