@@ -1,7 +1,7 @@
 //! The first process of a guest: mounts what is needed, runs the live suite, says how it ended, powers off.
 //!
-//! The kernel's command line may hold `ringfence.attach=MODE` and `ringfence.filter=TEXT`. The verdict is
-//! one line on the console that starts with `RINGFENCE-GUEST: pass` or `RINGFENCE-GUEST: fail`.
+//! The kernel's command line holds `ringfence.attach=MODE` (without it nothing may set the clock, and the
+//! suite refuses to run) and may hold `ringfence.filter=TEXT`. The verdict is one line on the console that starts with `RINGFENCE-GUEST: pass` or `RINGFENCE-GUEST: fail`.
 
 use std::ffi::CString;
 use std::fs;
