@@ -120,6 +120,7 @@ pub(super) const ROWS: &[Attempt] = &[
         adjtime(arena, abi, Variant::Adjtimex, same_frequency(arena))
     })
     .what("sets the frequency that the clock has")
+    .contained(BY_CAPABILITY)
     .guest_only(),
     row("adjtimex-offset-nocap", Call::Adjtimex, BOTH, BY_CAPABILITY, |arena, abi| {
         prep::without(arena, &[Cap::SysTime]);
