@@ -64,6 +64,7 @@ fn work() -> io::Result<String> {
         }
     }
     loopback_up()?;
+    await_entropy();
     let line = fs::read_to_string("/proc/cmdline")?;
     let option =
         |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
@@ -124,6 +125,16 @@ fn mount(kind: &str, target: &str) -> io::Result<()> {
         error if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
         error => Err(error),
     }
+}
+
+/// Waits until the kernel's random numbers are ready, which takes a second or two in a bare guest.
+///
+/// Asked by this call the kernel gathers entropy itself. Programs linked statically wait by polling
+/// /dev/random instead, which gathers nothing: they would wait for ever.
+fn await_entropy() {
+    let mut byte = 0_u8;
+    // SAFETY: the kernel writes one byte. A kernel that cannot do it leaves things as they are.
+    unsafe { libc::syscall(libc::SYS_getrandom, &raw mut byte, 1, 0) };
 }
 
 /// Brings the loopback interface up: the suite scrapes metrics over it.
