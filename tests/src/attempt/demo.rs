@@ -1,0 +1,99 @@
+//! One harmless attempt of each kind, from a cgroup that looks like a Docker container's.
+
+use std::io;
+
+use monitor_common::call::Abi;
+
+use super::{Attempt, all, errno_name, run, wait};
+use crate::cgroup::{Cgroup, DEMO_ID};
+
+/// The attempts of the demonstration: the refused, the failed and the allowed, one row for each call.
+const SHOWN: &[&str] = &[
+    "capset-gain",
+    "setns-uts",
+    "unshare-user",
+    "clone-uts",
+    "clone3-uts",
+    "settimeofday-nocap",
+    "clock_settime-nocap",
+    "stime-nocap",
+    "adjtimex-freq-nocap",
+    "clock_adjtime-nocap",
+    "syslog-read",
+    "iopl-3",
+    "ioperm-on",
+    "open-kmsg",
+    "creat-kmsg",
+    "openat-mem",
+    "openat2-kmsg",
+    "open_by_handle_at-node",
+];
+
+/// Makes them, with a readable line for each, and removes the cgroup.
+///
+/// # Errors
+/// If the cgroup cannot be made (not root, no cgroup v2) or a child fails.
+pub fn demo() -> io::Result<()> {
+    let cgroup = Cgroup::make(&format!("docker/{DEMO_ID}"))?;
+    println!("Ringfence's demonstration: one harmless attempt of each kind, from the cgroup");
+    println!("  {}", cgroup.path().display());
+    println!("which has the form of a Docker container's, so that the rules for containers fire.\n");
+    // SAFETY: this program has one thread.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if child == 0 {
+        let status = match cgroup.enter().and_then(|()| make_all()) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("attempt: {error}");
+                1
+            }
+        };
+        // SAFETY: ends the child without running the parent's destructors.
+        unsafe { libc::_exit(status) }
+    }
+    let status = wait(child);
+    cgroup.remove()?;
+    if status != 0 {
+        return Err(io::Error::other(format!("the child ended with wait status {status:#x}")));
+    }
+    println!(
+        "\nThe cgroup is removed again. Each line above is at least one event; the rules decide on alerts."
+    );
+    Ok(())
+}
+
+fn make_all() -> io::Result<()> {
+    for attempt in all().filter(|attempt| SHOWN.contains(&attempt.name)) {
+        show(attempt, attempt.abis.first().copied().unwrap_or(Abi::X86_64))?;
+    }
+    Ok(())
+}
+
+fn show(attempt: &Attempt, abi: Abi) -> io::Result<()> {
+    let outcome = run(attempt, abi)?;
+    let answer = match outcome.ret {
+        0.. => "allowed".to_owned(),
+        error => errno_name(-error as i32).to_owned(),
+    };
+    println!("  {:<17} {:<7} {:<8} {}", attempt.call.name(), abi.name(), answer, attempt.what);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demonstration_shows_every_call_once_and_never_touches_the_clock() {
+        for call in monitor_common::call::Call::ALL {
+            let of_call: Vec<&str> =
+                all().filter(|a| a.call == *call && SHOWN.contains(&a.name)).map(|a| a.name).collect();
+            assert_eq!(of_call.len(), 1, "{}: {of_call:?}", call.name());
+        }
+        assert!(all().all(|attempt| !attempt.guest_only || !SHOWN.contains(&attempt.name)));
+        assert!(SHOWN.iter().all(|name| super::super::by_name(name).is_some()));
+    }
+}

@@ -1,0 +1,357 @@
+//! The attempts: harmless system calls of every watched kind, each with what must come of it.
+//!
+//! An attempt is made in a child of its own, so nothing that it changes outlives it. The table says what
+//! to expect of it in three places: natively as root, in a container with Docker's default seccomp
+//! profile, and in one that was given the capability. The live suite asserts exactly this table.
+
+pub mod demo;
+pub mod load;
+pub mod prep;
+pub mod raw;
+mod table_clock;
+mod table_io;
+mod table_open;
+mod table_privilege;
+
+use std::io;
+
+use monitor_common::call::{Abi, Call};
+use monitor_common::verdict::RefusedBy;
+use serde_json::{Value, json};
+
+use raw::Arena;
+
+/// What must come of an attempt: what the kernel answers and how the event judges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Not an attempt on a wall: no event may come, whatever the kernel answers.
+    NoEvent,
+    /// The kernel does it.
+    Allowed,
+    /// A plain error with this number.
+    Failed(i32),
+    /// Refused by somebody, with this error number.
+    Refused(RefusedBy, i32),
+    /// Depends on the kernel's configuration: one of these, told apart by the return value.
+    Any(&'static [Want]),
+}
+
+impl Want {
+    /// The expectations that fit what the kernel returned; none: the kernel's answer itself is a surprise.
+    pub fn fitting(&self, ret: i64) -> Vec<Want> {
+        match *self {
+            Want::NoEvent => vec![Want::NoEvent],
+            Want::Allowed if ret >= 0 => vec![*self],
+            Want::Failed(errno) | Want::Refused(_, errno) if ret == -i64::from(errno) => vec![*self],
+            Want::Allowed | Want::Failed(_) | Want::Refused(..) => Vec::new(),
+            Want::Any(several) => {
+                // "No event" fits every answer, so it gives way to whatever names this one.
+                let (silent, named): (Vec<Want>, Vec<Want>) = several
+                    .iter()
+                    .flat_map(|want| want.fitting(ret))
+                    .partition(|want| *want == Want::NoEvent);
+                if named.is_empty() { silent } else { named }
+            }
+        }
+    }
+
+    /// The `evt.verdict` of a single expectation, and its `evt.refused_by`.
+    pub fn verdict(&self) -> Option<(&'static str, Option<&'static str>)> {
+        match self {
+            Want::NoEvent | Want::Any(_) => None,
+            Want::Allowed => Some(("allowed", None)),
+            Want::Failed(_) => Some(("failed", None)),
+            Want::Refused(by, _) => Some(("refused", Some(by.name()))),
+        }
+    }
+}
+
+impl std::fmt::Display for Want {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Want::NoEvent => f.write_str("no event"),
+            Want::Allowed => f.write_str("allowed"),
+            Want::Failed(errno) => write!(f, "failed {}", errno_name(*errno)),
+            Want::Refused(by, errno) => write!(f, "refused by {} {}", by.name(), errno_name(*errno)),
+            Want::Any(several) => {
+                let words: Vec<String> = several.iter().map(Want::to_string).collect();
+                f.write_str(&words.join(" or "))
+            }
+        }
+    }
+}
+
+/// Refused by seccomp as Docker's default profile does it.
+pub const BY_SECCOMP: Want = Want::Refused(RefusedBy::Seccomp, libc::EPERM);
+/// Refused for want of a capability.
+pub const BY_CAPABILITY: Want = Want::Refused(RefusedBy::Capability, libc::EPERM);
+
+/// Both tables.
+pub const BOTH: &[Abi] = &[Abi::X86_64, Abi::I386];
+/// Only the 32-bit table has it.
+pub const I386: &[Abi] = &[Abi::I386];
+
+/// One attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The watched call (for attempts without an event, the nearest one).
+    pub call: Call,
+    /// The tables that have the call.
+    pub abis: &'static [Abi],
+    /// What it does.
+    pub what: &'static str,
+    /// Why it harms nothing.
+    pub harmless: &'static str,
+    /// What must come of it natively as root.
+    pub native: Want,
+    /// In a container with Docker's default profile and capabilities.
+    pub contained: Want,
+    /// In a container with one capability added (which also opens the profile), if there is such a case.
+    pub granted: Option<(&'static str, Want)>,
+    /// It first drops capabilities by a `capset`, which is an event too.
+    pub drops: bool,
+    /// After a failure only the inode tells which device was meant, and no descriptor leads to it: a mode
+    /// that sees calls only as they return may miss it.
+    pub nameless: bool,
+    /// Fields that the event must show whatever came of the attempt: they stand in the call's registers.
+    pub asked: &'static [(&'static str, &'static str)],
+    /// Fields that it must show when the kernel did it.
+    pub done: &'static [(&'static str, &'static str)],
+    /// Changes something when allowed: made only with `--allow-clock`, in a guest.
+    pub guest_only: bool,
+    /// Makes the call and returns the kernel's answer; runs in a child.
+    pub run: fn(&Arena, Abi) -> i64,
+}
+
+/// A row to start from: seccomp refuses it by default, nothing is dropped, no guest is needed.
+pub(crate) const fn row(
+    name: &'static str,
+    call: Call,
+    abis: &'static [Abi],
+    native: Want,
+    run: fn(&Arena, Abi) -> i64,
+) -> Attempt {
+    Attempt {
+        name,
+        call,
+        abis,
+        what: "",
+        harmless: "it happens in a child that ends at once",
+        native,
+        contained: BY_SECCOMP,
+        granted: None,
+        drops: false,
+        nameless: false,
+        asked: &[],
+        done: &[],
+        guest_only: false,
+        run,
+    }
+}
+
+impl Attempt {
+    pub(crate) const fn what(self, what: &'static str) -> Attempt {
+        Attempt { what, ..self }
+    }
+
+    pub(crate) const fn harmless(self, harmless: &'static str) -> Attempt {
+        Attempt { harmless, ..self }
+    }
+
+    pub(crate) const fn contained(self, contained: Want) -> Attempt {
+        Attempt { contained, ..self }
+    }
+
+    pub(crate) const fn granted(self, cap: &'static str, want: Want) -> Attempt {
+        Attempt { granted: Some((cap, want)), ..self }
+    }
+
+    /// As an attempt for which the capability was dropped first.
+    pub(crate) const fn drops(self) -> Attempt {
+        Attempt { drops: true, harmless: "it is made only after the capability was seen to be gone", ..self }
+    }
+
+    pub(crate) const fn asked(self, asked: &'static [(&'static str, &'static str)]) -> Attempt {
+        Attempt { asked, ..self }
+    }
+
+    pub(crate) const fn done(self, done: &'static [(&'static str, &'static str)]) -> Attempt {
+        Attempt { done, ..self }
+    }
+
+    pub(crate) const fn nameless(self) -> Attempt {
+        Attempt { nameless: true, ..self }
+    }
+
+    pub(crate) const fn guest_only(self) -> Attempt {
+        Attempt { guest_only: true, harmless: "it is made in guests only", ..self }
+    }
+}
+
+/// Every attempt, grouped by family.
+pub fn all() -> impl Iterator<Item = &'static Attempt> {
+    [table_privilege::ROWS, table_clock::ROWS, table_io::ROWS, table_open::ROWS].into_iter().flatten()
+}
+
+/// The attempt with this name.
+pub fn by_name(name: &str) -> Option<&'static Attempt> {
+    all().find(|attempt| attempt.name == name)
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Process id of the child that made it, as the child itself sees it.
+    pub pid: i64,
+    /// Its thread id; the same, children have one thread.
+    pub tid: i64,
+    /// What the kernel returned.
+    pub ret: i64,
+    /// When, in nanoseconds since boot.
+    pub boot_ns: i64,
+}
+
+impl Outcome {
+    /// The line that `attempt run` prints.
+    pub fn json(&self, attempt: &Attempt, abi: Abi) -> Value {
+        let errno = if self.ret < 0 { errno_name(-self.ret as i32) } else { "" };
+        json!({"name": attempt.name, "call": attempt.call.name(), "abi": abi.name(), "pid": self.pid,
+               "tid": self.tid, "ret": self.ret, "errno": errno, "boot_ns": self.boot_ns})
+    }
+}
+
+/// Whether this kernel was booted as a guest of the suite: its command line has a word `ringfence.…`.
+pub fn is_own_guest() -> bool {
+    std::fs::read_to_string("/proc/cmdline")
+        .is_ok_and(|line| line.split_whitespace().any(|word| word.starts_with("ringfence.")))
+}
+
+/// Makes an attempt in a child and waits for it.
+///
+/// # Errors
+/// The kernel's, if no child can be made; a text if the child ended without a result, or if the attempt
+/// sets the clock and this is no guest of the suite. No option gets past the latter.
+pub fn run(attempt: &Attempt, abi: Abi) -> io::Result<Outcome> {
+    if attempt.guest_only && !is_own_guest() {
+        return Err(io::Error::other(format!(
+            "{} sets the clock; it is made only in guests booted with ringfence.attach=MODE",
+            attempt.name
+        )));
+    }
+    let arena = Arena::new()?;
+    arena.leave_result([0; 4]);
+    // SAFETY: the programs that make attempts have one thread, so the child may do anything.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if child == 0 {
+        let ret = (attempt.run)(&arena, abi);
+        let boot = raw::boot_ns() as i64;
+        // SAFETY: plain questions, straight to the kernel: a copy of the C library may hold an old answer.
+        let (pid, tid) = unsafe { (libc::syscall(libc::SYS_getpid), libc::syscall(libc::SYS_gettid)) };
+        arena.leave_result([pid, tid, ret, boot]);
+        // SAFETY: ends the child without running anything of the parent's.
+        unsafe { libc::_exit(0) }
+    }
+    let status = wait(child);
+    let [pid, tid, ret, boot_ns] = arena.result();
+    if status != 0 || pid == 0 {
+        return Err(io::Error::other(format!(
+            "the child that made {} ({}) ended with wait status {status:#x} and no result",
+            attempt.name,
+            abi.name()
+        )));
+    }
+    Ok(Outcome { pid, tid, ret, boot_ns })
+}
+
+/// Waits for a child and gives its wait status.
+pub(crate) fn wait(child: i32) -> i32 {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is writable; the child is ours.
+        let done = unsafe { libc::waitpid(child, &mut status, libc::__WALL) };
+        if done == child || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return status;
+        }
+    }
+}
+
+/// The kernel's name for an error number that attempts meet, else `E?`.
+pub fn errno_name(errno: i32) -> &'static str {
+    match errno {
+        libc::EPERM => "EPERM",
+        libc::ENOENT => "ENOENT",
+        libc::EIO => "EIO",
+        libc::ENXIO => "ENXIO",
+        libc::EBADF => "EBADF",
+        libc::EAGAIN => "EAGAIN",
+        libc::ENOMEM => "ENOMEM",
+        libc::EACCES => "EACCES",
+        libc::EFAULT => "EFAULT",
+        libc::EBUSY => "EBUSY",
+        libc::EEXIST => "EEXIST",
+        libc::ENODEV => "ENODEV",
+        libc::ENOTDIR => "ENOTDIR",
+        libc::EINVAL => "EINVAL",
+        libc::ENFILE => "ENFILE",
+        libc::EMFILE => "EMFILE",
+        libc::ENOSPC => "ENOSPC",
+        libc::EROFS => "EROFS",
+        libc::ENOSYS => "ENOSYS",
+        libc::ELOOP => "ELOOP",
+        libc::EUSERS => "EUSERS",
+        libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::ESTALE => "ESTALE",
+        _ => "E?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_row_is_explained() {
+        for attempt in all() {
+            assert_eq!(all().filter(|other| other.name == attempt.name).count(), 1, "{}", attempt.name);
+            assert!(!attempt.what.is_empty() && !attempt.harmless.is_empty(), "{}", attempt.name);
+            assert!(!attempt.abis.is_empty(), "{}", attempt.name);
+        }
+    }
+
+    #[test]
+    fn the_clock_is_never_set_outside_a_guest_of_our_own() {
+        assert!(!is_own_guest());
+        let mut refused = 0;
+        for attempt in all().filter(|attempt| attempt.guest_only) {
+            assert!(run(attempt, attempt.abis[0]).is_err(), "{}", attempt.name);
+            refused += 1;
+        }
+        assert_eq!(refused, 4);
+    }
+
+    #[test]
+    fn every_watched_call_has_an_attempt_that_makes_an_event() {
+        for call in Call::ALL {
+            assert!(
+                all().any(|attempt| attempt.call == *call && attempt.native != Want::NoEvent),
+                "{}",
+                call.name()
+            );
+        }
+    }
+
+    #[test]
+    fn expectations_are_told_apart_by_the_return_value() {
+        const SEVERAL: Want = Want::Any(&[Want::Allowed, Want::Failed(libc::ENOSYS), BY_CAPABILITY]);
+        assert_eq!(SEVERAL.fitting(0), [Want::Allowed]);
+        assert_eq!(SEVERAL.fitting(-38), [Want::Failed(libc::ENOSYS)]);
+        assert_eq!(SEVERAL.fitting(-1), [BY_CAPABILITY]);
+        assert_eq!(SEVERAL.fitting(-22), []);
+        assert_eq!(Want::NoEvent.fitting(-22), [Want::NoEvent]);
+    }
+}

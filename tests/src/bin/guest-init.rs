@@ -1,0 +1,175 @@
+//! The first process of a guest: mounts what is needed, runs the live suite, says how it ended, powers off.
+//!
+//! The kernel's command line holds `ringfence.attach=MODE` (without it nothing may set the clock, and the
+//! suite refuses to run) and may hold `ringfence.filter=TEXT`. The verdict is one line on the console that starts with `RINGFENCE-GUEST: pass` or `RINGFENCE-GUEST: fail`.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// File systems: type, where, whether the suite needs it.
+const MOUNTS: &[(&str, &str, bool)] = &[
+    ("proc", "/proc", true),
+    ("sysfs", "/sys", true),
+    ("devtmpfs", "/dev", true),
+    ("tmpfs", "/tmp", true),
+    ("tmpfs", "/run", true),
+    ("cgroup2", "/sys/fs/cgroup", true),
+    ("bpf", "/sys/fs/bpf", false),
+    ("tracefs", "/sys/kernel/tracing", false),
+    ("securityfs", "/sys/kernel/security", false),
+];
+
+fn main() {
+    // SAFETY: a plain question.
+    if unsafe { libc::getpid() } != 1 {
+        eprintln!("guest-init is the first process of a guest; it does nothing anywhere else");
+        std::process::exit(2);
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        println!("RINGFENCE-GUEST: fail the first process panicked: {panic}");
+        power_off();
+    }));
+    match work() {
+        Ok(verdict) => println!("RINGFENCE-GUEST: {verdict}"),
+        Err(error) => println!("RINGFENCE-GUEST: fail {error}"),
+    }
+    power_off();
+}
+
+fn power_off() -> ! {
+    // SAFETY: process 1 of a guest may do both. The console is written through, so nothing is cut off.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+    // Without ACPI the kernel halts instead; whoever booted the guest has its verdict.
+    loop {
+        // SAFETY: sleeps until a signal.
+        unsafe { libc::pause() };
+    }
+}
+
+fn work() -> io::Result<String> {
+    for (kind, target, needed) in MOUNTS {
+        match mount(kind, target) {
+            Err(error) if *needed => {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot mount {kind} on {target}: {error}"),
+                ));
+            }
+            _ => {}
+        }
+    }
+    loopback_up()?;
+    await_entropy();
+    let line = fs::read_to_string("/proc/cmdline")?;
+    let option =
+        |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
+    let attach = option("ringfence.attach=").unwrap_or_else(|| "auto".to_owned());
+    let mut command = Command::new("/bin/live");
+    command.args([
+        "--guest",
+        "--attach",
+        &attach,
+        "--ringfence",
+        "/bin/ringfence",
+        "--attempt",
+        "/bin/attempt",
+    ]);
+    command.args(["--rules", "/rules", "--schema", "/alert.schema.json"]);
+    command.args(option("ringfence.filter="));
+    command.env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("TMPDIR", "/tmp").current_dir("/");
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut result = String::new();
+    if let Some(out) = child.stdout.take() {
+        for line in BufReader::new(out).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            if line.starts_with("test result: ") {
+                result = line;
+            }
+        }
+    }
+    let status = child.wait()?;
+    Ok(verdict(status.success(), &status.to_string(), &result))
+}
+
+/// The verdict's text from the suite's exit and its line of counts. A suite that ran nothing has not passed.
+fn verdict(success: bool, status: &str, result: &str) -> String {
+    let count = |word: &str| {
+        let numbers = result.split(';').find(|part| part.trim_end().ends_with(word));
+        numbers.and_then(|part| part.split_whitespace().rev().nth(1)).and_then(|n| n.parse::<u32>().ok())
+    };
+    match (count("passed"), count("failed"), count("ignored")) {
+        (Some(passed), Some(0), Some(skipped)) if success && passed > 0 => {
+            format!("pass {passed} passed, 0 failed, {skipped} skipped")
+        }
+        (Some(passed), Some(failed), Some(skipped)) => {
+            format!("fail {passed} passed, {failed} failed, {skipped} skipped ({status})")
+        }
+        _ => format!("fail the suite gave no result ({status})"),
+    }
+}
+
+fn mount(kind: &str, target: &str) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    let (kind, target) = (CString::new(kind)?, CString::new(target)?);
+    // SAFETY: strings that end in NUL, and no options.
+    let ret = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+    // The kernel may have mounted /dev itself.
+    match io::Error::last_os_error() {
+        _ if ret == 0 => Ok(()),
+        error if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Waits until the kernel's random numbers are ready, which takes a second or two in a bare guest.
+///
+/// Asked by this call the kernel gathers entropy itself. Programs linked statically wait by polling
+/// /dev/random instead, which gathers nothing: they would wait for ever.
+fn await_entropy() {
+    let mut byte = 0_u8;
+    // SAFETY: the kernel writes one byte. A kernel that cannot do it leaves things as they are.
+    unsafe { libc::syscall(libc::SYS_getrandom, &raw mut byte, 1, 0) };
+}
+
+/// Brings the loopback interface up: the suite scrapes metrics over it.
+fn loopback_up() -> io::Result<()> {
+    // SAFETY: a structure of plain bytes, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the socket is closed below; the request lives until the call returns.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let ret = libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request);
+        let error = io::Error::last_os_error();
+        libc::close(socket);
+        if ret == 0 { Ok(()) } else { Err(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn only_a_suite_that_ran_and_passed_has_passed() {
+        let line =
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 1s";
+        assert_eq!(verdict(true, "", line), "pass 12 passed, 0 failed, 1 skipped");
+        assert!(verdict(false, "exit status: 101", line).starts_with("fail 12 passed"));
+        assert!(verdict(true, "", &line.replace("12 passed", "0 passed")).starts_with("fail"));
+        assert!(verdict(true, "", &line.replace("0 failed", "2 failed")).starts_with("fail 12 passed, 2"));
+        assert!(verdict(true, "", "").starts_with("fail"));
+    }
+}

@@ -1,0 +1,303 @@
+//! Every attempt from every place: the host, cgroups named like containers, real containers, under seccomp.
+//!
+//! A place is visited once: all attempts are made there, then a marker; when the marker's event has come,
+//! all that were to come have come. Each attempt is then a test of its own.
+
+use std::collections::HashMap;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use libtest_mimic::{Failed, Trial};
+use monitor_common::call::Abi;
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::attempt::{self, Attempt, BY_CAPABILITY, Want};
+use tests::cgroup::{self, Cgroup, NAMINGS, Naming};
+use tests::docker::Engine;
+use tests::harness::alerts::Expectation;
+use tests::harness::{ALL_EVENTS, Daemon, Settings};
+
+use crate::judge;
+
+/// The attempt whose event says that all earlier ones have come.
+const MARKER: &str = "setns-badfd";
+
+/// What a container without a seccomp profile is refused for want of a capability.
+const UNCONFINED: &[&str] = &[
+    "setns-uts",
+    "unshare-uts",
+    "unshare-mnt",
+    "clone-uts",
+    "clone3-uts",
+    "settimeofday-nocap",
+    "clock_settime-nocap",
+    "stime-nocap",
+    "syslog-unread",
+    "open-proc-kmsg",
+];
+
+/// A place from which attempts are made.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// Our own cgroup, as root.
+    Host,
+    /// A cgroup named as a runtime names a container's.
+    Named(&'static Naming),
+    /// As `Host`, under a filter like Docker's.
+    Seccomp,
+    /// A real container with Docker's default profile.
+    Docker,
+    /// A real container without a seccomp profile: only the missing capability is in the way.
+    DockerUnconfined,
+    /// A real container with a capability added.
+    DockerWith(&'static str),
+}
+
+impl Place {
+    fn label(self) -> String {
+        match self {
+            Place::Host => "host".to_owned(),
+            Place::Named(naming) => naming.name.to_owned(),
+            Place::Seccomp => "seccomp".to_owned(),
+            Place::Docker => "docker".to_owned(),
+            Place::DockerUnconfined => "docker-unconfined".to_owned(),
+            Place::DockerWith(cap) => format!("docker+{cap}"),
+        }
+    }
+
+    /// What must come of an attempt here; `None` if it is not made here.
+    fn want(self, attempt: &Attempt) -> Option<Want> {
+        match self {
+            Place::Host => Some(attempt.native),
+            // One naming gets everything; for the others recognition is the point, which a few show.
+            Place::Named(naming) if naming.name == "docker-cgroupfs" => Some(attempt.native),
+            Place::Named(_) => {
+                [MARKER, "unshare-uts", "capset-same"].contains(&attempt.name).then_some(attempt.native)
+            }
+            // The filter refuses what Docker's refuses, but the capabilities are all there.
+            Place::Seccomp if is_by_seccomp(attempt.contained) => Some(attempt.contained),
+            Place::Seccomp => Some(attempt.native),
+            Place::Docker => Some(attempt.contained),
+            Place::DockerUnconfined => UNCONFINED.contains(&attempt.name).then_some(BY_CAPABILITY),
+            Place::DockerWith(cap) => attempt.granted.filter(|(of, _)| *of == cap).map(|(_, want)| want),
+        }
+    }
+}
+
+fn is_by_seccomp(want: Want) -> bool {
+    want.verdict() == Some(("refused", Some("seccomp")))
+}
+
+/// What `attempt run` said about one attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) pid: i64,
+    pub(crate) ret: i64,
+}
+
+/// A visit to a place.
+pub(crate) struct Visit {
+    pub(crate) cgroup_id: u64,
+    /// Full container id and runtimes, unless it is the host.
+    pub(crate) container: Option<(String, &'static [&'static str])>,
+    pub(crate) pod: bool,
+    /// Whether process ids are the host's.
+    pub(crate) host_pids: bool,
+    pub(crate) made: HashMap<(String, String), Made>,
+}
+
+/// What the tests of all places share.
+pub(crate) struct Suite {
+    settings: Arc<Settings>,
+    daemon: OnceLock<Result<Daemon, String>>,
+    rules: OnceLock<TempDir>,
+    engine: OnceLock<Result<Engine, String>>,
+    visits: Mutex<HashMap<String, Arc<Result<Visit, String>>>>,
+}
+
+impl Suite {
+    pub(crate) fn new(settings: Arc<Settings>) -> Suite {
+        Suite {
+            settings,
+            daemon: OnceLock::new(),
+            rules: OnceLock::new(),
+            engine: OnceLock::new(),
+            visits: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn daemon(&self) -> Result<&Daemon, String> {
+        let start = || {
+            let dir = suite_rules()?;
+            let rules = self.rules.get_or_init(|| dir).path().display().to_string();
+            let shipped = self.settings.rules.display().to_string();
+            Daemon::start(&self.settings, &["--rules", &rules, "--rules", &shipped])
+        };
+        self.daemon.get_or_init(start).as_ref().map_err(String::clone)
+    }
+
+    pub(crate) fn engine(&self) -> Result<&Engine, String> {
+        let start = || Engine::start(&self.settings.attempt).map_err(|error| error.to_string());
+        self.engine.get_or_init(start).as_ref().map_err(String::clone)
+    }
+
+    pub(crate) fn visit(&self, place: Place) -> Arc<Result<Visit, String>> {
+        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        visits.entry(place.label()).or_insert_with(|| Arc::new(self.make_visit(place))).clone()
+    }
+
+    fn make_visit(&self, place: Place) -> Result<Visit, String> {
+        let daemon = self.daemon()?;
+        let mut names: Vec<&str> = attempt::all()
+            .filter(|attempt| place.want(attempt).is_some())
+            .filter(|attempt| !attempt.guest_only || self.settings.guest)
+            .map(|attempt| attempt.name)
+            .filter(|name| *name != MARKER)
+            .collect();
+        names.push(MARKER);
+        let visit = match place {
+            Place::Host => self.visit_by_exec(&names, None, &[])?,
+            Place::Seccomp => self.visit_by_exec(&names, None, &["--seccomp"])?,
+            Place::Named(naming) => self.visit_by_exec(&names, Some(naming), &[])?,
+            Place::Docker => self.visit_by_docker(&names, &[])?,
+            Place::DockerUnconfined => {
+                self.visit_by_docker(&names, &["--security-opt", "seccomp=unconfined"])?
+            }
+            Place::DockerWith(cap) => self.visit_by_docker(&names, &["--cap-add", cap])?,
+        };
+        let marker = visit.made.get(&(MARKER.to_owned(), Abi::I386.name().to_owned()));
+        let marker = marker.ok_or("the marker was not made")?;
+        let came = Expectation::new()
+            .is("rule", "Suite setns")
+            .is("evt.type", "setns")
+            .is("evt.abi", "i386")
+            .is("proc.vpid", marker.pid)
+            .is("cgroup.id", visit.cgroup_id);
+        daemon
+            .expect(&came)
+            .map_err(|miss| format!("the marker of place {} is lost: {miss}", place.label()))?;
+        Ok(visit)
+    }
+
+    /// Makes attempts by a child of ours, in a cgroup of its own or in ours.
+    fn visit_by_exec(
+        &self,
+        names: &[&str],
+        naming: Option<&'static Naming>,
+        options: &[&str],
+    ) -> Result<Visit, String> {
+        let id = cgroup::container_id(naming.map_or("host", |naming| naming.name));
+        let cgroup = naming.map(|naming| Cgroup::make(&naming.path(&id))).transpose();
+        let cgroup = cgroup.map_err(|error| error.to_string())?;
+        let cgroup_id = match &cgroup {
+            Some(cgroup) => cgroup.id(),
+            None => cgroup::of_process("self").map(|(_, id)| id),
+        };
+        let mut command = Command::new(&self.settings.attempt);
+        command.arg("run").args(options).args(names);
+        if self.settings.guest {
+            command.arg("--allow-clock");
+        }
+        if let Some(procs) = cgroup.as_ref().map(|cgroup| cgroup.path().join("cgroup.procs")) {
+            // SAFETY: between fork and exec the child only writes to a file.
+            unsafe { command.pre_exec(move || std::fs::write(&procs, "0")) };
+        }
+        let output = command.output().map_err(|error| format!("attempt: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("attempt: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)));
+        }
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(Visit {
+            cgroup_id: cgroup_id.map_err(|error| error.to_string())?,
+            container: naming.map(|naming| (id, naming.runtimes)),
+            pod: naming.is_some_and(|naming| naming.pod),
+            host_pids: in_first_pid_namespace(),
+            made: read_made(text.lines())?,
+        })
+    }
+
+    fn visit_by_docker(&self, names: &[&str], options: &[&str]) -> Result<Visit, String> {
+        let command = format!("/attempt run {}", names.join(" "));
+        let ran = self.engine()?.run(options, &command).map_err(|error| error.to_string())?;
+        Ok(Visit {
+            cgroup_id: ran.cgroup_id,
+            container: Some((ran.id, &["docker"])),
+            pod: false,
+            host_pids: false,
+            made: read_made(ran.lines.iter().map(String::as_str))?,
+        })
+    }
+
+    /// Stops the shared daemon, if it was started, and holds its end against what it must be.
+    ///
+    /// The places made far fewer events than the ring holds: none may be lost.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        let Some(Ok(daemon)) = self.daemon.into_inner() else { return Ok(()) };
+        let metrics = daemon.metrics()?;
+        let lost = metrics.sum("ringfence_events_lost_total", &[]);
+        daemon.stop()?.check()?;
+        match lost {
+            Some(0.0) => Ok(()),
+            other => Err(format!(
+                "lost events: {other:?}, expected Some(0.0)\n{}",
+                metrics.lines("ringfence_events")
+            )),
+        }
+    }
+}
+
+/// A directory with the suite's own rules.
+pub(crate) fn suite_rules() -> Result<TempDir, String> {
+    let dir = tempfile::tempdir().map_err(|error| format!("temporary directory: {error}"))?;
+    std::fs::write(dir.path().join("all-events.yaml"), ALL_EVENTS).map_err(|error| error.to_string())?;
+    Ok(dir)
+}
+
+fn in_first_pid_namespace() -> bool {
+    // PROC_PID_INIT_INO of the kernel's headers.
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
+}
+
+fn read_made<'a>(lines: impl Iterator<Item = &'a str>) -> Result<HashMap<(String, String), Made>, String> {
+    let mut made = HashMap::new();
+    for line in lines {
+        let json: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+        let text = |key: &str| json[key].as_str().map(str::to_owned).ok_or(format!("no {key}: {line}"));
+        let number = |key: &str| json[key].as_i64().ok_or(format!("no {key}: {line}"));
+        let one = Made { pid: number("pid")?, ret: number("ret")? };
+        made.insert((text("name")?, text("abi")?), one);
+    }
+    Ok(made)
+}
+
+/// All trials of all places.
+pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
+    let mut places = vec![Place::Host, Place::Seccomp];
+    places.extend(NAMINGS.iter().map(Place::Named));
+    if !suite.settings.guest {
+        places.extend([Place::Docker, Place::DockerUnconfined]);
+        places.extend(["SYS_ADMIN", "SYS_TIME", "SYSLOG", "SYS_RAWIO"].map(Place::DockerWith));
+    }
+    let mut trials = Vec::new();
+    for place in places {
+        for attempt in attempt::all() {
+            let Some(want) = place.want(attempt) else { continue };
+            if attempt.guest_only && !suite.settings.guest {
+                continue;
+            }
+            for abi in attempt.abis {
+                let name = format!("{}::{}::{}", place.label(), attempt.name, abi.name());
+                let suite = suite.clone();
+                let abi = *abi;
+                let trial = move || judge::check(&suite, place, attempt, abi, want).map_err(Failed::from);
+                trials.push(Trial::test(name, trial));
+            }
+        }
+    }
+    trials
+}

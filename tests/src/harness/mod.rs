@@ -1,0 +1,349 @@
+//! Ringfence as the suite runs it: started as a child, read line by line, asked for its metrics, stopped.
+
+pub mod alerts;
+pub mod http;
+
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use alerts::{Alert, Expectation, Inbox};
+use http::Metrics;
+use jsonschema::Validator;
+
+/// How long a condition may take before the test gives up. It is no pace: nothing waits this long
+/// unless it fails. Guests without hardware virtualisation are slow.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The suite's own rules: one for each call, matching every event.
+pub const ALL_EVENTS: &str = include_str!("../../rules/all-events.yaml");
+
+/// What the suite was told on its command line.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The daemon's program.
+    pub ringfence: PathBuf,
+    /// The program that makes attempts, linked statically.
+    pub attempt: PathBuf,
+    /// The shipped rules.
+    pub rules: PathBuf,
+    /// The JSON Schema of alert lines.
+    pub schema: Option<PathBuf>,
+    /// `auto`, `trampoline` or `tracepoint`.
+    pub attach: String,
+    /// Whether this is a guest of our own: no Docker, but the clock may be set.
+    pub guest: bool,
+}
+
+/// The lines of standard error so far.
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    inbox: Arc<Inbox>,
+    log: Arc<Log>,
+    readers: Vec<JoinHandle<()>>,
+    address: String,
+    started: Instant,
+    ready_after: Duration,
+}
+
+/// What a daemon left when it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Every alert.
+    pub alerts: Vec<Alert>,
+    /// What was wrong with lines.
+    pub faults: Vec<String>,
+    /// Standard error.
+    pub log: String,
+}
+
+impl Settings {
+    /// `ringfence run` with what every start of the suite has; the caller adds rules and the rest.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.ringfence);
+        command
+            .args(["run", "--output", "json", "--no-color", "--attach", &self.attach])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+impl Daemon {
+    /// Starts the daemon with these further arguments and waits until it is ready.
+    ///
+    /// # Errors
+    /// A text with its standard error, if it ends or does not get ready.
+    pub fn start(settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
+        let schema = settings.schema.as_deref().map(read_schema).transpose()?;
+        let started = Instant::now();
+        let mut child = settings
+            .command()
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", settings.ringfence.display()))?;
+        let (inbox, log) = (Arc::new(Inbox::default()), Arc::new(Log::default()));
+        let mut readers = Vec::new();
+        if let Some(out) = child.stdout.take() {
+            let inbox = inbox.clone();
+            let (to_judge, lines) = mpsc::channel();
+            readers.push(std::thread::spawn(move || read_lines(out, &to_judge)));
+            readers.push(std::thread::spawn(move || judge_lines(&lines, &inbox, schema.as_ref())));
+        }
+        if let Some(err) = child.stderr.take() {
+            let log = log.clone();
+            readers.push(std::thread::spawn(move || {
+                for line in BufReader::new(err).split(b'\n').map_while(Result::ok) {
+                    log.push(String::from_utf8_lossy(&line).into_owned());
+                }
+                log.close();
+            }));
+        }
+        let mut daemon = Daemon {
+            child,
+            inbox,
+            log,
+            readers,
+            address: String::new(),
+            started,
+            ready_after: Duration::ZERO,
+        };
+        daemon.log.wait(|line| has_word(line, "ready"))?;
+        daemon.ready_after = daemon.started.elapsed();
+        let listening = daemon.log.wait(|line| line.contains("listening"))?;
+        daemon.address = address_in(&listening).ok_or(format!("no address in: {listening}"))?;
+        Ok(daemon)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Time from start to ready.
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// Its alerts.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Waits for an alert.
+    ///
+    /// # Errors
+    /// The nearest misses, when [`PATIENCE`] is over.
+    pub fn expect(&self, expectation: &Expectation) -> Result<Alert, String> {
+        self.inbox.expect(expectation, PATIENCE)
+    }
+
+    /// Fetches a page of its HTTP server.
+    ///
+    /// # Errors
+    /// A text that names the page.
+    pub fn get(&self, path: &str) -> Result<(u16, String), String> {
+        http::get(&self.address, path).map_err(|error| format!("GET {path} from {}: {error}", self.address))
+    }
+
+    /// Scrapes its metrics.
+    ///
+    /// # Errors
+    /// A text, also for a status other than 200.
+    pub fn metrics(&self) -> Result<Metrics, String> {
+        match self.get("/metrics")? {
+            (200, text) => Ok(Metrics::new(text)),
+            (status, text) => Err(format!("/metrics answers {status}: {text}")),
+        }
+    }
+
+    /// Sends a signal to it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn signal(&self, signal: i32) -> Result<(), String> {
+        // SAFETY: the process is our child and not yet waited for, so the id is still its own.
+        match unsafe { libc::kill(self.pid(), signal) } {
+            0 => Ok(()),
+            _ => Err(format!("kill: {}", io::Error::last_os_error())),
+        }
+    }
+
+    /// Stops it by SIGTERM and gives what it left.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn stop(mut self) -> Result<Ended, String> {
+        self.signal(libc::SIGTERM)?;
+        let status = wait(&mut self.child)?;
+        for reader in self.readers.drain(..) {
+            reader.join().map_err(|_| "a reader of the daemon's output panicked")?;
+        }
+        Ok(Ended { status, alerts: self.inbox.all(), faults: self.inbox.faults(), log: self.log.text() })
+    }
+}
+
+impl Ended {
+    /// Holds the end against what every run must be: status 0, proper lines, no panic.
+    ///
+    /// # Errors
+    /// What was wrong, with the log.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.status.success() {
+            return Err(format!("after SIGTERM: {} instead of status 0\n{}", self.status, self.log));
+        }
+        if !self.faults.is_empty() {
+            return Err(self.faults.join("\n"));
+        }
+        if self.log.contains("panicked") {
+            return Err(format!("something panicked\n{}", self.log));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A daemon that was not stopped properly belongs to a test that has failed already.
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Waits for a child's end, at most [`PATIENCE`]; then it is killed.
+///
+/// # Errors
+/// If it had to be killed.
+pub fn wait(child: &mut Child) -> Result<ExitStatus, String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait().map_err(|error| format!("wait: {error}"))? {
+            Some(status) => return Ok(status),
+            None if Instant::now() > end => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("process {} did not end within {PATIENCE:?}: killed", child.id()));
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).0.push(line);
+        self.changed.notify_all();
+    }
+
+    fn close(&self) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.changed.notify_all();
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
+    }
+
+    /// Waits for a line.
+    fn wait(&self, wanted: impl Fn(&str) -> bool) -> Result<String, String> {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(line) = state.0.iter().find(|line| wanted(line)) {
+                return Ok(line.clone());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.1 {
+                let why = if state.1 { "ended before it was" } else { "did not get" };
+                return Err(format!("the daemon {why} ready; its log:\n{}", state.0.join("\n")));
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|part| part == word)
+}
+
+/// The value of `address=` in a log line, which may be quoted or coloured.
+fn address_in(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("127.0.0.1:")?;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    port.parse::<u16>().ok().map(|port| format!("127.0.0.1:{port}"))
+}
+
+fn read_schema(path: &std::path::Path) -> Result<Validator, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let json = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    jsonschema::validator_for(&json).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Takes lines off the pipe as fast as they come, so that the suite is never the reader that stalls.
+fn read_lines(out: ChildStdout, lines: &mpsc::Sender<(Instant, Vec<u8>)>) {
+    for line in BufReader::with_capacity(1 << 20, out).split(b'\n').map_while(Result::ok) {
+        if lines.send((Instant::now(), line)).is_err() {
+            return;
+        }
+    }
+}
+
+fn judge_lines(lines: &mpsc::Receiver<(Instant, Vec<u8>)>, inbox: &Inbox, schema: Option<&Validator>) {
+    for (arrived, line) in lines {
+        match serde_json::from_slice(&line) {
+            Ok(json) => {
+                if let Some(errors) = schema.map(|schema| schema.iter_errors(&json)) {
+                    for error in errors {
+                        let at = error.instance_path().to_string();
+                        inbox.fault(format!("alert line against the schema, at `{at}`: {error}\n  {json}"));
+                    }
+                }
+                inbox.push(Alert { json, arrived });
+            }
+            Err(error) => {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                inbox.fault(format!("standard output has a line that is no JSON ({error}): {line}"));
+            }
+        }
+    }
+    inbox.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_are_understood() {
+        assert!(has_word("INFO ringfence: ready after_ms=12", "ready"));
+        assert!(!has_word("INFO already here", "ready"));
+        assert_eq!(address_in("listening address=127.0.0.1:9477 x"), Some("127.0.0.1:9477".to_owned()));
+        assert_eq!(address_in("listening address=off"), None);
+    }
+
+    #[test]
+    fn the_suites_rules_cover_every_call() {
+        for call in monitor_common::call::Call::ALL {
+            let wanted = format!("condition: evt.type = {}\n", call.name());
+            assert_eq!(ALL_EVENTS.matches(&wanted).count(), 1, "{}", call.name());
+            assert!(ALL_EVENTS.contains(&format!("- rule: Suite {}\n", call.name())), "{}", call.name());
+        }
+    }
+}
