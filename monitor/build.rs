@@ -23,21 +23,11 @@ enum Toolchain {
 }
 
 fn main() {
-<<<<<<< HEAD
-    let manifest_dir =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-    let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let repository = manifest_dir.parent().expect("the package lies in the repository");
-    let package = repository.join("monitor-ebpf");
-    let inputs =
-        ["monitor-ebpf/src", "monitor-ebpf/Cargo.toml", "monitor-ebpf/Cargo.lock", "monitor-common/src"];
-=======
     let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let repository = manifest_dir.parent().expect("the package lies in the repository");
     let package = repository.join("monitor-ebpf");
     let inputs = ["monitor-ebpf/src", "monitor-ebpf/Cargo.toml", "monitor-ebpf/Cargo.lock", "monitor-common/src"];
->>>>>>> 9b9c95e39a320bebcf85151976151873a8d504ae
     for input in inputs.iter().chain(&["monitor-common/Cargo.toml"]) {
         println!("cargo::rerun-if-changed={}", repository.join(input).display());
     }
@@ -50,13 +40,7 @@ fn main() {
         empty
     } else {
         let Some(toolchain) = find_toolchain() else {
-<<<<<<< HEAD
-            println!(
-                "cargo::error=the BPF toolchain is not installed: run `cargo xtask setup` once, then build again"
-            );
-=======
             println!("cargo::error=the BPF toolchain is not installed: run `cargo xtask setup` once, then build again");
->>>>>>> 9b9c95e39a320bebcf85151976151873a8d504ae
             return;
         };
         compile(&toolchain, &package, &out_dir.join("bpf"))
@@ -67,12 +51,7 @@ fn main() {
 /// The first usable compiler; none without a linker for its output.
 fn find_toolchain() -> Option<Toolchain> {
     output(Command::new("bpf-linker").arg("--version"))?;
-<<<<<<< HEAD
-    let library =
-        |sysroot: String, below: &str| Path::new(sysroot.trim()).join("lib/rustlib").join(below).is_dir();
-=======
     let library = |sysroot: String, below: &str| Path::new(sysroot.trim()).join("lib/rustlib").join(below).is_dir();
->>>>>>> 9b9c95e39a320bebcf85151976151873a8d504ae
     if output(clean(DEBIAN_RUSTC).args(["--print", "sysroot"])).is_some_and(|root| library(root, TARGET)) {
         return Some(Toolchain::Debian);
     }
