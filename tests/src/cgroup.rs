@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The container id of `attempt demo`: a constant that spells what it is.
 pub const DEMO_ID: &str = "de30de30de30de30de30de30de30de30de30de30de30de30de30de30de30de30";
@@ -67,12 +69,18 @@ impl Cgroup {
         Ok(fs::metadata(&self.path)?.ino())
     }
 
-    /// Moves the calling process into it.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn enter(&self) -> io::Result<()> {
-        fs::write(self.path.join("cgroup.procs"), "0")
+    /// Makes the command run as a container's own program does: in this cgroup, and exec'ed in a mount namespace
+    /// of its own. Without the latter it would pass for a runtime that is still building the container.
+    pub fn contain(&self, command: &mut Command) {
+        let procs = self.path.join("cgroup.procs");
+        let enter = move || {
+            fs::write(&procs, "0")?;
+            // SAFETY: a call without pointers.
+            if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        // SAFETY: between fork and exec the child writes to one file and makes one call; our programs are
+        // single-threaded when they start others, or take no lock here.
+        unsafe { command.pre_exec(enter) };
     }
 
     /// Removes it and the parents that were made for it.

@@ -1,10 +1,11 @@
 //! One harmless attempt of each kind, from a cgroup that looks like a Docker container's.
 
 use std::io;
+use std::process::Command;
 
 use monitor_common::call::Abi;
 
-use super::{Attempt, all, errno_name, run, wait};
+use super::{Attempt, all, errno_name, run};
 use crate::cgroup::{Cgroup, DEMO_ID};
 
 /// The attempts of the demonstration: the refused, the failed and the allowed, one row for each call.
@@ -38,26 +39,13 @@ pub fn demo() -> io::Result<()> {
     println!("Ringfence's demonstration: one harmless attempt of each kind, from the cgroup");
     println!("  {}", cgroup.path().display());
     println!("which has the form of a Docker container's, so that the rules for containers fire.\n");
-    // SAFETY: this program has one thread.
-    let child = unsafe { libc::fork() };
-    if child < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if child == 0 {
-        let status = match cgroup.enter().and_then(|()| make_all()) {
-            Ok(()) => 0,
-            Err(error) => {
-                eprintln!("attempt: {error}");
-                1
-            }
-        };
-        // SAFETY: ends the child without running the parent's destructors.
-        unsafe { libc::_exit(status) }
-    }
-    let status = wait(child);
+    let mut child = Command::new(std::env::current_exe()?);
+    child.arg("demo").arg("--inside");
+    cgroup.contain(&mut child);
+    let status = child.status()?;
     cgroup.remove()?;
-    if status != 0 {
-        return Err(io::Error::other(format!("the child ended with wait status {status:#x}")));
+    if !status.success() {
+        return Err(io::Error::other(format!("the program inside the cgroup ended with {status}")));
     }
     println!(
         "\nThe cgroup is removed again. Each line above is at least one event; the rules decide on alerts."
@@ -65,7 +53,11 @@ pub fn demo() -> io::Result<()> {
     Ok(())
 }
 
-fn make_all() -> io::Result<()> {
+/// Makes the attempts where the process is: the part of the demonstration that runs in the cgroup.
+///
+/// # Errors
+/// If a child of an attempt fails.
+pub fn inside() -> io::Result<()> {
     for attempt in all().filter(|attempt| SHOWN.contains(&attempt.name)) {
         show(attempt, attempt.abis.first().copied().unwrap_or(Abi::X86_64))?;
     }

@@ -44,7 +44,11 @@ enum Command {
         seccomp: bool,
     },
     /// Makes one attempt of each kind, from a cgroup that looks like a Docker container's.
-    Demo,
+    Demo {
+        /// Already inside that cgroup: the demonstration starts itself so.
+        #[arg(long, hide = true)]
+        inside: bool,
+    },
     /// Makes cheap failing calls at a rate.
     Flood {
         /// setns, unshare or capset.
@@ -112,7 +116,8 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
         }
-        Command::Demo => attempt::demo::demo()?,
+        Command::Demo { inside: false } => attempt::demo::demo()?,
+        Command::Demo { inside: true } => attempt::demo::inside()?,
         Command::Flood { call, rate, seconds, count } => {
             let what = Call::ALL.iter().find(|known| known.name() == call);
             let flood = what.and_then(|what| load::flood(*what, rate, seconds, count));

@@ -4,7 +4,6 @@
 //! all that were to come have come. Each attempt is then a test of its own.
 
 use std::collections::HashMap;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -203,9 +202,8 @@ impl Suite {
         if self.settings.guest {
             command.arg("--allow-clock");
         }
-        if let Some(procs) = cgroup.as_ref().map(|cgroup| cgroup.path().join("cgroup.procs")) {
-            // SAFETY: between fork and exec the child only writes to a file.
-            unsafe { command.pre_exec(move || std::fs::write(&procs, "0")) };
+        if let Some(cgroup) = &cgroup {
+            cgroup.contain(&mut command);
         }
         let output = command.output().map_err(|error| format!("attempt: {error}"))?;
         if !output.status.success() {
