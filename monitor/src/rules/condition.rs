@@ -99,10 +99,15 @@ fn spanned<T>(input: &Input<'_>, start: usize, value: T) -> Spanned<T> {
     Spanned { value, span: Span { start, end: here(input) } }
 }
 
-/// Runs a parser one level deeper.
-fn deeper<'i, T>(input: &mut Input<'i>, parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>) -> Parsed<T> {
+/// Runs a parser one level deeper; what goes deeper begins at `start`.
+fn deeper<'i, T>(
+    input: &mut Input<'i>,
+    start: usize,
+    parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>,
+) -> Parsed<T> {
     if input.state == MAX_NESTING {
-        return Err(wrong(input, format!("nested more than {MAX_NESTING} deep")));
+        let message = format!("nested more than {MAX_NESTING} deep");
+        return Err(SyntaxError { offset: start, message, help: None });
     }
     input.state += 1;
     let result = parser(input);
@@ -172,7 +177,7 @@ fn not_expr(input: &mut Input<'_>) -> Parsed<Expr> {
 fn check(input: &mut Input<'_>) -> Parsed<Expr> {
     let start = here(input);
     if lexeme(input, "(") {
-        return deeper(input, |input| {
+        return deeper(input, start, |input| {
             let inner = or_expr(input)?;
             close(input, start)?;
             Ok(inner)
@@ -511,7 +516,7 @@ fn transform_start(input: &mut Input<'_>) -> Option<TransformKind> {
 }
 
 fn transform(input: &mut Input<'_>, start: usize, kind: TransformKind) -> Parsed<Operand> {
-    let args = deeper(input, |input| {
+    let args = deeper(input, start, |input| {
         let args = arguments(input, kind.takes_many())?;
         close(input, start + kind.word().len())?;
         Ok(args)
@@ -541,7 +546,7 @@ fn argument(input: &mut Input<'_>, many: bool) -> Parsed<Operand> {
         return Err(wrong(input, "expected a field or another transformer"));
     }
     if lexeme(input, "(") {
-        return deeper(input, |input| {
+        return deeper(input, start, |input| {
             let members = arguments(input, true)?;
             close(input, start)?;
             Ok(spanned(input, start, OperandKind::Tuple(members)))

@@ -62,8 +62,8 @@ impl Library {
         }
         self.list_states.insert(name.to_owned(), State::Open);
         let mut members: Vec<String> = Vec::new();
-        let mut good = true;
-        for item in &list.items {
+        let mut good = list.items.is_some();
+        for item in list.items.iter().flatten() {
             let inner = if item.is_quoted() { None } else { self.lists.get(item.as_str()).cloned() };
             let Some(inner) = inner else {
                 members.push(item.as_str().to_owned());
@@ -141,12 +141,13 @@ impl Names for Library {
             return Err(problem);
         };
         self.macro_states.insert(name.to_owned(), State::Open);
-        let known = match self.compile(&item.condition, depth) {
-            Ok(compiled) => Known::Good(compiled),
-            Err(mut failure) => {
+        let known = match item.condition.as_ref().map(|condition| self.compile(condition, depth)) {
+            Some(Ok(compiled)) => Known::Good(compiled),
+            Some(Err(mut failure)) => {
                 self.diagnostics.append(&mut failure.diagnostics);
                 Known::Bad
             }
+            None => Known::Bad,
         };
         self.macro_states.insert(name.to_owned(), State::Done(known.clone()));
         Ok(known)

@@ -56,9 +56,12 @@ impl Template {
     /// Reads what stands behind a `%` at `at`.
     fn value(&mut self, behind: &str, at: usize) -> Result<(Source, usize), Problem> {
         let (operand, length) = condition::parse_operand_prefix(behind).map_err(|error| {
+            if error.offset == 0 {
+                let percent = Span { start: at - 1, end: at };
+                return Problem::new(percent, error.message).help("a percent sign is written `%%`");
+            }
             let start = at + error.offset;
-            let problem = Problem::new(Span { start, end: start + 1 }, error.message);
-            if error.offset == 0 { problem.help("a percent sign is written `%%`") } else { problem }
+            Problem::new(Span { start, end: start + 1 }, error.message)
         })?;
         let typed = operand::resolve(&operand).map_err(|mut problem| {
             problem.span.start += at;
