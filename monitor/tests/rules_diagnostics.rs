@@ -196,7 +196,7 @@ fn single_mistakes() {
         // Templates.
         (with("").replace("output: o", "output: 100% sure"), "5:14 expected a field, such as `proc.name`"),
         (with("").replace("output: o", "output: x %proc.nam."), "5:14 unknown field `proc.nam`"),
-        (with("").replace("output: o", "output: '%evt.arg[flags'"), "5:24 expected `]`"),
+        (with("").replace("output: o", "output: '%evt.arg[flags'"), "5:26 expected `]`"),
         (with("").replace("output: o", "output: '%tolower(proc.pid)'"), "5:21 `tolower` needs a text"),
     ] {
         let error = errors(&text);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::compile::{Compiled, Compiler, Known, MAX_DEPTH, MAX_MEMBERS, NameProblem, Names, State, States};
 use super::condition;
 use super::diagnostic::Diagnostic;
+use super::eval::Slot;
 use super::file::{ListItem, MacroItem, Text};
 use super::operand::Problem;
 
@@ -16,6 +17,7 @@ pub(crate) struct Library {
     lists: HashMap<String, Arc<ListItem>>,
     macro_states: States<Compiled>,
     list_states: States<Arc<[String]>>,
+    next_slot: Slot,
     /// What was found wrong in macros and lists.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -142,7 +144,11 @@ impl Names for Library {
         };
         self.macro_states.insert(name.to_owned(), State::Open);
         let known = match item.condition.as_ref().map(|condition| self.compile(condition, depth)) {
-            Some(Ok(compiled)) => Known::Good(compiled),
+            Some(Ok(compiled)) => {
+                let slot = self.next_slot;
+                self.next_slot = slot.saturating_add(1);
+                Known::Good(compiled.numbered(slot))
+            }
             Some(Err(mut failure)) => {
                 self.diagnostics.append(&mut failure.diagnostics);
                 Known::Bad

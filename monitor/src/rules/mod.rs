@@ -23,11 +23,13 @@ mod template;
 mod yaml;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use monitor_common::call::{CALL_SLOTS, Call};
 
 pub use self::diagnostic::{Diagnostic, LoadError, Severity};
 pub use self::eval::CallSet;
+use self::eval::{Memo, Node, Special};
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
 pub use self::template::Template;
@@ -37,9 +39,18 @@ use crate::fields::FieldSource;
 #[derive(Clone, Debug)]
 pub struct RuleSet {
     rules: Vec<Rule>,
-    /// Positions in `rules`, by the wire number of the call.
-    by_call: [Vec<u32>; CALL_SLOTS],
+    /// What to match, by the wire number of the call.
+    by_call: [Vec<Candidate>; CALL_SLOTS],
     warnings: Vec<Diagnostic>,
+}
+
+/// A rule that events of one call can match.
+#[derive(Clone, Debug)]
+struct Candidate {
+    /// Its position in the rule set.
+    position: usize,
+    /// Its condition for events of this call.
+    node: Arc<Node>,
 }
 
 impl RuleSet {
@@ -62,12 +73,18 @@ impl RuleSet {
     }
 
     fn new(rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
-        let mut by_call: [Vec<u32>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
-        for (position, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
-            for call in Call::ALL.iter().filter(|call| rule.calls().has(**call)) {
-                if let Some(slot) = by_call.get_mut(*call as usize) {
-                    slot.push(position as u32);
-                }
+        let mut by_call: [Vec<Candidate>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
+        for call in Call::ALL {
+            let Some(candidates) = by_call.get_mut(*call as usize) else { continue };
+            for (position, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
+                let node = match rule.node.specialise(*call) {
+                    Special::Decided(false) => continue,
+                    // Nothing is left to ask: no member of an `and` can be false.
+                    Special::Decided(true) => Arc::new(Node::And(Box::default())),
+                    Special::Same => Arc::clone(&rule.node),
+                    Special::Rest(node) => Arc::new(node),
+                };
+                candidates.push(Candidate { position, node });
             }
         }
         RuleSet { rules, by_call, warnings }
@@ -90,9 +107,10 @@ impl RuleSet {
         event: &E,
         mut on_match: impl FnMut(&'r Rule),
     ) {
-        let positions = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
-        for rule in positions.iter().filter_map(|position| self.rules.get(*position as usize)) {
-            if rule.holds(event) {
+        let memo = Memo::default();
+        let candidates = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
+        for candidate in candidates.iter().filter(|candidate| candidate.node.holds(event, &memo)) {
+            if let Some(rule) = self.rules.get(candidate.position) {
                 on_match(rule);
             }
         }

@@ -16,6 +16,7 @@ impl FieldSource for Fake {
     }
 }
 
+#[allow(dead_code, reason = "not every test binary that shares this module sets values of every type")]
 impl Fake {
     /// Sets a field, named as rules name it.
     pub(crate) fn set(mut self, field: &str, value: Value<'static>) -> Self {
