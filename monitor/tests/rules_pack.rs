@@ -357,6 +357,24 @@ fn each_rule_matches_its_event_and_not_its_near_miss() {
 }
 
 #[test]
+fn the_index_by_call_changes_nothing() {
+    let rules = pack();
+    for call in Call::ALL {
+        for (verdict, place) in VERDICTS.iter().flat_map(|v| ["host", "running", "starting"].map(|p| (v, p)))
+        {
+            for event in variants(*call, verdict, place) {
+                let indexed = matching(&rules, *call, &event);
+                let each = rules.rules().iter().filter(|rule| rule.holds(&event));
+                assert_eq!(indexed, each.map(|rule| rule.id.as_str()).collect::<Vec<_>>(), "{event:?}");
+            }
+        }
+    }
+    let clock = rules.rules().iter().find(|rule| rule.id == "clock-set-on-host").unwrap();
+    let calls: Vec<Call> = Call::ALL.iter().copied().filter(|call| clock.calls().has(*call)).collect();
+    assert_eq!(calls, [Call::Settimeofday, Call::ClockSettime, Call::Stime]);
+}
+
+#[test]
 fn output_names_the_actor() {
     let rules = pack();
     let event = event(Call::ClockSettime, "refused", "running")

@@ -11,6 +11,7 @@ pub mod condition;
 pub mod diagnostic;
 mod eval;
 mod file;
+mod lexer;
 mod library;
 mod load;
 mod number;
