@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use monitor::rules::{LoadError, RuleSet, Severity};
+use proptest::prelude::*;
 use rules_common::rule_with;
 
 fn errors(text: &str) -> LoadError {
@@ -308,4 +309,37 @@ fn files_and_directories_are_read_in_order_and_what_cannot_be_read_is_said() {
     }
     let full = vec![b'#'; 4 << 20];
     assert!(RuleSet::load(&[file("full.yaml", &full)]).is_ok());
+}
+
+/// The shipped rules as one text, to be spoilt.
+fn shipped() -> String {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../rules");
+    let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|ext| ext == "yaml"));
+    files.sort();
+    files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 48 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever becomes of a rule file, it is loaded or complained of, and the complaint can be printed.
+    #[test]
+    fn spoilt_files_never_panic(
+        at in any::<proptest::sample::Index>(),
+        length in 0_usize..40,
+        with in prop_oneof![
+            Just(String::new()), any::<String>(), "[-:{}()&*%#>|\\[\\]'\"\\\\ \n\t,!?@`]{0,6}",
+        ],
+    ) {
+        let mut text: Vec<char> = shipped().chars().collect();
+        let at = at.index(text.len());
+        let end = (at + length).min(text.len());
+        text.splice(at..end, with.chars());
+        let text: String = text.into_iter().collect();
+        if let Err(error) = RuleSet::from_sources(&[("spoilt.yaml", &text)]) {
+            prop_assert!(!error.diagnostics().is_empty());
+            prop_assert!(error.to_string().contains("spoilt.yaml"));
+        }
+    }
 }

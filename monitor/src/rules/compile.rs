@@ -15,6 +15,8 @@ use crate::fields::FieldType;
 /// How deep a condition may nest, macros included.
 pub(crate) const MAX_DEPTH: usize = 300;
 
+const _: () = assert!(MAX_DEPTH > super::condition::MAX_NESTING);
+
 /// At most this many tests has a condition, macros included: what a bomb of macros runs into.
 const MAX_TESTS: u64 = 10_000;
 

@@ -171,6 +171,11 @@ fn quoted(input: &mut Input<'_>) -> Parsed<Option<String>> {
             'r' => text.push('\r'),
             'b' => text.push('\u{8}'),
             'f' => text.push('\u{c}'),
+            '"' | '\'' if c != delimiter => {
+                let message =
+                    format!("`\\{c}` in a text between {delimiter}: only its own quotes are escaped");
+                return Err(SyntaxError { offset: here(input) - 2, message, help: None });
+            }
             '\\' | '"' | '\'' => text.push(c),
             _ => text.extend(['\\', c]),
         }

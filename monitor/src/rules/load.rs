@@ -9,7 +9,6 @@ use std::sync::Arc;
 use miette::NamedSource;
 
 use super::RuleSet;
-use super::compile::MAX_DEPTH;
 use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
 use super::eval::{CallSet, Node};
 use super::file::{self, Item, RuleItem, Text};
@@ -49,6 +48,8 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
 /// Collects items and diagnostics.
 #[derive(Default)]
 struct Loader {
+    /// Names of files and directories, in order.
+    files: Vec<String>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
     /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
@@ -59,6 +60,7 @@ struct Loader {
 impl Loader {
     /// A file itself, or the rule files of a directory in the order of their names.
     fn rule_files(&mut self, path: &Path) -> Vec<PathBuf> {
+        self.files.push(path.display().to_string());
         if !path.is_dir() {
             return vec![path.to_owned()];
         }
@@ -98,6 +100,7 @@ impl Loader {
     }
 
     fn read(&mut self, path: &Path) -> Option<String> {
+        self.files.push(path.display().to_string());
         let mut bytes = Vec::new();
         // One byte more than allowed tells a file that is too large, whatever its metadata says.
         let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
@@ -123,6 +126,7 @@ impl Loader {
     }
 
     fn add(&mut self, name: String, text: String) {
+        self.files.push(name.clone());
         let source: Source = Arc::new(NamedSource::new(name, text));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
@@ -151,9 +155,9 @@ impl Loader {
         }
         self.diagnostics.append(&mut self.library.diagnostics);
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
-            return Err(LoadError::new(in_reading_order(self.diagnostics)));
+            return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics)))
+        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files)))
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
@@ -260,19 +264,9 @@ impl Loader {
     }
 }
 
-/// Sorts by line within each file; the files stay in the order in which they were first complained of.
-fn in_reading_order(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut files: Vec<&str> = Vec::new();
-    for found in &diagnostics {
-        if !files.contains(&found.file_name()) {
-            files.push(found.file_name());
-        }
-    }
-    let files: Vec<String> = files.into_iter().map(str::to_owned).collect();
-    let mut sorted = diagnostics;
-    sorted
+/// Sorts by file, in the order in which they were named, and by place in each.
+fn in_reading_order(mut diagnostics: Vec<Diagnostic>, files: &[String]) -> Vec<Diagnostic> {
+    diagnostics
         .sort_by_key(|found| (files.iter().position(|file| file == found.file_name()), found.line_column()));
-    sorted
+    diagnostics
 }
-
-const _: () = assert!(MAX_DEPTH > super::condition::MAX_NESTING);
