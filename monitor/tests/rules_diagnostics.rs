@@ -321,7 +321,11 @@ fn shipped() -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 48 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(debug_assertions) { 48 } else { 512 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever becomes of a rule file, it is loaded or complained of, and the complaint can be printed.
     #[test]

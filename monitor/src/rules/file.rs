@@ -34,8 +34,10 @@ impl Text {
     }
 }
 
-/// An item of a rule file. What is required and missing or wrong has been reported and is `None`: the rest of
-/// the item is checked all the same, so that one run finds everything. Engine and plugin versions are checked for shape and not kept.
+/// An item of a rule file.
+///
+/// What is required and missing or wrong has been reported and is `None`: the rest of the item is checked all
+/// the same, so that one run finds everything. Engine and plugin versions are checked for shape and not kept.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     List(ListItem),

@@ -1,4 +1,5 @@
-//! Lexemes of the condition language: blanks, words, numbers, texts, and the error that says where it went wrong.
+//! Lexemes of the condition language: blanks, words, numbers, texts; and the error that says where it went
+//! wrong.
 
 use winnow::Parser;
 use winnow::combinator::opt;

@@ -101,7 +101,8 @@ impl RuleSet {
         &self.warnings
     }
 
-    /// Calls back with every enabled rule that an event of this call matches, in order.
+    /// Calls back with every enabled rule that an event matches, in order. The event's `evt.type` must be the
+    /// call's name: what a condition asks of it has been decided at load.
     pub fn matches<'r, E: FieldSource + ?Sized>(
         &'r self,
         call: Call,
