@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ast::{Expr, ExprKind, List, Literal, Modifier, Operator, Right, Span, Spanned};
 use super::check::{Check, NumberCheck, TextCheck, TextSet};
 use super::diagnostic::did_you_mean;
-use super::eval::Node;
+use super::eval::{Node, Slot};
 use super::number::Exact;
 use super::operand::{self, Problem, Typed};
 use super::pattern;
@@ -14,6 +14,8 @@ use crate::fields::FieldType;
 
 /// How deep a condition may nest, macros included.
 pub(crate) const MAX_DEPTH: usize = 300;
+
+const _: () = assert!(MAX_DEPTH > super::condition::MAX_NESTING);
 
 /// At most this many tests has a condition, macros included: what a bomb of macros runs into.
 const MAX_TESTS: u64 = 10_000;
@@ -25,10 +27,19 @@ pub(crate) const MAX_MEMBERS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub(crate) node: Arc<Node>,
+    /// If it is a macro's: its number.
+    slot: Slot,
     /// How many tests it makes at most.
     tests: u64,
     /// How deep it nests.
     depth: usize,
+}
+
+impl Compiled {
+    /// Gives a macro its number.
+    pub(crate) fn numbered(self, slot: Slot) -> Self {
+        Compiled { slot, ..self }
+    }
 }
 
 /// A name that can be used in conditions, and what became of it.
@@ -89,7 +100,12 @@ impl<'n, N: Names> Compiler<'n, N> {
             self.problems.push(Problem::new(expr.span, message));
         }
         let good = self.problems.is_empty() && !self.spoilt;
-        good.then(|| Compiled { node: Arc::new(node), tests: self.tests, depth: self.deepest })
+        good.then(|| Compiled {
+            node: Arc::new(node),
+            slot: Slot::MAX,
+            tests: self.tests,
+            depth: self.deepest,
+        })
     }
 
     fn node(&mut self, expr: &Expr, depth: usize) -> Option<Node> {
@@ -132,7 +148,7 @@ impl<'n, N: Names> Compiler<'n, N> {
                 if depth_here + body.depth > MAX_DEPTH {
                     return self.fail(Problem::new(span, too_deep()));
                 }
-                Some(Node::Macro(body.node))
+                Some(Node::Macro(body.slot, body.node))
             }
             Ok(Known::Bad) => {
                 self.spoilt = true;

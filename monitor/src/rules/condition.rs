@@ -3,46 +3,20 @@
 //! The grammar is Falco's, quirks included, so that its users' conditions read the same here. The parser is
 //! a recursive descent over winnow's lexers; what recurses is counted against [`MAX_NESTING`].
 
-use winnow::Parser;
-use winnow::combinator::opt;
-use winnow::error::ParserError;
-use winnow::stream::{LocatingSlice, Location, Stateful, Stream};
-use winnow::token::{any, literal, one_of, take_while};
+use winnow::stream::Stream;
 
 use super::ast::{
-    Expr, ExprKind, FieldName, List, Literal, LiteralKind, Modifier, Operand, OperandKind, Operator, Right,
-    Span, Spanned, Transform, TransformKind, Wants,
+    Expr, ExprKind, FieldName, List, Literal, Modifier, Operand, OperandKind, Operator, Right, Span, Spanned,
+    Transform, TransformKind, Wants,
+};
+pub use super::lexer::SyntaxError;
+use super::lexer::{
+    Input, Parsed, blanks, bracketed, here, identifier, is_blank, lexeme, number, rest_of, spanned, start,
+    text, wrong,
 };
 
 /// How deep parentheses and transformers may nest.
 pub const MAX_NESTING: usize = 100;
-
-/// Why a text is not a condition.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct SyntaxError {
-    /// Where it goes wrong, in bytes from the start of the condition.
-    pub offset: usize,
-    /// What was expected.
-    pub message: String,
-    /// How it may have been meant.
-    pub help: Option<String>,
-}
-
-type Input<'i> = Stateful<LocatingSlice<&'i str>, usize>;
-type Parsed<T> = Result<T, SyntaxError>;
-
-impl<'i> ParserError<Input<'i>> for SyntaxError {
-    type Inner = Self;
-
-    fn from_input(input: &Input<'i>) -> Self {
-        SyntaxError { offset: here(input), message: "unexpected text".to_owned(), help: None }
-    }
-
-    fn into_inner(self) -> Result<Self, Self> {
-        Ok(self)
-    }
-}
 
 /// Parses a whole condition.
 ///
@@ -79,30 +53,15 @@ pub fn parse_operand_prefix(text: &str) -> Result<(Operand, usize), SyntaxError>
     }
 }
 
-fn start(text: &str) -> Input<'_> {
-    Stateful { input: LocatingSlice::new(text), state: 0 }
-}
-
-fn here(input: &Input<'_>) -> usize {
-    input.input.current_token_start()
-}
-
-fn rest_of<'i>(input: &Input<'i>) -> &'i str {
-    input.input.as_ref()
-}
-
-fn wrong(input: &Input<'_>, message: impl Into<String>) -> SyntaxError {
-    SyntaxError { offset: here(input), message: message.into(), help: None }
-}
-
-fn spanned<T>(input: &Input<'_>, start: usize, value: T) -> Spanned<T> {
-    Spanned { value, span: Span { start, end: here(input) } }
-}
-
-/// Runs a parser one level deeper.
-fn deeper<'i, T>(input: &mut Input<'i>, parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>) -> Parsed<T> {
+/// Runs a parser one level deeper; what goes deeper begins at `start`.
+fn deeper<'i, T>(
+    input: &mut Input<'i>,
+    start: usize,
+    parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>,
+) -> Parsed<T> {
     if input.state == MAX_NESTING {
-        return Err(wrong(input, format!("nested more than {MAX_NESTING} deep")));
+        let message = format!("nested more than {MAX_NESTING} deep");
+        return Err(SyntaxError { offset: start, message, help: None });
     }
     input.state += 1;
     let result = parser(input);
@@ -172,7 +131,7 @@ fn not_expr(input: &mut Input<'_>) -> Parsed<Expr> {
 fn check(input: &mut Input<'_>) -> Parsed<Expr> {
     let start = here(input);
     if lexeme(input, "(") {
-        return deeper(input, |input| {
+        return deeper(input, start, |input| {
             let inner = or_expr(input)?;
             close(input, start)?;
             Ok(inner)
@@ -354,85 +313,6 @@ fn list_member(input: &mut Input<'_>) -> Parsed<Literal> {
     }
 }
 
-/// A decimal or hexadecimal number.
-fn number(input: &mut Input<'_>) -> Parsed<Literal> {
-    let start = here(input);
-    let digits = |c: char| c.is_ascii_digit();
-    let mut hexadecimal =
-        (one_of(['0']), one_of(['x', 'X']), take_while(1.., |c: char| c.is_ascii_hexdigit())).take();
-    let exponent = (one_of(['e', 'E']), opt(one_of(['+', '-'])), take_while(1.., digits));
-    let mut decimal = (
-        opt(one_of(['+', '-'])),
-        take_while(1.., digits),
-        opt((one_of(['.']), take_while(0.., digits))),
-        opt(exponent),
-    )
-        .take();
-    let before = input.checkpoint();
-    let hex: Parsed<&str> = hexadecimal.parse_next(input);
-    let lexed = hex.or_else(|_| {
-        input.reset(&before);
-        decimal.parse_next(input)
-    });
-    match lexed {
-        Ok(text) => Ok(spanned(input, start, LiteralKind { text: text.to_owned(), quoted: false })),
-        Err(SyntaxError { .. }) => {
-            input.reset(&before);
-            Err(wrong(input, "expected a number"))
-        }
-    }
-}
-
-/// A quoted or bare text.
-fn text(input: &mut Input<'_>) -> Parsed<Literal> {
-    let start = here(input);
-    if let Some(text) = quoted(input)? {
-        return Ok(spanned(input, start, LiteralKind { text, quoted: true }));
-    }
-    let bare: Parsed<&str> = take_while(1.., is_bare).parse_next(input);
-    match bare {
-        Ok(text) => Ok(spanned(input, start, LiteralKind { text: text.to_owned(), quoted: false })),
-        Err(_) => Err(wrong(input, "expected a value")),
-    }
-}
-
-/// A text in quotes. As in Falco, a quote closes unless a backslash stands right before it, and a backslash
-/// before a letter that has no meaning stays.
-fn quoted(input: &mut Input<'_>) -> Parsed<Option<String>> {
-    let Some(delimiter) = rest_of(input).chars().next().filter(|c| matches!(c, '"' | '\'')) else {
-        return Ok(None);
-    };
-    let start = here(input);
-    step(input);
-    let mut text = String::new();
-    let mut escaped = false;
-    let mut before = delimiter;
-    while let Some(c) = step(input) {
-        if c == delimiter && before != '\\' {
-            return Ok(Some(text));
-        }
-        before = c;
-        if !escaped {
-            escaped = c == '\\';
-            if !escaped {
-                text.push(c);
-            }
-            continue;
-        }
-        escaped = false;
-        match c {
-            'n' => text.push('\n'),
-            't' => text.push('\t'),
-            'r' => text.push('\r'),
-            'b' => text.push('\u{8}'),
-            'f' => text.push('\u{c}'),
-            '\\' | '"' | '\'' => text.push(c),
-            _ => text.extend(['\\', c]),
-        }
-    }
-    Err(SyntaxError { offset: start, message: "this quote is never closed".to_owned(), help: None })
-}
-
 // ---- fields and transformers -------------------------------------------------------------------------
 
 fn operand(input: &mut Input<'_>) -> Parsed<Option<Operand>> {
@@ -475,30 +355,6 @@ fn field(input: &mut Input<'_>) -> Parsed<Option<FieldName>> {
     Ok(Some(FieldName { name, arg }))
 }
 
-/// An argument in brackets, if there is one.
-fn bracketed(input: &mut Input<'_>) -> Parsed<Option<String>> {
-    if !lexeme(input, "[") {
-        return Ok(None);
-    }
-    let at_arg = here(input);
-    let arg = match quoted(input)? {
-        Some(text) => text,
-        None => {
-            let bare = |c: char| !is_blank(c) && !matches!(c, '[' | ']' | '"' | '\'');
-            let text: Parsed<&str> = take_while(0.., bare).parse_next(input);
-            text?.to_owned()
-        }
-    };
-    if arg.is_empty() {
-        let message = "the argument in brackets is empty".to_owned();
-        return Err(SyntaxError { offset: at_arg, message, help: None });
-    }
-    if !lexeme(input, "]") {
-        return Err(wrong(input, "expected `]` after the argument"));
-    }
-    Ok(Some(arg))
-}
-
 /// A transformer's name with the parenthesis right behind it.
 fn transform_start(input: &mut Input<'_>) -> Option<TransformKind> {
     let before = input.checkpoint();
@@ -511,7 +367,7 @@ fn transform_start(input: &mut Input<'_>) -> Option<TransformKind> {
 }
 
 fn transform(input: &mut Input<'_>, start: usize, kind: TransformKind) -> Parsed<Operand> {
-    let args = deeper(input, |input| {
+    let args = deeper(input, start, |input| {
         let args = arguments(input, kind.takes_many())?;
         close(input, start + kind.word().len())?;
         Ok(args)
@@ -541,7 +397,7 @@ fn argument(input: &mut Input<'_>, many: bool) -> Parsed<Operand> {
         return Err(wrong(input, "expected a field or another transformer"));
     }
     if lexeme(input, "(") {
-        return deeper(input, |input| {
+        return deeper(input, start, |input| {
             let members = arguments(input, true)?;
             close(input, start)?;
             Ok(spanned(input, start, OperandKind::Tuple(members)))
@@ -549,50 +405,4 @@ fn argument(input: &mut Input<'_>, many: bool) -> Parsed<Operand> {
     }
     let literal = text(input)?;
     Ok(Spanned { span: literal.span, value: OperandKind::Literal(literal) })
-}
-
-// ---- lexemes -----------------------------------------------------------------------------------------
-
-fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{b}' | '\u{c}')
-}
-
-fn is_bare(c: char) -> bool {
-    !is_blank(c) && !matches!(c, '(' | ')' | ',' | '=' | '"' | '\'')
-}
-
-/// Skips blanks; true if there were any.
-fn blanks(input: &mut Input<'_>) -> bool {
-    let skipped: Parsed<&str> = take_while(0.., is_blank).parse_next(input);
-    skipped.is_ok_and(|blanks| !blanks.is_empty())
-}
-
-/// Takes this very text, if it comes next.
-fn lexeme(input: &mut Input<'_>, text: &str) -> bool {
-    let before = input.checkpoint();
-    let taken: Parsed<&str> = literal(text).parse_next(input);
-    if taken.is_err() {
-        input.reset(&before);
-    }
-    taken.is_ok()
-}
-
-fn identifier<'i>(input: &mut Input<'i>) -> Option<&'i str> {
-    let before = input.checkpoint();
-    let mut lexer = (
-        one_of(|c: char| c.is_ascii_alphabetic()),
-        take_while(0.., |c: char| c.is_ascii_alphanumeric() || c == '_'),
-    )
-        .take();
-    let lexed: Parsed<&str> = lexer.parse_next(input);
-    if lexed.is_err() {
-        input.reset(&before);
-    }
-    lexed.ok()
-}
-
-/// Takes one character.
-fn step(input: &mut Input<'_>) -> Option<char> {
-    let lexed: Parsed<char> = any.parse_next(input);
-    lexed.ok()
 }

@@ -113,9 +113,9 @@ impl Diagnostic {
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler =
-            GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(0).with_width(110);
+            GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_width(110);
         let mut report = String::new();
-        match handler.render_report(&mut report, self) {
+        match handler.render_report(&mut report, &Report(self)) {
             Ok(()) => report,
             // Only a writer or a span out of bounds can fail; the plain message is still right.
             Err(fmt::Error) => format!("{self}\n"),
@@ -134,24 +134,39 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-impl miette::Diagnostic for Diagnostic {
+/// A diagnostic as miette renders it: the place stands above the source line, not in the message.
+#[derive(Debug)]
+struct Report<'d>(&'d Diagnostic);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.place {
+            Some(_) => f.write_str(&self.0.message),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl std::error::Error for Report<'_> {}
+
+impl miette::Diagnostic for Report<'_> {
     fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.severity {
+        Some(match self.0.severity {
             Severity::Error => miette::Severity::Error,
             Severity::Warning => miette::Severity::Warning,
         })
     }
 
     fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.place.as_ref().map(|place| &*place.source as &dyn SourceCode)
+        self.0.place.as_ref().map(|place| &*place.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let place = self.place.as_ref()?;
+        let place = self.0.place.as_ref()?;
         let length = place.span.end - place.span.start;
         let span = SourceSpan::from((place.span.start, length));
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span))))

@@ -1,5 +1,6 @@
 //! Compiled conditions: evaluated on events, and asked which calls they can match at all.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use monitor_common::call::Call;
@@ -14,18 +15,53 @@ pub(crate) enum Node {
     Or(Box<[Node]>),
     And(Box<[Node]>),
     Not(Box<Node>),
-    Macro(Arc<Node>),
+    Macro(Slot, Arc<Node>),
     Test(Source, Check),
 }
 
+/// The number of a macro, by which its outcome is remembered while one event is matched.
+pub(crate) type Slot = u32;
+
+/// What the first 64 macros came to for one event: rules share them, so each is worked out once.
+#[derive(Default)]
+pub(crate) struct Memo {
+    known: Cell<u64>,
+    holding: Cell<u64>,
+}
+
+impl Memo {
+    fn get_or(&self, slot: Slot, work_out: impl FnOnce() -> bool) -> bool {
+        let Some(bit) = 1_u64.checked_shl(slot) else { return work_out() };
+        if self.known.get() & bit != 0 {
+            return self.holding.get() & bit != 0;
+        }
+        let holds = work_out();
+        self.known.set(self.known.get() | bit);
+        if holds {
+            self.holding.set(self.holding.get() | bit);
+        }
+        holds
+    }
+}
+
+/// A condition for one call: what the event's type decides is decided.
+pub(crate) enum Special {
+    /// It does not ask for the type.
+    Same,
+    /// It is decided altogether.
+    Decided(bool),
+    /// What is left of it.
+    Rest(Node),
+}
+
 impl Node {
-    /// Whether the condition holds for an event.
-    pub(crate) fn holds<E: FieldSource + ?Sized>(&self, event: &E) -> bool {
+    /// Whether the condition holds for an event. The memo must be of the same event.
+    pub(crate) fn holds<E: FieldSource + ?Sized>(&self, event: &E, memo: &Memo) -> bool {
         match self {
-            Node::Or(members) => members.iter().any(|member| member.holds(event)),
-            Node::And(members) => members.iter().all(|member| member.holds(event)),
-            Node::Not(member) => !member.holds(event),
-            Node::Macro(body) => body.holds(event),
+            Node::Or(members) => members.iter().any(|member| member.holds(event, memo)),
+            Node::And(members) => members.iter().all(|member| member.holds(event, memo)),
+            Node::Not(member) => !member.holds(event, memo),
+            Node::Macro(slot, body) => memo.get_or(*slot, || body.holds(event, memo)),
             Node::Test(source, check) => check.holds(&source.value(event), event),
         }
     }
@@ -55,18 +91,74 @@ impl Node {
                 let Outcomes { can_hold, can_fail } = member.outcomes();
                 Outcomes { can_hold: can_fail, can_fail: can_hold }
             }
-            Node::Macro(body) => body.outcomes(),
-            Node::Test(Source::Field(FieldRef { field: Field::EvtType, arg: FieldArg::None }), check)
-                if !matches!(check, Check::Against(..)) =>
-            {
+            Node::Macro(_, body) => body.outcomes(),
+            Node::Test(source, check) if is_about_type(source, check) => {
                 // The event's type is known: the test itself says for which calls it holds.
-                let holds = |call: &Call| check.holds(&Value::text(call.name()), &OnlyType(*call));
+                let holds = |call: &Call| holds_for(check, *call);
                 let can_hold = CallSet::of(Call::ALL.iter().copied().filter(holds));
                 Outcomes { can_hold, can_fail: can_hold.complement() }
             }
             Node::Test(..) => Outcomes { can_hold: CallSet::ALL, can_fail: CallSet::ALL },
         }
     }
+}
+
+impl Node {
+    /// The condition for events of one call.
+    pub(crate) fn specialise(&self, call: Call) -> Special {
+        match self {
+            Node::Or(members) => fold(members, call, true, Node::Or),
+            Node::And(members) => fold(members, call, false, Node::And),
+            Node::Not(member) => match member.specialise(call) {
+                Special::Same => Special::Same,
+                Special::Decided(holds) => Special::Decided(!holds),
+                Special::Rest(rest) => Special::Rest(Node::Not(Box::new(rest))),
+            },
+            Node::Macro(slot, body) => match body.specialise(call) {
+                // The slot still names the outcome: for events of this call it is the same.
+                Special::Rest(rest) => Special::Rest(Node::Macro(*slot, Arc::new(rest))),
+                other => other,
+            },
+            Node::Test(source, check) if is_about_type(source, check) => {
+                Special::Decided(holds_for(check, call))
+            }
+            Node::Test(..) => Special::Same,
+        }
+    }
+}
+
+/// Leaves out what is decided; a member that comes out as `decisive` decides the whole.
+fn fold(members: &[Node], call: Call, decisive: bool, join: fn(Box<[Node]>) -> Node) -> Special {
+    let mut rest = Vec::with_capacity(members.len());
+    let mut changed = false;
+    for member in members {
+        match member.specialise(call) {
+            Special::Same => rest.push(member.clone()),
+            Special::Decided(holds) if holds == decisive => return Special::Decided(decisive),
+            Special::Decided(_) => changed = true,
+            Special::Rest(member) => {
+                changed = true;
+                rest.push(member);
+            }
+        }
+    }
+    match (changed, rest.len()) {
+        (false, _) => Special::Same,
+        (true, 0) => Special::Decided(!decisive),
+        (true, 1) => rest.pop().map_or(Special::Decided(!decisive), Special::Rest),
+        (true, _) => Special::Rest(join(rest.into())),
+    }
+}
+
+/// Whether a test rests on the event's type and nothing else.
+fn is_about_type(source: &Source, check: &Check) -> bool {
+    matches!(source, Source::Field(FieldRef { field: Field::EvtType, arg: FieldArg::None }))
+        && !matches!(check, Check::Against(..))
+}
+
+/// What a test of the event's type says of a call.
+fn holds_for(check: &Check, call: Call) -> bool {
+    check.holds(&Value::text(call.name()), &OnlyType(call))
 }
 
 /// For which calls a condition can turn out true, and for which false.

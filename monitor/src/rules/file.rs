@@ -34,7 +34,10 @@ impl Text {
     }
 }
 
-/// An item of a rule file. Engine and plugin versions are checked for shape and not kept.
+/// An item of a rule file.
+///
+/// What is required and missing or wrong has been reported and is `None`: the rest of the item is checked all
+/// the same, so that one run finds everything. Engine and plugin versions are checked for shape and not kept.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     List(ListItem),
@@ -46,14 +49,14 @@ pub(crate) enum Item {
 #[derive(Clone, Debug)]
 pub(crate) struct ListItem {
     pub(crate) name: Text,
-    pub(crate) items: Vec<Text>,
+    pub(crate) items: Option<Vec<Text>>,
 }
 
 /// `macro`.
 #[derive(Clone, Debug)]
 pub(crate) struct MacroItem {
     pub(crate) name: Text,
-    pub(crate) condition: Text,
+    pub(crate) condition: Option<Text>,
 }
 
 /// `rule`.
@@ -61,10 +64,10 @@ pub(crate) struct MacroItem {
 pub(crate) struct RuleItem {
     pub(crate) name: Text,
     pub(crate) id: Option<Text>,
-    pub(crate) desc: Text,
-    pub(crate) condition: Text,
-    pub(crate) output: Text,
-    pub(crate) priority: Priority,
+    pub(crate) desc: Option<Text>,
+    pub(crate) condition: Option<Text>,
+    pub(crate) output: Option<Text>,
+    pub(crate) priority: Option<Priority>,
     pub(crate) source: Option<Text>,
     pub(crate) maturity: Option<Text>,
     pub(crate) tags: Vec<Text>,
@@ -161,12 +164,12 @@ impl ItemReader<'_> {
             self.keys(MACRO_KEYS);
             let name = self.name("macro", &node);
             let condition = self.required("condition", &node);
-            Some(Item::Macro(MacroItem { name: name?, condition: condition? }))
+            Some(Item::Macro(MacroItem { name: name?, condition }))
         } else if has("list") {
             self.keys(LIST_KEYS);
             let name = self.name("list", &node);
             let items = self.items(&node);
-            Some(Item::List(ListItem { name: name?, items: items? }))
+            Some(Item::List(ListItem { name: name?, items }))
         } else {
             self.other(&node);
             None
@@ -228,10 +231,10 @@ impl ItemReader<'_> {
         Some(Item::Rule(Box::new(RuleItem {
             name: name?,
             id,
-            desc: desc?,
-            condition: condition?,
-            output: output?,
-            priority: priority?,
+            desc,
+            condition,
+            output,
+            priority,
             source,
             maturity,
             tags,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::compile::{Compiled, Compiler, Known, MAX_DEPTH, MAX_MEMBERS, NameProblem, Names, State, States};
 use super::condition;
 use super::diagnostic::Diagnostic;
+use super::eval::Slot;
 use super::file::{ListItem, MacroItem, Text};
 use super::operand::Problem;
 
@@ -16,6 +17,7 @@ pub(crate) struct Library {
     lists: HashMap<String, Arc<ListItem>>,
     macro_states: States<Compiled>,
     list_states: States<Arc<[String]>>,
+    next_slot: Slot,
     /// What was found wrong in macros and lists.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -62,8 +64,8 @@ impl Library {
         }
         self.list_states.insert(name.to_owned(), State::Open);
         let mut members: Vec<String> = Vec::new();
-        let mut good = true;
-        for item in &list.items {
+        let mut good = list.items.is_some();
+        for item in list.items.iter().flatten() {
             let inner = if item.is_quoted() { None } else { self.lists.get(item.as_str()).cloned() };
             let Some(inner) = inner else {
                 members.push(item.as_str().to_owned());
@@ -141,12 +143,17 @@ impl Names for Library {
             return Err(problem);
         };
         self.macro_states.insert(name.to_owned(), State::Open);
-        let known = match self.compile(&item.condition, depth) {
-            Ok(compiled) => Known::Good(compiled),
-            Err(mut failure) => {
+        let known = match item.condition.as_ref().map(|condition| self.compile(condition, depth)) {
+            Some(Ok(compiled)) => {
+                let slot = self.next_slot;
+                self.next_slot = slot.saturating_add(1);
+                Known::Good(compiled.numbered(slot))
+            }
+            Some(Err(mut failure)) => {
                 self.diagnostics.append(&mut failure.diagnostics);
                 Known::Bad
             }
+            None => Known::Bad,
         };
         self.macro_states.insert(name.to_owned(), State::Done(known.clone()));
         Ok(known)

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use miette::NamedSource;
 
 use super::RuleSet;
-use super::compile::MAX_DEPTH;
 use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
+use super::eval::{CallSet, Node};
 use super::file::{self, Item, RuleItem, Text};
 use super::library::{Failure, Library, diagnostic};
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
@@ -48,16 +48,19 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
 /// Collects items and diagnostics.
 #[derive(Default)]
 struct Loader {
+    /// Names of files and directories, in order.
+    files: Vec<String>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
     /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
-    rules: Vec<Box<RuleItem>>,
+    rules: Vec<RuleItem>,
     rules_by_name: HashMap<String, usize>,
 }
 
 impl Loader {
     /// A file itself, or the rule files of a directory in the order of their names.
     fn rule_files(&mut self, path: &Path) -> Vec<PathBuf> {
+        self.files.push(path.display().to_string());
         if !path.is_dir() {
             return vec![path.to_owned()];
         }
@@ -97,6 +100,7 @@ impl Loader {
     }
 
     fn read(&mut self, path: &Path) -> Option<String> {
+        self.files.push(path.display().to_string());
         let mut bytes = Vec::new();
         // One byte more than allowed tells a file that is too large, whatever its metadata says.
         let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
@@ -122,16 +126,17 @@ impl Loader {
     }
 
     fn add(&mut self, name: String, text: String) {
+        self.files.push(name.clone());
         let source: Source = Arc::new(NamedSource::new(name, text));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
                 Item::List(list) => self.library.add_list(list),
                 Item::Macro(item) => self.library.add_macro(item),
                 Item::Rule(rule) => match self.rules_by_name.get(rule.name.as_str()) {
-                    Some(position) => self.rules[*position] = rule,
+                    Some(position) => self.rules[*position] = *rule,
                     None => {
                         self.rules_by_name.insert(rule.name.as_str().to_owned(), self.rules.len());
-                        self.rules.push(rule);
+                        self.rules.push(*rule);
                     }
                 },
             }
@@ -150,9 +155,9 @@ impl Loader {
         }
         self.diagnostics.append(&mut self.library.diagnostics);
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
-            return Err(LoadError::new(in_reading_order(self.diagnostics)));
+            return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics)))
+        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files)))
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
@@ -163,9 +168,10 @@ impl Loader {
         }
     }
 
+    /// Checks all parts of a rule, even after one was wrong.
     fn rule(&mut self, item: &RuleItem) -> Option<Rule> {
-        let condition = self.library.compile(&item.condition, 0);
-        let output = Template::parse(item.output.as_str());
+        let compiled = item.condition.as_ref().and_then(|condition| self.condition(item, condition));
+        let output = item.output.as_ref().and_then(|output| self.output(output));
         let id = self.id(item);
         let source = self.word(item.source.as_ref(), "source", &[SYSCALL]);
         let maturity = self.word(item.maturity.as_ref(), "maturity", MATURITIES);
@@ -174,48 +180,55 @@ impl Loader {
             let help = "techniques look like T1611 or T1548.001, tactics like TA0004";
             self.diagnostics.push(attack.wrong(message).help(help));
         }
-        let compiled = match condition {
-            Ok(compiled) => Some(compiled),
-            Err(Failure { diagnostics, only_unknown_fields }) => {
-                let skipped = item.skip_if_unknown_filter && only_unknown_fields;
-                let soften = |found: Diagnostic| if skipped { found.warning() } else { found };
-                self.diagnostics.extend(diagnostics.into_iter().map(soften));
-                None
-            }
-        };
-        let output = match output {
-            Ok(output) => Some(output),
-            Err(problems) => {
-                self.diagnostics
-                    .extend(problems.into_iter().map(|problem| diagnostic(&item.output, problem)));
-                None
-            }
-        };
-        let compiled = compiled?;
-        let calls = compiled.node.calls();
-        if calls.is_empty() && item.warn_evttypes {
-            let message = "no watched call can ever match this rule";
-            let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
-            self.diagnostics.push(item.condition.wrong(message).help(help).warning());
-        }
+        let (node, calls) = compiled?;
+        let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
         let texts = |texts: &[Text]| texts.iter().map(|text| text.as_str().to_owned()).collect();
         Some(Rule {
             id: id?,
             name: item.name.as_str().to_owned(),
-            desc: item.desc.as_str().trim().to_owned(),
-            priority: item.priority,
+            desc: text(&item.desc)?,
+            priority: item.priority?,
             source: source.unwrap_or_else(|| SYSCALL.to_owned()),
             tags: texts(&item.tags),
             attack: texts(&item.attack),
             maturity,
             references: texts(&item.references),
             enabled: item.enabled,
-            condition: item.condition.as_str().trim().to_owned(),
-            output_text: item.output.as_str().trim().to_owned(),
+            condition: text(&item.condition)?,
+            output_text: text(&item.output)?,
             output: output?,
-            node: compiled.node,
+            node,
             calls,
         })
+    }
+
+    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Arc<Node>, CallSet)> {
+        let compiled = match self.library.compile(condition, 0) {
+            Ok(compiled) => compiled,
+            Err(Failure { diagnostics, only_unknown_fields }) => {
+                let skipped = item.skip_if_unknown_filter && only_unknown_fields;
+                let soften = |found: Diagnostic| if skipped { found.warning() } else { found };
+                self.diagnostics.extend(diagnostics.into_iter().map(soften));
+                return None;
+            }
+        };
+        let calls = compiled.node.calls();
+        if calls.is_empty() && item.warn_evttypes {
+            let message = "no watched call can ever match this rule";
+            let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
+            self.diagnostics.push(condition.wrong(message).help(help).warning());
+        }
+        Some((compiled.node, calls))
+    }
+
+    fn output(&mut self, output: &Text) -> Option<Template> {
+        match Template::parse(output.as_str()) {
+            Ok(template) => Some(template),
+            Err(problems) => {
+                self.diagnostics.extend(problems.into_iter().map(|problem| diagnostic(output, problem)));
+                None
+            }
+        }
     }
 
     fn id(&mut self, item: &RuleItem) -> Option<String> {
@@ -251,19 +264,9 @@ impl Loader {
     }
 }
 
-/// Sorts by line within each file; the files stay in the order in which they were first complained of.
-fn in_reading_order(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut files: Vec<&str> = Vec::new();
-    for found in &diagnostics {
-        if !files.contains(&found.file_name()) {
-            files.push(found.file_name());
-        }
-    }
-    let files: Vec<String> = files.into_iter().map(str::to_owned).collect();
-    let mut sorted = diagnostics;
-    sorted
+/// Sorts by file, in the order in which they were named, and by place in each.
+fn in_reading_order(mut diagnostics: Vec<Diagnostic>, files: &[String]) -> Vec<Diagnostic> {
+    diagnostics
         .sort_by_key(|found| (files.iter().position(|file| file == found.file_name()), found.line_column()));
-    sorted
+    diagnostics
 }
-
-const _: () = assert!(MAX_DEPTH > super::condition::MAX_NESTING);

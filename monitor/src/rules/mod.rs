@@ -11,6 +11,7 @@ pub mod condition;
 pub mod diagnostic;
 mod eval;
 mod file;
+mod lexer;
 mod library;
 mod load;
 mod number;
@@ -23,11 +24,13 @@ mod template;
 mod yaml;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use monitor_common::call::{CALL_SLOTS, Call};
 
 pub use self::diagnostic::{Diagnostic, LoadError, Severity};
 pub use self::eval::CallSet;
+use self::eval::{Memo, Node, Special};
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
 pub use self::template::Template;
@@ -37,9 +40,18 @@ use crate::fields::FieldSource;
 #[derive(Clone, Debug)]
 pub struct RuleSet {
     rules: Vec<Rule>,
-    /// Positions in `rules`, by the wire number of the call.
-    by_call: [Vec<u32>; CALL_SLOTS],
+    /// What to match, by the wire number of the call.
+    by_call: [Vec<Candidate>; CALL_SLOTS],
     warnings: Vec<Diagnostic>,
+}
+
+/// A rule that events of one call can match.
+#[derive(Clone, Debug)]
+struct Candidate {
+    /// Its position in the rule set.
+    position: usize,
+    /// Its condition for events of this call.
+    node: Arc<Node>,
 }
 
 impl RuleSet {
@@ -62,12 +74,18 @@ impl RuleSet {
     }
 
     fn new(rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
-        let mut by_call: [Vec<u32>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
-        for (position, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
-            for call in Call::ALL.iter().filter(|call| rule.calls().has(**call)) {
-                if let Some(slot) = by_call.get_mut(*call as usize) {
-                    slot.push(position as u32);
-                }
+        let mut by_call: [Vec<Candidate>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
+        for call in Call::ALL {
+            let Some(candidates) = by_call.get_mut(*call as usize) else { continue };
+            for (position, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
+                let node = match rule.node.specialise(*call) {
+                    Special::Decided(false) => continue,
+                    // Nothing is left to ask: no member of an `and` can be false.
+                    Special::Decided(true) => Arc::new(Node::And(Box::default())),
+                    Special::Same => Arc::clone(&rule.node),
+                    Special::Rest(node) => Arc::new(node),
+                };
+                candidates.push(Candidate { position, node });
             }
         }
         RuleSet { rules, by_call, warnings }
@@ -83,20 +101,33 @@ impl RuleSet {
         &self.warnings
     }
 
+<<<<<<< HEAD
     /// Calls back with every enabled rule that an event of this call matches, in order, and its position in
     /// [`RuleSet::rules`].
+=======
+    /// Calls back with every enabled rule that an event matches, in order. The event's `evt.type` must be the
+    /// call's name: what a condition asks of it has been decided at load.
+>>>>>>> 6d99e71d41f137788255ae6fecf6f66a0560665c
     pub fn matches<'r, E: FieldSource + ?Sized>(
         &'r self,
         call: Call,
         event: &E,
         mut on_match: impl FnMut(usize, &'r Rule),
     ) {
+<<<<<<< HEAD
         let positions = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
         for position in positions.iter().map(|position| *position as usize) {
             if let Some(rule) = self.rules.get(position)
                 && rule.holds(event)
             {
                 on_match(position, rule);
+=======
+        let memo = Memo::default();
+        let candidates = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
+        for candidate in candidates.iter().filter(|candidate| candidate.node.holds(event, &memo)) {
+            if let Some(rule) = self.rules.get(candidate.position) {
+                on_match(rule);
+>>>>>>> 6d99e71d41f137788255ae6fecf6f66a0560665c
             }
         }
     }

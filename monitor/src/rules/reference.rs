@@ -1,1 +1,211 @@
-//! The rules' reference, docs/rules.md.
+//! The rules' reference, `docs/rules.md`: printed from the code and the shipped rules, never written by hand.
+
+use std::fmt::Write;
+
+use super::ast::{Modifier, Operator, TransformKind};
+use super::rule::Rule;
+use super::{Priority, RuleSet};
+
+/// Prints the reference of the language and the table of the given rules.
+pub fn markdown(rules: &RuleSet) -> String {
+    let mut out = String::from(INTRODUCTION);
+    out.push_str("\n## Operators\n\n| Operator | True if | Works on | Example |\n|---|---|---|---|\n");
+    out.push_str("| `exists` | the field has a value | everything | `cap.gained exists` |\n");
+    for op in Operator::ALL {
+        let (meaning, types, example) = operator(*op);
+        row(&mut out, &[&code(op.word()), meaning, types, &code(example)]);
+    }
+    out.push_str(AFTER_OPERATORS);
+    out.push_str("\n### Several values at once\n\n| Word | True if | Example |\n|---|---|---|\n");
+    for modifier in Modifier::ALL {
+        let (meaning, example) = self::modifier(*modifier);
+        row(&mut out, &[&code(modifier.word()), meaning, &code(example)]);
+    }
+    out.push_str("\n## Transformers\n\n| Transformer | Gives | Example |\n|---|---|---|\n");
+    for kind in TransformKind::ALL {
+        let (meaning, example) = transformer(*kind);
+        row(&mut out, &[&code(kind.word()), meaning, &code(example)]);
+    }
+    out.push_str(AFTER_TRANSFORMERS);
+    shipped(&mut out, rules.rules());
+    out
+}
+
+const INTRODUCTION: &str = "\
+# Rules
+
+This file is generated from the code and from `rules/`. The fields stand in [fields.md](fields.md).
+
+Rule files and conditions are those of Falco. A rule file is a YAML sequence of items:
+
+```yaml
+- list: shells
+  items: [bash, dash, sh]
+
+- macro: in_container
+  condition: container.id != host
+
+- rule: Clock set by a shell in a container
+  id: clock-set-by-shell            # optional, kebab-case; else made from the title
+  desc: A shell in a container set the clock. Check next who opened it.
+  condition: evt.type = clock_settime and in_container and proc.name in (shells)
+  output: Clock set by a shell (process=%proc.name container=%container.id verdict=%evt.verdict)
+  priority: CRITICAL
+  tags: [container, clock]          # optional
+  attack: [T1562]                   # optional, ATT&CK ids
+  maturity: stable                  # optional: stable, incubating, sandbox or deprecated
+  references: []                    # optional
+  enabled: true                     # optional
+```
+
+All rules that match fire. Names may be used before they are defined; a later definition of the same name
+replaces the earlier one. An unknown key, field, operator, macro or list is an error with file, line and
+column. `warn_evttypes: false` silences the warning that a rule can match no watched call, and
+`skip-if-unknown-filter: true` leaves a rule out, with a warning, if it names an unknown field.
+
+Priorities, by weight: EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFORMATIONAL (or INFO), DEBUG.
+
+## Conditions
+
+A condition joins comparisons by `and`, `or`, `not` and parentheses; `not` binds tighter than `and`, `and`
+tighter than `or`. A name without a dot is a macro. A comparison is a field, an operator and a value:
+`proc.name = bash`, `proc.aname[2] startswith 'my '`, `evt.type in (setns, unshare)`. Quotes, single or
+double, are needed around values with blanks, parentheses, commas, `=` or quotes.
+
+A comparison on a field that has no value is false, `!=` too; its negation by `not` is true. If a field has
+several values, a comparison is true if some value fits, but for `!=` (no value may be equal) and `in` (all
+values must be members).
+";
+
+const AFTER_OPERATORS: &str = "
+Numbers are decimal, with sign, fraction and exponent, or hexadecimal with `0x`. A list on the right stands in
+parentheses or is a list's name; a list's name among the members is spliced in. `val(field)` on the right
+compares two fields: `proc.vpid = val(proc.pid)`.
+";
+
+const AFTER_TRANSFORMERS: &str = "
+Transformers nest: `tolower(basename(proc.exepath)) = nc`.
+
+## Output templates
+
+`%field`, `%field[argument]` and `%transformer(field)` stand for values, `%%` for a percent sign. A missing
+value prints as `<NA>`, with or without the leading `*` that Falco wants for this. Control characters in
+values print as `\\xHH`.
+";
+
+/// Meaning, types and an example.
+fn operator(op: Operator) -> (&'static str, &'static str, &'static str) {
+    const ALL: &str = "everything";
+    const NUMBERS: &str = "numbers";
+    const TEXTS: &str = "texts";
+    match op {
+        Operator::Eq => ("they are equal; also written `==`", ALL, "evt.verdict = refused"),
+        Operator::Ne => ("the field has a value, and not this one", ALL, "container.id != host"),
+        Operator::Lt => ("it is less", NUMBERS, "evt.rawres < 0"),
+        Operator::Le => ("it is less or equal", NUMBERS, "user.uid <= 999"),
+        Operator::Gt => ("it is greater", NUMBERS, "proc.ppid > 1"),
+        Operator::Ge => ("it is greater or equal", NUMBERS, "user.uid >= 0x3e8"),
+        Operator::Contains => ("the text stands in it", TEXTS, "cgroup.path contains kubepods"),
+        Operator::Icontains => ("the same, ASCII letter case ignored", TEXTS, "proc.exepath icontains miner"),
+        Operator::Bcontains => {
+            ("the bytes stand in it, given in hexadecimal", TEXTS, "proc.exepath bcontains 2f746d70")
+        }
+        Operator::Startswith => ("it begins with the text", TEXTS, "proc.exepath startswith /tmp/"),
+        Operator::Bstartswith => {
+            ("it begins with the bytes, given in hexadecimal", TEXTS, "proc.exepath bstartswith 2f746d70")
+        }
+        Operator::Endswith => ("it ends with the text", TEXTS, "proc.exepath endswith /sh"),
+        Operator::Glob => {
+            ("it fits the pattern; `*` crosses `/`, too", TEXTS, "proc.exepath glob '/home/*/bin/[a-z]?'")
+        }
+        Operator::Iglob => ("the same, letter case ignored", TEXTS, "proc.exepath iglob *.SO"),
+        Operator::Regex => {
+            ("the whole value fits the regular expression", TEXTS, "proc.exepath regex '/tmp/[0-9a-f]{32}'")
+        }
+        Operator::In => ("it is one of the list", ALL, "evt.type in (iopl, ioperm)"),
+        Operator::Intersects => {
+            ("it has a member in common with the list", ALL, "cap.gained intersects (CAP_SYS_ADMIN, CAP_BPF)")
+        }
+        Operator::Pmatch => {
+            ("the path is one of the list, or lies below one", TEXTS, "proc.exepath pmatch (/tmp, /dev/shm)")
+        }
+    }
+}
+
+fn modifier(modifier: Modifier) -> (&'static str, &'static str) {
+    match modifier {
+        Modifier::OneOf => {
+            ("the comparison is true with at least one value", "fd.name startswith oneof (/etc, /root)")
+        }
+        Modifier::AnyOf => ("the same", "fd.name endswith anyof (.key, .pem)"),
+        Modifier::AllOf => {
+            ("the comparison is true with every value", "cgroup.path contains allof (kubepods, burstable)")
+        }
+    }
+}
+
+fn transformer(kind: TransformKind) -> (&'static str, &'static str) {
+    match kind {
+        TransformKind::Tolower => ("ASCII letters made small", "tolower(proc.name) = nc"),
+        TransformKind::Toupper => ("ASCII letters made capital", "toupper(proc.name) = NC"),
+        TransformKind::B64 => ("the text that the Base64 stands for", "b64(proc.name) contains sh"),
+        TransformKind::Basename => ("what follows the last slash", "basename(proc.exepath) = sh"),
+        TransformKind::Len => ("a number: bytes of a text, or members of a list", "len(cap.gained) > 10"),
+        TransformKind::Join => {
+            ("the values with the first one between them", "join('/', (proc.pname, proc.name)) = sh/nc")
+        }
+        TransformKind::Concat => ("the values put together", "concat(proc.pname, proc.name) = shnc"),
+        TransformKind::Getopt => (
+            "accepted by the grammar, but an error: no field holds program arguments yet",
+            "getopt(a.b, 't:')[\"t\"] = x",
+        ),
+    }
+}
+
+fn shipped(out: &mut String, rules: &[Rule]) {
+    out.push_str("\n## Shipped rules\n\n| Id | Priority | Tags | ATT&CK |\n|---|---|---|---|\n");
+    for rule in rules {
+        let attack = if rule.attack.is_empty() { "none".to_owned() } else { rule.attack.join(", ") };
+        let id = format!("[{0}](#{0})", rule.id);
+        row(out, &[&id, rule.priority.as_str(), &rule.tags.join(", "), &attack]);
+    }
+    for priority in Priority::ALL.iter().rev() {
+        for rule in rules.iter().filter(|rule| rule.priority == *priority) {
+            let disabled = if rule.enabled { "" } else { " (not enabled)" };
+            let (id, name, desc) = (&rule.id, &rule.name, &rule.desc);
+            // Writing to a String cannot fail.
+            let _infallible = write!(
+                out,
+                "\n### {id}\n\n**{name}**, {priority}{disabled}\n\n{desc}\n\n```\n{}\n```\n",
+                rule.condition
+            );
+        }
+    }
+}
+
+fn row(out: &mut String, cells: &[&str]) {
+    for cell in cells {
+        out.push_str("| ");
+        // A bar ends a cell, in code too.
+        out.push_str(&cell.replace('|', "\\|"));
+        out.push(' ');
+    }
+    out.push_str("|\n");
+}
+
+fn code(text: &str) -> String {
+    format!("`{text}`")
+}
+
+/// The examples of all operators, modifiers and transformers: each must compile, or the reference lies.
+pub fn examples() -> Vec<&'static str> {
+    let mut examples: Vec<&str> = Operator::ALL.iter().map(|op| operator(*op).2).collect();
+    examples.extend(Modifier::ALL.iter().map(|word| modifier(*word).1));
+    examples.extend(
+        TransformKind::ALL
+            .iter()
+            .filter(|kind| **kind != TransformKind::Getopt)
+            .map(|kind| transformer(*kind).1),
+    );
+    examples
+}

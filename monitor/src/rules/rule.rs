@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::eval::{CallSet, Node};
+use super::eval::{CallSet, Memo, Node};
 use super::priority::Priority;
 use super::template::Template;
 use crate::fields::FieldSource;
@@ -48,7 +48,7 @@ impl Rule {
 
     /// Whether its condition holds for an event.
     pub fn holds<E: FieldSource + ?Sized>(&self, event: &E) -> bool {
-        self.node.holds(event)
+        self.node.holds(event, &Memo::default())
     }
 }
 

@@ -56,9 +56,12 @@ impl Template {
     /// Reads what stands behind a `%` at `at`.
     fn value(&mut self, behind: &str, at: usize) -> Result<(Source, usize), Problem> {
         let (operand, length) = condition::parse_operand_prefix(behind).map_err(|error| {
+            if error.offset == 0 {
+                let percent = Span { start: at - 1, end: at };
+                return Problem::new(percent, error.message).help("a percent sign is written `%%`");
+            }
             let start = at + error.offset;
-            let problem = Problem::new(Span { start, end: start + 1 }, error.message);
-            if error.offset == 0 { problem.help("a percent sign is written `%%`") } else { problem }
+            Problem::new(Span { start, end: start + 1 }, error.message)
         })?;
         let typed = operand::resolve(&operand).map_err(|mut problem| {
             problem.span.start += at;
@@ -123,5 +126,59 @@ impl Write for Harmless<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::{self, Field};
+
+    /// An event with a name that would like to drive a terminal.
+    struct Event;
+
+    impl FieldSource for Event {
+        fn value(&self, field: FieldRef) -> Value<'_> {
+            match field.field {
+                Field::ProcName => Value::text("x\n\u{1b}[31m\u{202e}é\\"),
+                Field::ProcPid => Value::Number(-7),
+                Field::EvtFailed => Value::Bool(true),
+                Field::EvtFlags => Value::list(["A", "B"]),
+                Field::CapGained => Value::list([]),
+                _ => Value::Absent,
+            }
+        }
+    }
+
+    fn render(template: &str) -> String {
+        let mut out = String::from(">");
+        Template::parse(template).unwrap().render(&Event, &mut out);
+        out
+    }
+
+    #[test]
+    fn values_are_printed_and_made_harmless() {
+        for (template, expected) in [
+            ("", ">"),
+            ("*", ">"),
+            ("100%% %proc.pid.", ">100% -7."),
+            ("*%proc.pid%proc.pid", ">-7-7"),
+            ("%evt.failed/%evt.flags", ">true/A B"),
+            ("%evt.type %cap.gained %evt.arg[flags]", "><NA> <NA> <NA>"),
+            ("%proc.name", ">x\\x0a\\x1b[31m\\u{202e}é\\"),
+            ("%tolower(evt.flags)[x]", ">a b[x]"),
+            ("%len(evt.flags)%%", ">2%"),
+            ("%proc.aname[2]]", "><NA>]"),
+        ] {
+            assert_eq!(render(template), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn fields_are_listed_once_and_as_written() {
+        let template = Template::parse("%proc.pid %proc.aname[2] %tolower(proc.pname) %proc.pid").unwrap();
+        let keys: Vec<&str> = template.fields().iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["proc.pid", "proc.aname[2]", "proc.pname"]);
+        assert_eq!(template.fields()[1].1, fields::resolve("proc.aname", Some("2")).unwrap());
     }
 }

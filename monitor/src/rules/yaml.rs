@@ -125,8 +125,11 @@ impl Builder {
                 Some(node) => {
                     // The size is checked before the copy is made.
                     let size = size(node);
-                    self.count(size, span)?;
-                    let node = Node { span, ..self.anchors[&id].clone() };
+                    if self.nodes.saturating_add(size) > MAX_NODES {
+                        return Err(too_many(span));
+                    }
+                    self.nodes += size;
+                    let node = Node { span, ..node.clone() };
                     self.place(node, 0)
                 }
                 None => {
@@ -141,8 +144,7 @@ impl Builder {
     fn count(&mut self, nodes: usize, span: Span) -> Result<(), YamlError> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
-            let message = format!("more than {MAX_NODES} YAML nodes, aliases expanded");
-            return Err(YamlError { offset: span.start, message });
+            return Err(too_many(span));
         }
         Ok(())
     }
@@ -165,6 +167,10 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+fn too_many(span: Span) -> YamlError {
+    YamlError { offset: span.start, message: format!("more than {MAX_NODES} YAML nodes, aliases expanded") }
 }
 
 fn size(node: &Node) -> usize {
@@ -250,23 +256,22 @@ fn places(source: &str, style: ScalarStyle) -> Vec<(usize, usize)> {
         if style == ScalarStyle::SingleQuoted && c == '\'' {
             chars.next();
             end += 1;
-        } else if style == ScalarStyle::DoubleQuoted && c == '\\' {
-            if let Some((at, escape)) = chars.next() {
-                let digits = match escape {
-                    'x' => 2,
-                    'u' => 4,
-                    'U' => 8,
-                    _ => 0,
-                };
-                end = at + escape.len_utf8() + digits;
-                for _ in 0..digits {
-                    chars.next();
-                }
-                shown = !matches!(
-                    escape,
-                    'n' | 't' | 'r' | 'v' | 'f' | ' ' | '\n' | '\r' | '_' | 'N' | 'L' | 'P'
-                );
+        } else if style == ScalarStyle::DoubleQuoted
+            && c == '\\'
+            && let Some((at, escape)) = chars.next()
+        {
+            let digits = match escape {
+                'x' => 2,
+                'u' => 4,
+                'U' => 8,
+                _ => 0,
+            };
+            end = at + escape.len_utf8() + digits;
+            for _ in 0..digits {
+                chars.next();
             }
+            shown =
+                !matches!(escape, 'n' | 't' | 'r' | 'v' | 'f' | ' ' | '\n' | '\r' | '_' | 'N' | 'L' | 'P');
         }
         if shown {
             places.push((base + start, base + end));
@@ -325,7 +330,7 @@ mod tests {
         let Kind::Sequence(members) = &documents[0].kind else { panic!("not a sequence") };
         let Kind::Sequence(copy) = &members[1].kind else { panic!("not a sequence") };
         assert_eq!(copy[1].text(), Some("b"));
-        assert_eq!(value("k: ~").is_null(), true);
+        assert!(value("k: ~").is_null());
         let error = parse("- a\n- [b\n").unwrap_err();
         assert!(error.offset >= 6, "{error:?}");
         assert!(parse(&"[".repeat(100_000)).is_err());
