@@ -214,6 +214,7 @@ impl Suite {
         live.arg(path_variable).arg(release_program("live")).args(["--attach", "tracepoint", "--ringfence"]);
         live.arg(release_program("ringfence")).arg("--attempt").arg(release_program("attempt"));
         live.arg("--rules").arg(repository().join("rules"));
+        live.arg("--schema").arg(repository().join("docs/alert.schema.json"));
         require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 }
@@ -234,15 +235,18 @@ impl StepName {
 
 /// Builds what the live suite runs; cargo does nothing when an earlier step did.
 pub(crate) fn build_release() -> Result<()> {
-    process::run(cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "monitor",
-        "--package",
-        "tests",
-    ]))
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked", "--package", "monitor", "--package", "tests"]);
+    process::run(build.args(["--bin", "ringfence", "--bin", "live", "--bin", "guest-init"]))?;
+    build_attempt()
+}
+
+/// Builds the program that makes attempts: linked statically, because containers and guests without a C library
+/// run it too.
+pub(crate) fn build_attempt() -> Result<()> {
+    let mut build = cargo();
+    build.args(["rustc", "--release", "--locked", "--package", "tests", "--bin", "attempt"]);
+    process::run(build.args(["--", "-C", "target-feature=+crt-static"]))
 }
 
 fn bpf_package() -> Option<PathBuf> {

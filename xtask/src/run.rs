@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use anyhow::{Context, Result};
 
 use crate::environment::{Privilege, cargo, release_program};
-use crate::{process, setup};
+use crate::{check, process, setup};
 
 /// Builds the daemon and becomes it, with the shipped rules and the arguments given.
 pub(crate) fn daemon(args: &[String]) -> Result<bool> {
@@ -20,7 +20,7 @@ pub(crate) fn daemon(args: &[String]) -> Result<bool> {
 /// Makes one harmless attempt of each kind, in a cgroup of its own.
 pub(crate) fn demo() -> Result<bool> {
     setup::install(setup::Group::Build)?;
-    process::run(cargo().args(["build", "--release", "--locked", "--package", "tests", "--bin", "attempt"]))?;
+    check::build_attempt()?;
     let mut attempt =
         Privilege::detect().command(&release_program("attempt"), "to make attempts that count")?;
     let status = attempt.arg("demo").status().context("cannot start the attempt program")?;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,10 +16,11 @@ use serde_json::Value;
 use super::daemon::{Alerts, Daemon};
 use super::stats::{median, percentile};
 use super::{Row, Setting, Target};
+use crate::process;
 
 /// Calls per timed run, and runs per sample.
-const CALLS: u32 = 50_000;
-const CHUNKS: u32 = 20;
+const CALLS: &str = "50000";
+const RUNS: u32 = 20;
 /// Single attempts per round of the latency measurement.
 const ATTEMPTS: u32 = 40;
 /// An attempt without a line for so long counts as this long, which misses every target.
@@ -27,17 +29,12 @@ const LINE_LIMIT: Duration = Duration::from_secs(2);
 /// Nanoseconds per unrelated call without and with Ringfence, their ratio, start-up, idle memory.
 pub(super) fn overhead(setting: &Setting) -> Result<Vec<Row>> {
     println!("bench: an unrelated call without and with Ringfence");
-    let mut zero = File::open("/dev/zero")?;
     let mut parent = [Vec::new(), Vec::new()];
     let mut read = [Vec::new(), Vec::new()];
     let (mut ready, mut resident) = (Vec::new(), Vec::new());
     let mut one = |index: usize| -> Result<()> {
-        parent[index].push(per_call(|| {
-            std::hint::black_box(rustix::process::getppid());
-            Ok(())
-        })?);
-        let mut byte = [0];
-        read[index].push(per_call(|| Ok(zero.read_exact(&mut byte)?))?);
+        parent[index].push(per_call(setting, "getppid")?);
+        read[index].push(per_call(setting, "read")?);
         Ok(())
     };
     for round in 0..setting.rounds {
@@ -76,15 +73,15 @@ pub(super) fn row(name: &'static str, unit: &'static str, target: Option<Target>
     Row { name, unit, value: median(&samples), target, samples, note: String::new() }
 }
 
-/// Nanoseconds per call in the best of [`CHUNKS`] runs: what disturbs a run only ever makes it longer.
-fn per_call(mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+/// Nanoseconds per call in the best of [`RUNS`] runs: what disturbs a run only ever makes it longer.
+fn per_call(setting: &Setting, call: &str) -> Result<f64> {
     let mut best = f64::INFINITY;
-    for _ in 0..CHUNKS {
-        let start = Instant::now();
-        for _ in 0..CALLS {
-            call()?;
-        }
-        best = best.min(start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+    for _ in 0..RUNS {
+        let mut spin = Command::new(&setting.attempt);
+        let output = process::output(spin.args(["spin", "--call", call, "--count", CALLS]))?;
+        let nanoseconds: f64 =
+            output.trim().parse().with_context(|| format!("attempt spin said {output:?}, not a number"))?;
+        best = best.min(nanoseconds);
     }
     Ok(best)
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use serde_json::Value;
+
 use super::daemon::{Alerts, Daemon};
 use super::measure::row;
 use super::{Row, Setting, Target};
@@ -128,7 +130,6 @@ impl Flooder<'_> {
         let cpu = self.daemon.cpu_seconds()?;
         // The daemon writes to its end, so it may shrink; a disk is not endless.
         self.alerts.set_len(0)?;
-        let start = Instant::now();
         let mut attempt = Command::new(&self.setting.attempt);
         attempt.args(["flood", "--rate", &rate.to_string(), "--seconds", &SECONDS.to_string()]);
         let mut child =
@@ -141,15 +142,12 @@ impl Flooder<'_> {
             resident = resident.max(self.daemon.resident_megabytes()?);
             thread::sleep(Duration::from_millis(50));
         };
-        let elapsed = start.elapsed();
-        // The generator's own start and our looking every 50 ms are not part of its pace.
-        let on_time = elapsed < Duration::from_millis(SECONDS * 1000 + 100);
         let mut output = String::new();
         child.stdout.take().context("no output of attempt")?.read_to_string(&mut output)?;
         if !status.success() {
             bail!("attempt flood failed: {status}");
         }
-        let made =
+        let (made, elapsed) =
             calls_made(&output).with_context(|| format!("attempt flood did not say its calls: {output}"))?;
         let written = self.settle(made)?;
         let cpu_seconds = self.daemon.cpu_seconds()? - cpu;
@@ -157,7 +155,7 @@ impl Flooder<'_> {
             made,
             lost: made.saturating_sub(written),
             counted: self.daemon.counted_losses()? - counted,
-            per_second: made as f64 / if on_time { SECONDS as f64 } else { elapsed.as_secs_f64() },
+            per_second: made as f64 / elapsed,
             cpu_seconds,
             lines: written,
             resident,
@@ -197,10 +195,11 @@ fn count_lines(path: &Path) -> Result<u64> {
     }
 }
 
-/// The first number in the last line: `400000 calls in 2.000 s`.
-fn calls_made(output: &str) -> Option<u64> {
-    let line = output.lines().rfind(|line| !line.trim().is_empty())?;
-    line.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?.parse().ok()
+/// Calls, and the seconds that they took: `{"made": 400000, "elapsed_ns": 2000000000}`.
+fn calls_made(output: &str) -> Result<(u64, f64)> {
+    let said: Value = serde_json::from_str(output.trim())?;
+    let number = |key: &str| said.get(key).and_then(Value::as_u64).with_context(|| format!("no {key}"));
+    Ok((number("made")?, number("elapsed_ns")? as f64 / 1e9))
 }
 
 #[cfg(test)]
@@ -209,8 +208,12 @@ mod tests {
 
     #[test]
     fn the_generators_word_is_understood() {
-        assert_eq!(calls_made("warming up\n400000 calls in 2.000 s\n"), Some(400_000));
-        assert_eq!(calls_made("calls=12\n\n"), Some(12));
-        assert_eq!(calls_made("none"), None);
+        let said = "{\"made\":400000,\"elapsed_ns\":2000000000}\n";
+        assert!(
+            calls_made(said).is_ok_and(|(made, seconds)| made == 400_000 && (seconds - 2.0).abs() < 1e-9)
+        );
+        for other in ["", "{\"made\":1}", "400000 calls"] {
+            assert!(calls_made(other).is_err(), "{other}");
+        }
     }
 }

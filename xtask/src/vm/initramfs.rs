@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 const S_IFDIR: u32 = 0o040_000;
 const S_IFREG: u32 = 0o100_000;
+const S_IFLNK: u32 = 0o120_000;
 
 /// Files of a guest, by path without the leading slash. A path that comes twice keeps the later contents.
 #[derive(Default)]
@@ -49,6 +50,12 @@ impl Archive {
             self.directory(parent);
         }
         self.entries.insert(path.to_owned(), Entry { mode: S_IFREG | mode, contents });
+    }
+
+    /// Adds a symbolic link to `target`.
+    pub(super) fn link(&mut self, target: &str, path: &str) {
+        let contents = target.as_bytes().to_vec();
+        self.entries.insert(path.to_owned(), Entry { mode: S_IFLNK | 0o777, contents });
     }
 
     /// Adds a copy of a file; links are followed.

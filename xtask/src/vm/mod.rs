@@ -89,6 +89,11 @@ fn write_initramfs(path: &Path, kernel: &kernel::Files) -> Result<()> {
     for (program, guest) in &programs {
         archive.program(program, guest)?;
     }
+    for applet in ["cat", "ls", "mknod", "sh", "sleep", "true"] {
+        archive.link("busybox", &format!("bin/{applet}"));
+    }
+    let schema = repository().join("docs/alert.schema.json");
+    archive.file(&schema, "alert.schema.json", 0o644)?;
     let rules = repository().join("rules");
     archive.tree(&rules, "rules").context("cannot read the shipped rules")?;
     for module in &kernel.modules {

@@ -51,48 +51,53 @@ pub(super) fn boot(
     let mut panicked = false;
     let mut tail = VecDeque::with_capacity(TAIL);
     let end = process::run_logged(&mut qemu, log, LIMITS, |line| {
-        verdict = parse_verdict(line).or(verdict);
+        if let Some((_, text)) = line.split_once(VERDICT) {
+            verdict = Some(parse_verdict(text));
+        }
         panicked |= line.contains("Kernel panic");
         if tail.len() == TAIL {
             tail.pop_front();
         }
         tail.push_back(line.to_owned());
     })?;
+    let counts = verdict.as_ref().map_or(Counts::default(), |verdict| verdict.counts);
     let failure = match (end, verdict) {
         (End::Killed(reason), _) => Some(reason),
         _ if panicked => Some("the guest's kernel panicked".to_owned()),
         (End::Exited(status), _) if !status.success() => Some(format!("QEMU failed: {status}")),
         (_, None) => Some("the guest ended without a verdict".to_owned()),
-        (_, Some((false, counts))) => Some(format!("{} tests failed", counts.failed)),
-        (_, Some((true, counts))) if counts.failed > 0 => {
-            Some("the verdict contradicts its counts".to_owned())
-        }
-        (_, Some((true, counts))) if counts.passed == 0 => Some("no test ran".to_owned()),
-        (_, Some((true, _))) => None,
+        (_, Some(verdict)) => verdict.failure,
     };
-    Ok(Outcome { counts: verdict.map_or(Counts::default(), |(_, counts)| counts), failure, tail })
+    Ok(Outcome { counts, failure, tail })
 }
 
-/// `RINGFENCE-GUEST: pass|fail N passed, N failed, N skipped`, after whatever the kernel wrote on the line before.
-fn parse_verdict(line: &str) -> Option<(bool, Counts)> {
-    let (_, verdict) = line.split_once(VERDICT)?;
-    let (word, rest) = verdict.split_once(' ')?;
-    let mut counts = Counts::default();
-    for part in rest.split(',') {
-        let (number, what) = part.trim().split_once(' ')?;
-        let number = number.parse().ok()?;
-        match what {
-            "passed" => counts.passed = number,
-            "failed" => counts.failed = number,
-            "skipped" => counts.skipped = number,
-            _ => return None,
-        }
-    }
-    match word {
-        "pass" => Some((true, counts)),
-        "fail" => Some((false, counts)),
-        _ => None,
-    }
+/// What a guest says of itself.
+struct Verdict {
+    counts: Counts,
+    failure: Option<String>,
+}
+
+/// `pass 3 passed, 0 failed, 1 skipped`, `fail 2 passed, 1 failed, 1 skipped (why)` or `fail why`. Whatever is not
+/// clearly a pass is a failure.
+fn parse_verdict(text: &str) -> Verdict {
+    let (word, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    let counts = parse_counts(rest);
+    let failure = match (word, counts) {
+        ("pass", Some(Counts { passed: 1.., failed: 0, .. })) => None,
+        ("pass", _) => Some(format!("a pass without sound counts: {text}")),
+        ("fail", _) => Some(format!("the guest says: {rest}")),
+        _ => Some(format!("unknown verdict: {text}")),
+    };
+    Verdict { counts: counts.unwrap_or_default(), failure }
+}
+
+fn parse_counts(text: &str) -> Option<Counts> {
+    let mut words = text.split([' ', ',']).filter(|word| !word.is_empty());
+    let mut number = |name: &str| {
+        let number = words.next()?.parse().ok()?;
+        (words.next()? == name).then_some(number)
+    };
+    Some(Counts { passed: number("passed")?, failed: number("failed")?, skipped: number("skipped")? })
 }
 
 #[cfg(test)]
@@ -100,19 +105,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verdicts_are_read_whole_or_not_at_all() {
-        let counts = Counts { passed: 31, failed: 0, skipped: 2 };
-        let line = "[    9.1] RINGFENCE-GUEST: pass 31 passed, 0 failed, 2 skipped";
-        assert_eq!(parse_verdict(line), Some((true, counts)));
-        let failed = Counts { passed: 1, failed: 2, skipped: 0 };
-        assert_eq!(
-            parse_verdict("RINGFENCE-GUEST: fail 1 passed, 2 failed, 0 skipped"),
-            Some((false, failed))
-        );
-        for line in
-            ["", "RINGFENCE-GUEST:", "RINGFENCE-GUEST: pass", "RINGFENCE-GUEST: maybe 1 passed", "31 passed"]
-        {
-            assert_eq!(parse_verdict(line), None, "{line}");
+    fn a_pass_needs_sound_counts() {
+        let verdict = parse_verdict("pass 31 passed, 0 failed, 2 skipped");
+        assert_eq!(verdict.counts, Counts { passed: 31, failed: 0, skipped: 2 });
+        assert_eq!(verdict.failure, None);
+        let unsound =
+            ["", "pass", "pass 0 passed, 0 failed, 0 skipped", "pass 1 passed, 1 failed, 0 skipped", "maybe"];
+        for text in unsound {
+            assert!(parse_verdict(text).failure.is_some(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_failure_keeps_its_counts_and_its_reason() {
+        let verdict = parse_verdict("fail 1 passed, 2 failed, 0 skipped (exit status: 101)");
+        assert_eq!(verdict.counts, Counts { passed: 1, failed: 2, skipped: 0 });
+        assert!(verdict.failure.is_some_and(|reason| reason.contains("exit status: 101")));
+        let verdict = parse_verdict("fail cannot mount proc");
+        assert_eq!(verdict.counts, Counts::default());
+        assert!(verdict.failure.is_some_and(|reason| reason.contains("cannot mount proc")));
     }
 }
