@@ -126,18 +126,7 @@ impl Pipeline {
     /// The rules' counters cannot be made.
     pub fn new(parts: Parts) -> prometheus::Result<Self> {
         let Parts { rules, min_priority, process_entries, cgroup_root, outputs, hostname, metrics } = parts;
-        let form = |rule: &Rule| {
-            let parts = AlertRule {
-                id: &rule.id,
-                name: &rule.name,
-                priority: rule.priority.as_str(),
-                source: &rule.source,
-                tags: &rule.tags,
-                attack: &rule.attack,
-                fields: rule.output.fields(),
-            };
-            AlertForm::new(&parts, &hostname)
-        };
+        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), &hostname);
         let host = Host::read();
         for (table, capacity) in [(Table::Processes, process_entries), (Table::Cgroups, MAX_CGROUPS)] {
             metrics.table_capacity[table as usize].set(capacity as i64);
@@ -264,12 +253,14 @@ impl Pipeline {
         let unix_ns = self.offset.unix_ns(raw.boot);
         let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
         let mut matched = false;
-        self.rules.matches(raw.call, &event, |position, rule| {
+        self.rules.matches(raw.call, &event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
                 return;
             }
-            let (Some(form), Some(count)) = (forms.get(position), alerts.get(position)) else { return };
+            let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
+                return;
+            };
             count.inc();
             text.clear();
             rule.output.render(&event, text);

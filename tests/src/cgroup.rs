@@ -76,7 +76,11 @@ impl Cgroup {
         let enter = move || {
             fs::write(&procs, "0")?;
             // SAFETY: a call without pointers.
-            if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+            if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
         };
         // SAFETY: between fork and exec the child writes to one file and makes one call; our programs are
         // single-threaded when they start others, or take no lock here.

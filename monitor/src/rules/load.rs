@@ -184,6 +184,7 @@ impl Loader {
         let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
         let texts = |texts: &[Text]| texts.iter().map(|text| text.as_str().to_owned()).collect();
         Some(Rule {
+            position: 0, // Set when the set is complete.
             id: id?,
             name: item.name.as_str().to_owned(),
             desc: text(&item.desc)?,

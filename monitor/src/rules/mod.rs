@@ -73,7 +73,7 @@ impl RuleSet {
         load::from_texts(sources)
     }
 
-    fn new(rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
+    fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
         let mut by_call: [Vec<Candidate>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
         for call in Call::ALL {
             let Some(candidates) = by_call.get_mut(*call as usize) else { continue };
@@ -101,33 +101,19 @@ impl RuleSet {
         &self.warnings
     }
 
-<<<<<<< HEAD
-    /// Calls back with every enabled rule that an event of this call matches, in order, and its position in
-    /// [`RuleSet::rules`].
-=======
     /// Calls back with every enabled rule that an event matches, in order. The event's `evt.type` must be the
     /// call's name: what a condition asks of it has been decided at load.
->>>>>>> 6d99e71d41f137788255ae6fecf6f66a0560665c
     pub fn matches<'r, E: FieldSource + ?Sized>(
         &'r self,
         call: Call,
         event: &E,
-        mut on_match: impl FnMut(usize, &'r Rule),
+        mut on_match: impl FnMut(&'r Rule),
     ) {
-<<<<<<< HEAD
-        let positions = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
-        for position in positions.iter().map(|position| *position as usize) {
-            if let Some(rule) = self.rules.get(position)
-                && rule.holds(event)
-            {
-                on_match(position, rule);
-=======
         let memo = Memo::default();
         let candidates = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
         for candidate in candidates.iter().filter(|candidate| candidate.node.holds(event, &memo)) {
             if let Some(rule) = self.rules.get(candidate.position) {
                 on_match(rule);
->>>>>>> 6d99e71d41f137788255ae6fecf6f66a0560665c
             }
         }
     }

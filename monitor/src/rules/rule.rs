@@ -36,6 +36,8 @@ pub struct Rule {
     pub output: Template,
     /// The template as written.
     pub output_text: String,
+    /// Its place in the rule set, for what others keep by rule.
+    pub(crate) position: usize,
     pub(crate) node: Arc<Node>,
     pub(crate) calls: CallSet,
 }
