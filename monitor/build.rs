@@ -23,11 +23,13 @@ enum Toolchain {
 }
 
 fn main() {
-    let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let manifest_dir =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let repository = manifest_dir.parent().expect("the package lies in the repository");
     let package = repository.join("monitor-ebpf");
-    let inputs = ["monitor-ebpf/src", "monitor-ebpf/Cargo.toml", "monitor-ebpf/Cargo.lock", "monitor-common/src"];
+    let inputs =
+        ["monitor-ebpf/src", "monitor-ebpf/Cargo.toml", "monitor-ebpf/Cargo.lock", "monitor-common/src"];
     for input in inputs.iter().chain(&["monitor-common/Cargo.toml"]) {
         println!("cargo::rerun-if-changed={}", repository.join(input).display());
     }
@@ -40,7 +42,9 @@ fn main() {
         empty
     } else {
         let Some(toolchain) = find_toolchain() else {
-            println!("cargo::error=the BPF toolchain is not installed: run `cargo xtask setup` once, then build again");
+            println!(
+                "cargo::error=the BPF toolchain is not installed: run `cargo xtask setup` once, then build again"
+            );
             return;
         };
         compile(&toolchain, &package, &out_dir.join("bpf"))
@@ -51,7 +55,8 @@ fn main() {
 /// The first usable compiler; none without a linker for its output.
 fn find_toolchain() -> Option<Toolchain> {
     output(Command::new("bpf-linker").arg("--version"))?;
-    let library = |sysroot: String, below: &str| Path::new(sysroot.trim()).join("lib/rustlib").join(below).is_dir();
+    let library =
+        |sysroot: String, below: &str| Path::new(sysroot.trim()).join("lib/rustlib").join(below).is_dir();
     if output(clean(DEBIAN_RUSTC).args(["--print", "sysroot"])).is_some_and(|root| library(root, TARGET)) {
         return Some(Toolchain::Debian);
     }
@@ -101,7 +106,10 @@ fn clean(program: &str) -> Command {
     for (name, _) in env::vars_os() {
         let Some(text) = name.to_str() else { continue };
         let outer = text.starts_with("CARGO") || text.starts_with("RUSTC") || text.starts_with("RUSTDOC");
-        let keep = matches!(text, "CARGO_HOME" | "CARGO_MAKEFLAGS") || text.starts_with("CARGO_NET_");
+        // Where cargo finds packages is the user's choice for both builds.
+        let network = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+        let keep = matches!(text, "CARGO_HOME" | "CARGO_MAKEFLAGS")
+            || network.iter().any(|prefix| text.starts_with(prefix));
         if (outer && !keep) || matches!(text, "RUSTFLAGS" | "RUSTUP_TOOLCHAIN" | "CLIPPY_ARGS") {
             command.env_remove(&name);
         }
