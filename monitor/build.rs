@@ -106,7 +106,10 @@ fn clean(program: &str) -> Command {
     for (name, _) in env::vars_os() {
         let Some(text) = name.to_str() else { continue };
         let outer = text.starts_with("CARGO") || text.starts_with("RUSTC") || text.starts_with("RUSTDOC");
-        let keep = matches!(text, "CARGO_HOME" | "CARGO_MAKEFLAGS") || text.starts_with("CARGO_NET_");
+        // Where cargo finds packages is the user's choice for both builds.
+        let network = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+        let keep = matches!(text, "CARGO_HOME" | "CARGO_MAKEFLAGS")
+            || network.iter().any(|prefix| text.starts_with(prefix));
         if (outer && !keep) || matches!(text, "RUSTFLAGS" | "RUSTUP_TOOLCHAIN" | "CLIPPY_ARGS") {
             command.env_remove(&name);
         }
