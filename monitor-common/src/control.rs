@@ -147,8 +147,8 @@ pub struct Settings {
     pub seccomp_hooked: u32,
     /// 1 if a probe sees capability checks.
     pub caps_hooked: u32,
-    /// Position of the return value among the arguments of fexit on `__seccomp_filter`: 3 up to 6.12, 2 from 6.18.
-    pub seccomp_ret_arg: u32,
+    /// Zero.
+    pub pad: u32,
     /// Inode number of `/proc/kmsg`, the same in each instance of procfs.
     pub kmsg_ino: u64,
     /// Inode number of `/proc/kcore`; 0 if this kernel has none.
@@ -161,7 +161,7 @@ impl Settings {
         has_task_pt_regs: 0,
         seccomp_hooked: 0,
         caps_hooked: 0,
-        seccomp_ret_arg: 3,
+        pad: 0,
         kmsg_ino: 0,
         kcore_ino: 0,
     };

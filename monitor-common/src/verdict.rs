@@ -81,6 +81,8 @@ pub struct Evidence {
     pub seccomp_possible: bool,
     /// Capability checks are seen at all on this kernel and in this mode.
     pub caps_visible: bool,
+    /// Some hook inside the call was passed: the filter had let it through.
+    pub reached: bool,
     /// Capabilities that were asked for during the call and denied, as a mask.
     pub caps_denied: u64,
     /// Capabilities that were asked for during the call and granted, as a mask.
@@ -98,7 +100,8 @@ impl Evidence {
     /// each watched call makes a capability check before the kernel itself can answer `EPERM`, so
     /// `EPERM` without a check, from a task with a filter, came from the filter. The exceptions are
     /// known: capset for another process, `EPERM` for a user namespace in a chroot, and opens, where the
-    /// device controller answers first.
+    /// device controller answers first. `ENOSYS` is taken for a filter's answer (Docker's to clone3), except
+    /// to calls that a kernel can be built without.
     pub const fn verdict(&self) -> Verdict {
         if self.seccomp_refused {
             return Verdict::Refused(RefusedBy::Seccomp);
@@ -107,9 +110,10 @@ impl Evidence {
             return Verdict::Allowed;
         }
         let refusal = self.ret == EPERM || self.ret == EACCES;
-        let reached =
-            self.caps_denied != 0 || self.caps_granted != 0 || self.device_asked || self.foreign_pid;
-        if self.seccomp_possible && self.caps_visible && !reached && (refusal || self.ret == ENOSYS) {
+        let reached = self.reached || self.device_asked || self.foreign_pid;
+        let optional = matches!(self.call, Call::Iopl | Call::Ioperm);
+        let filtered = refusal || (self.ret == ENOSYS && !optional);
+        if self.seccomp_possible && self.caps_visible && !reached && filtered {
             return Verdict::Refused(RefusedBy::Seccomp);
         }
         if !refusal {
@@ -117,6 +121,10 @@ impl Evidence {
         }
         if self.caps_denied != 0 {
             return Verdict::Refused(RefusedBy::Capability);
+        }
+        if matches!(self.call, Call::Capset) {
+            // cap_capset compares the new sets with the old ones itself; no other module hooks capset.
+            return Verdict::Refused(if self.foreign_pid { RefusedBy::Other } else { RefusedBy::Capability });
         }
         let raw_io = Cap::SysRawio.mask();
         if self.device_asked && self.caps_granted & raw_io == 0 && self.ret == EPERM {

@@ -161,8 +161,9 @@ pub struct OpenRecord {
     pub path: [u8; CLAIMED_PATH],
 }
 
-/// Room for an executable's path, as components from the leaf to the root.
-pub const EXE_BYTES: usize = 1024;
+/// Room for an executable's path, as components from the leaf to the root: 1,024 bytes that a component may
+/// begin in, and one longest component more.
+pub const EXE_BYTES: usize = 1024 + 256;
 
 /// A process began to run another program.
 #[derive(Clone, Copy, Debug)]

@@ -3,13 +3,13 @@
 //! Both attach modes end here: `fexit` on the call's own function and `tp_btf/sys_exit` hand over the
 //! same registers and return value.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use monitor_common::call::{Abi, Call, X32_SYSCALL_BIT};
 use monitor_common::caps::Cap;
 use monitor_common::wire::{CallRecord, OpenRecord, call_flag, kind};
 
-use crate::kernel::{Current, Regs, Watched, namespaces, parent_user_ns, watched_file};
+use crate::kernel::{Current, Registers, Regs, Watched, namespaces, parent_user_ns, watched_file, zero};
 use crate::maps::{Mark, mark, reserve, submit};
 use crate::settings::{call_i386, call_x86_64, setting};
 use crate::user::{self, Claims};
@@ -45,20 +45,34 @@ pub fn may_be_watched(orig_ax: u64) -> bool {
 }
 
 impl Returned {
-    /// Takes number, ABI and arguments from the saved registers; `None` if the call is not watched.
+    /// Takes number, ABI and arguments from the saved registers; `None` if the call is not watched. A program
+    /// that sits on one call says which: the compiler then leaves out what other calls need.
     #[inline(always)]
-    pub fn new(current: &Current, regs: &Regs, ret: i64) -> Option<Self> {
-        let raw = regs.orig_ax as u32;
+    pub fn new(current: &Current, only: Option<Call>, regs: impl Registers, ret: i64) -> Option<Self> {
+        let raw = regs.get(offset_of!(Regs, orig_ax)) as u32;
         let nr = raw & !X32_SYSCALL_BIT;
         let compat = current.is_compat();
-        let id = if compat { call_i386(nr) } else { call_x86_64(nr) };
-        let call = Call::from_wire(id)?;
+        let call = match only {
+            Some(call) => call,
+            None => Call::from_wire(if compat { call_i386(nr) } else { call_x86_64(nr) })?,
+        };
+        let low = |register: usize| regs.get(register) & 0xffff_ffff;
         let (abi, args) = if compat {
-            let low = |register: u64| register & 0xffff_ffff;
-            (Abi::I386, [low(regs.bx), low(regs.cx), low(regs.dx), low(regs.si)])
+            let args = [
+                low(offset_of!(Regs, bx)),
+                low(offset_of!(Regs, cx)),
+                low(offset_of!(Regs, dx)),
+                low(offset_of!(Regs, si)),
+            ];
+            (Abi::I386, args)
         } else {
-            let abi = if raw & X32_SYSCALL_BIT != 0 { Abi::X32 } else { Abi::X86_64 };
-            (abi, [regs.di, regs.si, regs.dx, regs.r10])
+            let args = [
+                regs.get(offset_of!(Regs, di)),
+                regs.get(offset_of!(Regs, si)),
+                regs.get(offset_of!(Regs, dx)),
+                regs.get(offset_of!(Regs, r10)),
+            ];
+            (if raw & X32_SYSCALL_BIT != 0 { Abi::X32 } else { Abi::X86_64 }, args)
         };
         Some(Returned { call, abi, nr, args, ret, seccomp_refused: false })
     }
@@ -118,6 +132,8 @@ impl Returned {
         let watched = if self.ret >= 0 { watched_file(current, self.ret as u32) } else { Watched::NONE };
         let of_interest = match &mark {
             _ if self.ret >= 0 => watched.known,
+            // A handle names no path. Opening by handle at all is a way out of a mount namespace.
+            _ if matches!(self.call, Call::OpenByHandleAt) => self.ret == EPERM,
             // The device controller was asked for a watched device: the inode's own number.
             Some(m) if m.filled & mark::DEVICE != 0 => true,
             // Refused by a check of rights. Only the path says what was to be opened; the daemon looks.
@@ -135,7 +151,7 @@ impl Returned {
         unsafe {
             self.fill(current, &mark, &claims, watched, &mut *record.cast::<MaybeUninit<CallRecord>>());
             (*record).pad = 0;
-            (*record).path = [0; _];
+            zero(&mut (*record).path);
             let address = match self.call {
                 Call::Open | Call::Creat => self.args[0],
                 // The path went into the handle long ago.

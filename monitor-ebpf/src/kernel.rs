@@ -3,10 +3,11 @@
 //! A read that fails gives zero: the kernel hands out zeroed memory for a faulting address, and a zero
 //! namespace or process id is "unknown" everywhere.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel_str, bpf_task_pt_regs};
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_probe_read_kernel,
 };
 use monitor_common::control::MISSING;
 use monitor_common::wire::{EXE_BYTES, ExecRecord, NsSet, Task};
@@ -29,7 +30,8 @@ const FMODE_PATH: u32 = 0x4000;
 /// `PROC_SUPER_MAGIC`.
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
-/// Registers as the kernel saved them when the call entered: `struct pt_regs` of x86-64.
+/// Registers as the kernel saved them when the call entered: `struct pt_regs` of x86-64, whose layout is part of
+/// the user ABI (ptrace).
 #[repr(C)]
 pub struct Regs {
     pub r15: u64,
@@ -50,6 +52,29 @@ pub struct Regs {
     pub orig_ax: u64,
 }
 
+/// Where saved registers are read from, by their offset in [`Regs`].
+pub trait Registers: Copy {
+    /// A register.
+    fn get(self, offset: usize) -> u64;
+}
+
+/// The hook's own argument, typed by BTF: the verifier allows direct reads, which cannot fault.
+impl Registers for *const Regs {
+    #[inline(always)]
+    fn get(self, offset: usize) -> u64 {
+        // SAFETY: the offset is that of a member, and the verifier checks the read.
+        unsafe { *self.cast::<u8>().add(offset).cast::<u64>() }
+    }
+}
+
+/// Found by ourselves: read with a helper.
+impl Registers for Ptr {
+    #[inline(always)]
+    fn get(self, offset: usize) -> u64 {
+        Ptr::get(self, offset as u32)
+    }
+}
+
 /// Address of a kernel structure, or 0.
 #[derive(Clone, Copy)]
 pub struct Ptr(pub u64);
@@ -58,8 +83,13 @@ impl Ptr {
     /// Reads a member.
     #[inline(always)]
     pub fn get<T: Copy + Default>(self, offset: u32) -> T {
-        // SAFETY: the helper checks the address itself and fails instead of faulting.
-        unsafe { bpf_probe_read_kernel((self.0 + u64::from(offset)) as *const T) }.unwrap_or_default()
+        let mut value = T::default();
+        let address = (self.0 + u64::from(offset)) as *const core::ffi::c_void;
+        // SAFETY: the helper writes exactly the size of `value`, checks the address itself, and fails instead of
+        // faulting. The result is not looked at: on failure the helper clears its output, and a branch after each
+        // read would double what the verifier has to walk.
+        let _ = unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, address) };
+        value
     }
 
     /// Reads a member that is a pointer.
@@ -78,6 +108,16 @@ pub struct Current {
     pub tgid: u32,
     /// Itself.
     pub tid: u32,
+}
+
+/// Zeroes memory with one helper call: a read from address 0 fails, and the helper then clears its output. A
+/// loop would cost the verifier, and before 6.x also the program, an instruction per byte.
+#[inline(always)]
+pub fn zero<T>(memory: &mut T) {
+    // SAFETY: the helper writes exactly the size of `memory`; only plain integers and arrays of them are passed.
+    let _ = unsafe {
+        bpf_probe_read_kernel((&raw mut *memory).cast(), size_of::<T>() as u32, core::ptr::null())
+    };
 }
 
 impl Current {
@@ -106,7 +146,7 @@ impl Current {
     /// The number (`orig_ax`) of the call that the thread is in; for hooks that are not handed the registers.
     #[inline(always)]
     pub fn call_number(&self) -> u64 {
-        self.registers().get(core::mem::offset_of!(Regs, orig_ax) as u32)
+        Registers::get(self.registers(), core::mem::offset_of!(Regs, orig_ax))
     }
 
     /// The thread's saved user registers.
@@ -345,15 +385,18 @@ pub fn executable(task: Ptr, record: &mut ExecRecord) {
             mount = above;
             continue;
         }
-        // Room for a whole component must be left; the comparison also bounds `len` for the verifier.
-        if len > EXE_BYTES - COMPONENT {
+        if len >= EXE_BYTES - COMPONENT {
             break;
         }
         let name: u64 = dentry.get(offset!(dentry_name));
-        // SAFETY: `len` leaves room for COMPONENT bytes in the array; the helper checks the source.
+        let mut at = len;
+        // SAFETY: arithmetic on a register, and no change of value, as was just checked. The compiler knows that
+        // too and would drop a plain `&`; but older verifiers lose track of the comparison and need the mask.
+        unsafe { asm!("{0} &= {1}", inout(reg) at, const EXE_BYTES - COMPONENT - 1) };
+        // SAFETY: `at` leaves room for COMPONENT bytes in the array; the helper checks the source.
         let copied = unsafe {
             bpf_probe_read_kernel_str(
-                record.exe.as_mut_ptr().add(len).cast(),
+                record.exe.as_mut_ptr().add(at).cast(),
                 COMPONENT as u32,
                 name as *const _,
             )
@@ -361,7 +404,7 @@ pub fn executable(task: Ptr, record: &mut ExecRecord) {
         if copied <= 0 {
             break;
         }
-        len += copied as usize & (COMPONENT * 2 - 1);
+        len = at + (copied as usize & (COMPONENT * 2 - 1));
         dentry = parent;
     }
     record.exe_len = len as u32;

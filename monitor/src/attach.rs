@@ -179,7 +179,7 @@ pub fn hooked_functions() -> impl Iterator<Item = String> {
     RETURNS
         .iter()
         .map(|program| function_of(program))
-        .chain(["__seccomp_filter".to_owned(), "cap_capable".to_owned()])
+        .chain(["__seccomp_filter", "cap_capable", "security_capset"].map(str::to_owned))
 }
 
 /// Names of the tracepoints that every mode hooks.
@@ -243,8 +243,9 @@ impl Loader {
     fn trampoline(&self, caps: CapHook) -> Result<Attached, AttachError> {
         let mut attached = self.load(AttachMode::Trampoline, caps)?;
         // The first of its kind tells whether the machine allows the kind.
+        let args = self.types.function_args("__seccomp_filter").unwrap_or(2);
         let seccomp = Plan {
-            program: "seccomp_filter".to_owned(),
+            program: format!("seccomp_filter_{args}"),
             hook: Hook::Return("__seccomp_filter".to_owned()),
             cost: "attempts that a seccomp filter refuses are not seen",
         };
@@ -290,15 +291,14 @@ impl Loader {
         if OBJECT.0.is_empty() {
             return Err(AttachError::NoObject);
         }
-        let seccomp_args = self.types.function_args("__seccomp_filter").unwrap_or(2) as u64;
         let has_pt_regs = u64::from(self.types.has_function("bpf_task_pt_regs"));
         let trampoline = u64::from(mode == AttachMode::Trampoline);
         let caps_hooked = u64::from(caps != CapHook::None);
         let inode = |path: &str| std::fs::metadata(path).map_or(0, |meta| meta.ino());
-        // The layout of monitor_common::control::Settings: four u32, then two u64.
+        // The layout of monitor_common::control::Settings: three u32 and a pad, then two u64.
         let settings: [u64; 4] = [
             has_pt_regs | trampoline << 32,
-            caps_hooked | seccomp_args << 32,
+            caps_hooked,
             inode(kernel_files::PROC_KMSG),
             inode(kernel_files::PROC_KCORE),
         ];
@@ -387,7 +387,19 @@ impl Loader {
     }
 }
 
-/// An error with its causes, in one line; the verifier's log, which has many, is cut.
+/// Keeps the beginning of a line and its end, where the verifier's log says what it did not like.
+fn shorten(line: &str) -> String {
+    const HEAD: usize = 100;
+    const TAIL: usize = 300;
+    if line.len() <= HEAD + TAIL {
+        return line.to_owned();
+    }
+    let head = line.floor_char_boundary(HEAD);
+    let tail = line.ceil_char_boundary(line.len() - TAIL);
+    format!("{} … {}", line[..head].trim_end(), line[tail..].trim())
+}
+
+/// An error with its causes, in one line; the verifier's log, which has many, is shortened.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -401,13 +413,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     if tracing::enabled!(tracing::Level::TRACE) {
         return text;
     }
-    let mut line = text.replace('\n', " ");
-    if line.len() > 300 {
-        let cut = line.floor_char_boundary(300);
-        line.truncate(cut);
-        line.push_str(" …");
-    }
-    line
+    shorten(&text.replace('\n', " "))
 }
 
 impl Attached {

@@ -48,6 +48,7 @@ pub fn verdict(raw: &RawCall<'_>) -> Verdict {
         seccomp_refused: raw.has(call_flag::SECCOMP_REFUSED),
         seccomp_possible: raw.has(call_flag::SECCOMP_POSSIBLE),
         caps_visible: raw.has(call_flag::CAPS_VISIBLE),
+        reached: raw.has(call_flag::BEFORE_KNOWN),
         caps_denied: raw.caps_denied,
         caps_granted: raw.caps_granted,
         device_asked: raw.has(call_flag::DEVICE_ASKED),

@@ -224,8 +224,12 @@ impl Pipeline {
 
     fn call(&mut self, raw: &RawCall<'_>) {
         let device = if is_open(raw.call) {
-            let Some(device) = self.proc_files.of(raw) else { return self.discarded(Discard::NotWatched) };
-            Some(device)
+            let device = self.proc_files.of(raw);
+            // What a refused handle stands for nobody knows; the attempt itself counts.
+            if device.is_none() && raw.call != Call::OpenByHandleAt {
+                return self.discarded(Discard::NotWatched);
+            }
+            device
         } else {
             None
         };

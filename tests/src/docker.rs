@@ -42,15 +42,8 @@ fn fail(what: &str, output: &Output) -> io::Error {
     io::Error::other(format!("{what}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// The shared libraries that a program loads, the loader included, as ldd(1) lists them.
-fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
-    let listed = Command::new("ldd").arg(program).output()?;
-    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    Ok(text.split_ascii_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
-}
-
 impl Engine {
-    /// Starts an engine and makes the image from busybox and `attempt` with the libraries that it loads.
+    /// Starts an engine and makes the image from busybox and `attempt` (linked statically).
     ///
     /// # Errors
     /// If programs are missing (Debian: `docker.io`, `busybox-static`) or the engine does not come up; the
@@ -103,11 +96,6 @@ impl Engine {
             symlink("busybox", root.join("bin").join(applet))?;
         }
         fs::copy(attempt, root.join("attempt"))?;
-        for library in libraries(attempt)? {
-            let inside = root.join(library.strip_prefix("/").unwrap_or(&library));
-            fs::create_dir_all(inside.parent().unwrap_or(&root))?;
-            fs::copy(&library, inside)?;
-        }
         let tar = self.dir.path().join("root.tar");
         let made = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").output()?;
         if !made.status.success() {

@@ -6,7 +6,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::wire::{AttachRecord, CGROUP_PATH, CgroupRecord, kind};
 
-use crate::kernel::{Ptr, cgroup_id, is_v2, start_of};
+use crate::kernel::{Ptr, cgroup_id, is_v2, start_of, zero};
 use crate::maps::{kind_slot, reserve, submit};
 use crate::settings::offset;
 
@@ -38,7 +38,7 @@ fn report(kind: u16, cgroup: Ptr, path: u64) {
     unsafe {
         (*record).cgroup_id = id;
         (*record).pad = 0;
-        (*record).path = [0; CGROUP_PATH];
+        zero(&mut (*record).path);
         let len =
             bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), CGROUP_PATH as u32, path as *const _);
         (*record).path_len = if len > 0 { len as u32 - 1 } else { 0 };

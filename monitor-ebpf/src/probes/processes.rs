@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use monitor_common::wire::{EXE_BYTES, ExecRecord, ExitRecord, ForkRecord, kind};
+use monitor_common::wire::{ExecRecord, ExitRecord, ForkRecord, kind};
 
 use crate::call::may_be_watched;
 use crate::kernel::{
@@ -90,5 +90,3 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     submit(slot, entry);
     0
 }
-
-const _: () = assert!(EXE_BYTES.is_power_of_two() && size_of::<ExecRecord>() > EXE_BYTES);

@@ -74,6 +74,9 @@ impl RuleSet {
     }
 
     fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
+        for (position, rule) in rules.iter_mut().enumerate() {
+            rule.position = position;
+        }
         let mut by_call: [Vec<Candidate>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
         for call in Call::ALL {
             let Some(candidates) = by_call.get_mut(*call as usize) else { continue };

@@ -30,6 +30,8 @@ pub enum Want {
     Allowed,
     /// A plain error with this number.
     Failed(i32),
+    /// This error, and no event: what was named does not exist, so no wall was touched.
+    Nothing(i32),
     /// Refused by somebody, with this error number.
     Refused(RefusedBy, i32),
     /// Depends on the kernel's configuration: one of these, told apart by the return value.
@@ -43,7 +45,8 @@ impl Want {
             Want::NoEvent => vec![Want::NoEvent],
             Want::Allowed if ret >= 0 => vec![*self],
             Want::Failed(errno) | Want::Refused(_, errno) if ret == -i64::from(errno) => vec![*self],
-            Want::Allowed | Want::Failed(_) | Want::Refused(..) => Vec::new(),
+            Want::Nothing(errno) if ret == -i64::from(errno) => vec![Want::NoEvent],
+            Want::Allowed | Want::Failed(_) | Want::Nothing(_) | Want::Refused(..) => Vec::new(),
             Want::Any(several) => {
                 // "No event" fits every answer, so it gives way to whatever names this one.
                 let (silent, named): (Vec<Want>, Vec<Want>) = several
@@ -58,7 +61,7 @@ impl Want {
     /// The `evt.verdict` of a single expectation, and its `evt.refused_by`.
     pub fn verdict(&self) -> Option<(&'static str, Option<&'static str>)> {
         match self {
-            Want::NoEvent | Want::Any(_) => None,
+            Want::NoEvent | Want::Nothing(_) | Want::Any(_) => None,
             Want::Allowed => Some(("allowed", None)),
             Want::Failed(_) => Some(("failed", None)),
             Want::Refused(by, _) => Some(("refused", Some(by.name()))),
@@ -72,6 +75,7 @@ impl std::fmt::Display for Want {
             Want::NoEvent => f.write_str("no event"),
             Want::Allowed => f.write_str("allowed"),
             Want::Failed(errno) => write!(f, "failed {}", errno_name(*errno)),
+            Want::Nothing(errno) => write!(f, "no event, {}", errno_name(*errno)),
             Want::Refused(by, errno) => write!(f, "refused by {} {}", by.name(), errno_name(*errno)),
             Want::Any(several) => {
                 let words: Vec<String> = several.iter().map(Want::to_string).collect();

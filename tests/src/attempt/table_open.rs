@@ -11,7 +11,7 @@ use super::{Attempt, BOTH, BY_CAPABILITY, BY_SECCOMP, Want, prep, row};
 
 const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
 const KMSG: &str = "/dev/kmsg";
-const MISSING: Want = Want::Failed(libc::ENOENT);
+const MISSING: Want = Want::Nothing(libc::ENOENT);
 /// A device that the machine may lack: no node, or a node without a driver.
 const DEVICE: Want = Want::Any(&[Want::Allowed, MISSING, Want::Failed(libc::ENXIO)]);
 /// The device controller of a container's cgroup; a node that was made there can only be opened past it.

@@ -43,7 +43,7 @@ pub(super) fn boot(
     }
     let mut qemu = Command::new("qemu-system-x86_64");
     // Not `-cpu max`: the newest kernels panic on it without hardware virtualisation.
-    qemu.args(["-accel", "tcg", "-cpu", "Nehalem", "-M", "q35", "-m", "1024", "-smp", "2"]);
+    qemu.args(["-accel", "tcg", "-cpu", "Nehalem", "-M", "q35", "-m", "2048", "-smp", "2"]);
     qemu.args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none", "-no-reboot"]);
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).arg("-append").arg(append);
 
