@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use monitor_common::wire::{ExecRecord, ExitRecord, ForkRecord, kind};
+use monitor_common::wire::{ExitRecord, ForkRecord, kind};
 
 use crate::call::may_be_watched;
 use crate::kernel::{
