@@ -117,9 +117,8 @@ pub struct Current {
 #[inline(always)]
 pub fn zero<T>(memory: &mut T) {
     // SAFETY: the helper writes exactly the size of `memory`; only plain integers and arrays of them are passed.
-    let _ = unsafe {
-        bpf_probe_read_kernel((&raw mut *memory).cast(), size_of::<T>() as u32, core::ptr::null())
-    };
+    let _ =
+        unsafe { bpf_probe_read_kernel((&raw mut *memory).cast(), size_of::<T>() as u32, core::ptr::null()) };
 }
 
 impl Current {

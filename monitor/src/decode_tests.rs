@@ -93,7 +93,11 @@ fn broken_bytes_are_refused_with_their_reason() {
         ("abi 3", with(&call, CALL_AT + 2, &3u16.to_ne_bytes()), DecodeError::Abi),
         ("path beyond its room", with(&open, path_len, &257u32.to_ne_bytes()), DecodeError::Length),
         ("path of 4 GiB", with(&open, path_len, &u32::MAX.to_ne_bytes()), DecodeError::Length),
-        ("executable beyond its room", with(&exec, exe_len, &(EXE_BYTES as u32 + 1).to_ne_bytes()), DecodeError::Length),
+        (
+            "executable beyond its room",
+            with(&exec, exe_len, &(EXE_BYTES as u32 + 1).to_ne_bytes()),
+            DecodeError::Length,
+        ),
     ];
     for (what, bytes, reason) in table {
         assert_eq!(decode(bytes).err(), Some(*reason), "{what}");
