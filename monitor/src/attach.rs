@@ -326,14 +326,12 @@ impl Loader {
                 attached,
                 Plan { program: "cap_capable_tp".to_owned(), hook: Hook::Tracepoint("cap_capable"), cost },
             ),
-            CapHook::Return => self.put(
-                attached,
-                Plan {
-                    program: "cap_capable".to_owned(),
-                    hook: Hook::Return("cap_capable".to_owned()),
-                    cost,
-                },
-            ),
+            CapHook::Return => {
+                for function in ["cap_capable", "security_capset"] {
+                    let hook = Hook::Return(function.to_owned());
+                    self.put(attached, Plan { program: function.to_owned(), hook, cost });
+                }
+            }
             CapHook::None => attached.probes.push(Probe {
                 name: "cap_capable".to_owned(),
                 hook: "fexit/cap_capable".to_owned(),

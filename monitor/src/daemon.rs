@@ -177,7 +177,8 @@ fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
     let mut outputs = vec![Output::new(stdout, format)];
     if let Some(path) = &settings.alert_file {
         let file = open_alert_file(path)?;
-        let sink = Sink::start("file", file, SINK_BYTES).map_err(system("cannot start the file sink"))?;
+        let sink = Sink::start_at("file", path.display().to_string(), file, SINK_BYTES)
+            .map_err(system("cannot start the file sink"))?;
         outputs.push(Output::new(sink, Format::Json(JsonLines::default())));
     }
     Ok(outputs)

@@ -200,6 +200,19 @@ impl Sink {
         output: W,
         limit: usize,
     ) -> io::Result<Self> {
+        Self::start_at(name, name.to_owned(), output, limit)
+    }
+
+    /// As [`Sink::start`], for an output whose `place`, such as a path, messages shall name.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start_at<W: io::Write + Send + 'static>(
+        name: &'static str,
+        place: String,
+        output: W,
+        limit: usize,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -209,7 +222,7 @@ impl Sink {
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
             .name(format!("sink-{name}"))
-            .spawn(move || worker::Worker::new(theirs, name, output).run())?;
+            .spawn(move || worker::Worker::new(theirs, name, place, output).run())?;
         Ok(Self { shared, name, limit })
     }
 

@@ -19,6 +19,8 @@ const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Worker<W> {
     shared: Arc<Shared>,
     name: &'static str,
+    /// Where the output is, for messages: a path, or the name again.
+    place: String,
     output: W,
     /// End of a line whose beginning the output has taken: the next thing that it must see.
     torn: Vec<u8>,
@@ -35,8 +37,8 @@ struct Failed {
 }
 
 impl<W: io::Write> Worker<W> {
-    pub(super) fn new(shared: Arc<Shared>, name: &'static str, output: W) -> Self {
-        Self { shared, name, output, torn: Vec::new(), retry: RETRY.0, last_log: None, lost_before: 0 }
+    pub(super) fn new(shared: Arc<Shared>, name: &'static str, place: String, output: W) -> Self {
+        Self { shared, name, place, output, torn: Vec::new(), retry: RETRY.0, last_log: None, lost_before: 0 }
     }
 
     pub(super) fn run(mut self) {
@@ -141,6 +143,7 @@ impl<W: io::Write> Worker<W> {
             let lost = self.shared.stats.dropped_lines(DropReason::WriteError);
             tracing::error!(
                 output = self.name,
+                place = self.place,
                 cause = %error,
                 lost_lines = lost - self.lost_before,
                 remedy = remedy(error),
