@@ -1,6 +1,6 @@
 //! Every map with its bound, the ledger, and the only way into the ring buffer.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::map;
@@ -117,23 +117,24 @@ fn add(counter: *mut u64) {
     unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };
 }
 
+/// Adds one to the member of a slot's counter that lies at this offset.
 #[inline(always)]
-fn counter(slot: u32, member: impl FnOnce(*mut Counter) -> *mut u64) {
+fn count(slot: u32, member: usize) {
     if let Some(counter) = COUNTERS.get_ptr_mut(slot) {
-        add(member(counter));
+        // SAFETY: the offset is that of a member, so the pointer stays inside the map's value.
+        add(unsafe { counter.byte_add(member) }.cast());
     }
 }
 
 #[inline(always)]
 fn lost(slot: u32, cgroup_id: u64) {
-    // SAFETY (both): members of a map value.
-    counter(slot, |c| unsafe { &raw mut (*c).lost });
+    count(slot, offset_of!(Counter, lost));
     let key = LostKey { cgroup_id, slot, pad: 0 };
-    if LOST.get_ptr_mut(&key).is_none() {
+    if LOST.get_ptr_mut(key).is_none() {
         // Someone else may have been faster, or the table may be full; the look-up below tells.
         let _ = LOST.insert(key, 0, 1 /* BPF_NOEXIST */);
     }
-    if let Some(count) = LOST.get_ptr_mut(&key) {
+    if let Some(count) = LOST.get_ptr_mut(key) {
         add(count);
     }
 }
@@ -148,7 +149,7 @@ pub const fn kind_slot(kind: u16) -> u32 {
 /// The room is not zeroed: the caller writes every byte behind the header, then calls [`submit`].
 #[inline(always)]
 pub fn reserve<T: 'static>(slot: u32, kind: u16, cgroup_id: u64) -> Option<RingBufEntry<T>> {
-    counter(slot, |c| unsafe { &raw mut (*c).seen });
+    count(slot, offset_of!(Counter, seen));
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         lost(slot, cgroup_id);
         return None;
@@ -175,17 +176,17 @@ fn header(kind: u16, len: usize) -> Header {
 #[inline(always)]
 pub fn submit<T>(slot: u32, entry: RingBufEntry<T>) {
     entry.submit(0);
-    counter(slot, |c| unsafe { &raw mut (*c).sent });
+    count(slot, offset_of!(Counter, sent));
 }
 
-/// Sends an exec record from the scratch area, only as long as its path.
+/// Sends an exec record from the scratch area. What stands behind its path is of an earlier record.
 #[inline(always)]
 pub fn send_exec(record: &mut ExecRecord, kind: u16) {
     let slot = kind_slot(kind);
-    counter(slot, |c| unsafe { &raw mut (*c).seen });
+    count(slot, offset_of!(Counter, seen));
     record.header = header(kind, size_of::<ExecRecord>());
     if EVENTS.output::<ExecRecord>(&*record, 0).is_ok() {
-        counter(slot, |c| unsafe { &raw mut (*c).sent });
+        count(slot, offset_of!(Counter, sent));
     } else {
         lost(slot, record.task.cgroup_id);
     }

@@ -42,7 +42,7 @@ impl BootOffset {
 
     fn now() -> i64 {
         let boot = clock_gettime(ClockId::Boottime);
-        let boot = boot.tv_sec * 1_000_000_000 + i64::from(boot.tv_nsec);
+        let boot = boot.tv_sec * 1_000_000_000 + boot.tv_nsec;
         // A wall clock before 1970 counts as 1970.
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX) - boot
