@@ -113,7 +113,7 @@ pub struct RunArgs {
     /// Where to serve metrics and health, or off [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT|off")]
     listen: Option<Listen>,
-    /// Size of the ring buffer in bytes, a power of two [default: 16777216]
+    /// Size of the ring buffer in bytes, a power of two [default: 4194304]
     #[arg(long, value_name = "N", value_parser = ring_bytes)]
     ring_bytes: Option<u32>,
     /// Leave out rules below this priority

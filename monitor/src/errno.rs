@@ -143,7 +143,11 @@ pub fn name(ret: i64) -> &'static str {
     if ret >= 0 {
         return NAMES[0];
     }
-    let name = usize::try_from(-ret).ok().and_then(|number| NAMES.get(number)).copied().unwrap_or_default();
+    let name = usize::try_from(ret.unsigned_abs())
+        .ok()
+        .and_then(|number| NAMES.get(number))
+        .copied()
+        .unwrap_or_default();
     if name.is_empty() { "UNKNOWN" } else { name }
 }
 
