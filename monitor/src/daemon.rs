@@ -118,17 +118,32 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
 
     let (stop, stopped) = watch::channel(false);
-    let reading = tokio::spawn(reader::read(ring, pipeline, stopped));
+    let mut reading = tokio::spawn(reader::read(ring, pipeline, stopped));
     let watching = tokio::spawn(report_losses(Arc::clone(&ledger)));
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-    }
+    let ended = tokio::select! {
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: stopping");
+            None
+        }
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT: stopping");
+            None
+        }
+        // It reads until it is told to stop. If it ends before, nothing is watched any more: better no daemon
+        // than one that looks alive.
+        ended = &mut reading => Some(ended),
+    };
     health.set(Readiness::Stopping);
     // Detach first: what is in the ring then is all there will be.
     attached.detach();
-    let _ = stop.send(true);
-    let pipeline = match reading.await {
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            let _ = stop.send(true);
+            reading.await
+        }
+    };
+    let pipeline = match ended {
         Ok(Ok((_, pipeline))) => pipeline,
         Ok(Err(cause)) => return Err(DaemonError::System { what: "cannot read the ring buffer", cause }),
         Err(panic) => {
