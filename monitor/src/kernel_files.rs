@@ -1,6 +1,9 @@
 //! Files through which the kernel tells about itself, read at start.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The kernel log's old door.
@@ -23,6 +26,18 @@ fn mounted(mounts: &str, kind: &str) -> Option<PathBuf> {
     })
 }
 
+/// Id of the cgroup v2 directory that a process is in, below the hierarchy mounted at `root`; `None` if it is gone.
+pub fn cgroup2_of(tgid: u32, root: &Path) -> Option<u64> {
+    let cgroups = fs::read(format!("/proc/{tgid}/cgroup")).ok()?;
+    let dir = root.join(OsStr::from_bytes(cgroup2_path(&cgroups)?));
+    Some(fs::symlink_metadata(dir).ok()?.ino())
+}
+
+/// The path in the line of the v2 hierarchy, whose number is 0, relative to the hierarchy's root.
+fn cgroup2_path(cgroups: &[u8]) -> Option<&[u8]> {
+    cgroups.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))
+}
+
 /// Inode of a namespace of a process, from `/proc/PID/ns`; `None` if it cannot be read.
 pub fn namespace(pid: &str, kind: &str) -> Option<u32> {
     let link = fs::read_link(Path::new("/proc").join(pid).join("ns").join(kind)).ok()?;
@@ -33,6 +48,13 @@ pub fn namespace(pid: &str, kind: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_v2_hierarchy_has_number_0() {
+        assert_eq!(cgroup2_path(b"4:cpu:/a\n0::/b/c\n"), Some(&b"b/c"[..]));
+        assert_eq!(cgroup2_path(b"0::/\n"), Some(&b""[..]));
+        assert_eq!(cgroup2_path(b"10::/x\n1:name=systemd:/\n"), None);
+    }
 
     #[test]
     fn finds_the_hierarchy_on_v2_and_hybrid_hosts() {

@@ -201,7 +201,10 @@ impl Cgroups {
 
     /// A directory was removed; it is forgotten a minute later.
     pub fn removed(&mut self, id: CgroupId, now: BootNs) {
-        self.removed.push_back((now, id));
+        // What is not in the table needs no forgetting; so the queue is never longer than the table.
+        if self.table.contains_key(&id) {
+            self.removed.push_back((now, id));
+        }
         while let Some((when, id)) = self.removed.front().copied() {
             if now.0.saturating_sub(when.0) < KEEP_REMOVED_NS {
                 break;
@@ -209,6 +212,20 @@ impl Cgroups {
             self.removed.pop_front();
             self.table.remove(&id);
         }
+    }
+
+    /// Where the hierarchy is mounted.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// True if `to` lies in a container and `from` is known to lie in none: a runtime puts a process into its
+    /// container. A move inside a container proves nothing, for a container that may make cgroups may call
+    /// one of them a container; nor does a place that is not known.
+    pub fn enters_container(&self, from: Option<CgroupId>, to: CgroupId) -> bool {
+        let from = from.and_then(|id| self.known(id));
+        from.is_some_and(|from| from.container.is_none())
+            && self.known(to).is_some_and(|to| to.container.is_some())
     }
 
     /// The directory with this id, if it is known.
@@ -279,6 +296,31 @@ mod tests {
         for path in ["/", "", "/system.slice/docker.service", "/docker/abc", &conmon, &upper, &bare] {
             assert_eq!(identify(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn only_who_comes_from_outside_enters_a_container() {
+        let mut cgroups = Cgroups::new(None);
+        let (host, outer, inner, lost) = (CgroupId(1), CgroupId(2), CgroupId(3), CgroupId(4));
+        cgroups.made(host, b"/system.slice/containerd.service");
+        cgroups.made(outer, format!("/docker/{ID}").as_bytes());
+        cgroups.made(inner, format!("/docker/{ID}/docker-{}.scope", ID.replace('4', "5")).as_bytes());
+        assert!(cgroups.enters_container(Some(host), outer));
+        assert!(!cgroups.enters_container(Some(host), host));
+        assert!(!cgroups.enters_container(Some(outer), inner), "a container can name its own cgroups");
+        for unknown in [None, Some(lost), Some(CgroupId(0))] {
+            assert!(!cgroups.enters_container(unknown, outer), "{unknown:?}");
+        }
+        assert!(!cgroups.enters_container(Some(host), lost));
+    }
+
+    #[test]
+    fn removals_of_unknown_cgroups_take_no_room() {
+        let mut cgroups = Cgroups::new(None);
+        for id in 0..1000 {
+            cgroups.removed(CgroupId(id), BootNs(1));
+        }
+        assert_eq!(cgroups.removed.len(), 0);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use monitor_common::ids::{BootNs, CgroupId, NsInum, Tgid};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::decode::{ProcessKey, RawExec, RawTask};
+use crate::kernel_files;
 use crate::text::{escape, until_nul};
 
 /// Start times read from `/proc/PID/stat` are whole clock ticks (`USER_HZ` is 100 on every Linux).
@@ -36,6 +38,9 @@ pub struct Process {
     /// It came into its container from outside and has not yet exec'ed a program of the container's own
     /// mount namespace: the runtime is still at work.
     pub starting: bool,
+    /// When its leading thread ended. An exec by another thread takes the leader's place, and the process
+    /// lives on under the same id.
+    pub ended: Option<BootNs>,
 }
 
 /// The known processes.
@@ -99,6 +104,7 @@ impl Processes {
             exe_dev: maker.map_or(0, |maker| maker.exe_dev),
             cgroup: task.cgroup,
             starting: enters || maker.is_some_and(|maker| maker.starting),
+            ended: None,
         };
         self.insert(process);
     }
@@ -119,6 +125,7 @@ impl Processes {
             exe_dev: exec.exe_dev,
             cgroup: task.cgroup,
             starting: was_starting && !own_program,
+            ended: None,
         });
     }
 
@@ -132,47 +139,49 @@ impl Processes {
 
     /// A process ended; it is forgotten a minute later.
     pub fn exited(&mut self, key: ProcessKey, now: BootNs) {
-        if self.get(key).is_some() {
+        if let Some(process) = self.table.get_mut(&key.tgid).filter(|p| same_start(p.key.start, key.start)) {
+            process.ended = Some(now);
             self.dead.push_back((now, key));
         }
-        while let Some((when, key)) = self.dead.front().copied() {
-            if now.0.saturating_sub(when.0) < KEEP_DEAD_NS {
-                break;
-            }
-            self.dead.pop_front();
-            self.forget(key);
+        // Ids are reused before a minute is over, so the queue could outgrow the table.
+        while let Some((when, _)) = self.dead.front()
+            && (now.0.saturating_sub(when.0) >= KEEP_DEAD_NS || self.dead.len() > self.capacity)
+        {
+            self.forget_oldest();
         }
     }
 
-    fn forget(&mut self, key: ProcessKey) {
-        if self.get(key).is_some() {
+    /// Forgets the process that ended first, unless it exec'ed since; `false` if none is waiting.
+    fn forget_oldest(&mut self) -> bool {
+        let Some((when, key)) = self.dead.pop_front() else { return false };
+        if self.get(key).is_some_and(|process| process.ended == Some(when)) {
             self.table.remove(&key.tgid);
         }
+        true
     }
 
     fn insert(&mut self, process: Process) {
         while self.table.len() >= self.capacity && !self.table.contains_key(&process.key.tgid) {
-            match self.dead.pop_front() {
-                Some((_, key)) => self.forget(key),
-                None => {
-                    // Whichever the hash order gives: an attacker cannot choose the victim.
-                    let Some(victim) = self.table.keys().next().copied() else { break };
-                    self.table.remove(&victim);
-                    self.evicted += 1;
-                }
+            if !self.forget_oldest() {
+                // Whichever the hash order gives: an attacker cannot choose the victim.
+                let Some(victim) = self.table.keys().next().copied() else { break };
+                self.table.remove(&victim);
+                self.evicted += 1;
             }
         }
         self.table.insert(process.key.tgid, process);
     }
 
-    /// Learns the processes that run already. Those known from records are left as they are.
-    pub fn seed(&mut self) {
+    /// Learns the processes that run already, over a cgroup hierarchy mounted at `cgroup_root`. Those known from
+    /// records are left as they are.
+    pub fn seed(&mut self, cgroup_root: Option<&Path>) {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             if let Some(tgid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
                 && !self.table.contains_key(&Tgid(tgid))
                 && let Some(process) = read_process(Tgid(tgid), CgroupId(0))
             {
-                self.insert(process);
+                let cgroup = cgroup_root.and_then(|root| kernel_files::cgroup2_of(tgid, root));
+                self.insert(Process { cgroup: CgroupId(cgroup.unwrap_or(0)), ..process });
             }
         }
     }
@@ -192,19 +201,20 @@ impl Processes {
 fn read_process(tgid: Tgid, cgroup: CgroupId) -> Option<Process> {
     let (comm, parent, start) = stat(tgid)?;
     let (_, _, parent_start) = stat(parent).unwrap_or((Arc::from(""), Tgid(0), BootNs(0)));
-    let exe = fs::read_link(format!("/proc/{tgid}/exe")).unwrap_or_default();
-    let file = fs::metadata(format!("/proc/{tgid}/exe")).ok();
-    let dev =
-        file.as_ref().map_or(0, |meta| rustix::fs::major(meta.dev()) << 20 | rustix::fs::minor(meta.dev()));
+    let link = format!("/proc/{tgid}/exe");
+    let exe = fs::read_link(&link).unwrap_or_default();
+    // Not synchronised: the file may lie on a file system whose server the process runs itself and lets hang.
+    let file = statx(CWD, &link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok();
     Some(Process {
         key: ProcessKey { tgid, start },
         parent: ProcessKey { tgid: parent, start: parent_start },
         comm,
         exe: Arc::from(escape(exe.as_os_str().as_bytes())),
-        exe_ino: file.map_or(0, |meta| meta.ino()),
-        exe_dev: dev,
+        exe_ino: file.map_or(0, |file| file.stx_ino),
+        exe_dev: file.map_or(0, |file| file.stx_dev_major << 20 | file.stx_dev_minor),
         cgroup,
         starting: false,
+        ended: None,
     })
 }
 
@@ -222,7 +232,7 @@ fn parse_stat(stat: &[u8]) -> Option<(Arc<str>, Tgid, BootNs)> {
     let parent = words.nth(1)?.parse().ok()?;
     // Fields are counted from 1 in proc(5); starttime is 22, and the state behind the name is 3.
     let ticks: u64 = words.nth(22 - 3 - 2)?.parse().ok()?;
-    Some((Arc::from(escape(name)), Tgid(parent), BootNs(ticks * TICK_NS)))
+    Some((Arc::from(escape(name)), Tgid(parent), BootNs(ticks.saturating_mul(TICK_NS))))
 }
 
 /// Start times are equal, or one of them is known to the tick only and the ticks are equal.

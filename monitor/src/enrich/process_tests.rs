@@ -102,6 +102,43 @@ fn dead_processes_are_remembered_for_a_minute() {
 }
 
 #[test]
+fn a_thread_that_execs_takes_the_place_of_its_dead_leader() {
+    let mut table = Processes::new(10, HOST);
+    let process = key(1, 1);
+    table.forked(&task(process, key(0, 0)), key(0, 0), false);
+    table.exited(process, BootNs(10));
+    table.execed(&exec(process, key(0, 0), HOST, HOST));
+    table.exited(key(9, 9), BootNs(10 + KEEP_DEAD_NS));
+    assert!(table.get(process).is_some(), "it exec'ed after its leader's end");
+    table.exited(process, BootNs(11 + KEEP_DEAD_NS));
+    table.exited(key(9, 9), BootNs(11 + 2 * KEEP_DEAD_NS));
+    assert!(table.get(process).is_none());
+}
+
+#[test]
+fn the_queue_of_dead_ones_is_bounded_when_ids_are_reused() {
+    let mut table = Processes::new(3, HOST);
+    for start in 1..=100 {
+        table.forked(&task(key(7, start), key(0, 0)), key(0, 0), false);
+        table.exited(key(7, start), BootNs(start));
+    }
+    assert!(table.dead.len() <= 3, "{}", table.dead.len());
+    assert!(table.get(key(7, 100)).is_some(), "the last one is still remembered");
+}
+
+#[test]
+fn seeding_finds_this_process_and_its_cgroup() {
+    let root = kernel_files::cgroup2_root();
+    let mut table = Processes::new(1 << 20, HOST);
+    table.seed(root.as_deref());
+    let own = table.table.get(&Tgid(std::process::id())).unwrap();
+    let meta = fs::metadata(std::env::current_exe().unwrap()).unwrap();
+    assert_eq!(own.exe_ino, std::os::unix::fs::MetadataExt::ino(&meta));
+    let cgroup = root.and_then(|root| kernel_files::cgroup2_of(std::process::id(), &root)).unwrap_or(0);
+    assert_eq!(own.cgroup, CgroupId(cgroup));
+}
+
+#[test]
 fn stat_is_read_whatever_the_name_holds() {
     let tail = "S 41 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 0";
     let (name, parent, start) = parse_stat(format!("42 (a) b (c) {tail}").as_bytes()).unwrap();
