@@ -77,6 +77,11 @@ impl<'e> Event<'e> {
         self.cgroup.and_then(|cgroup| cgroup.container.as_ref())
     }
 
+    /// What stands for a container where there is none. A cgroup that is not known may be a container's.
+    const fn no_container(&self) -> &'static str {
+        if self.cgroup.is_some() { "host" } else { "unknown" }
+    }
+
     fn caps(mask: u64) -> Value<'e> {
         if mask == 0 { Value::Absent } else { Value::list(caps::names(mask)) }
     }
@@ -191,10 +196,13 @@ impl FieldSource for Event<'_> {
                 let starting = self.process.is_some_and(|process| process.starting);
                 Value::text(if starting { "starting" } else { "running" })
             }),
-            Field::ContainerId => Value::text(self.container().map_or("host", Container::short_id)),
+            Field::ContainerId => {
+                Value::text(self.container().map_or(self.no_container(), Container::short_id))
+            }
             Field::ContainerFullId => some(self.container(), |container| Value::text(&container.id)),
             Field::ContainerRuntime | Field::ContainerType => {
-                Value::text(self.container().map_or("host", |container| container.runtime.name()))
+                let runtime = self.container().map(|container| container.runtime.name());
+                Value::text(runtime.unwrap_or(self.no_container()))
             }
             Field::K8sPodUid => {
                 some(self.container().and_then(|container| container.pod_uid.as_deref()), Value::text)

@@ -279,9 +279,9 @@ fields! {
     EvtArgsClaimed "evt.args_claimed" Bool ArgSpec::None, "True if some argument was read from user memory, which the caller can rewrite at any time.";
     EvtBootNs "evt.boot_ns" Number ArgSpec::None, "When the call returned: nanoseconds since boot.";
     EvtPhase "evt.phase" Text ArgSpec::None, "running or starting: whether the caller's container was still being set up by its runtime; absent on the host.";
-    ContainerId "container.id" Text ArgSpec::None, "The container's id as its runtime knows it, first 12 digits, or `host`.";
+    ContainerId "container.id" Text ArgSpec::None, "The container's id as its runtime knows it, first 12 digits; `host`, or `unknown` if the cgroup is not known.";
     ContainerFullId "container.full_id" Text ArgSpec::None, "The container's whole id; absent on the host.";
-    ContainerRuntime "container.runtime" Text ArgSpec::None, "docker, containerd, cri-o, podman, kubernetes (runtime not known), or `host`.";
+    ContainerRuntime "container.runtime" Text ArgSpec::None, "docker, containerd, cri-o, podman, kubernetes (runtime not known), `host`, or `unknown` as in container.id.";
     ContainerType "container.type" Text ArgSpec::None, "Falco's name for container.runtime.";
     K8sPodUid "k8s.pod.uid" Text ArgSpec::None, "UID of the Kubernetes pod, from the cgroup's path; absent elsewhere.";
     CgroupId "cgroup.id" Number ArgSpec::None, "The kernel's id of the caller's cgroup v2 directory.";

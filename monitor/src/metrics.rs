@@ -51,17 +51,20 @@ pub enum Discard {
     NoRule,
     /// A refused open whose path led to nothing that is watched.
     NotWatched,
+    /// A refused open whose path was not looked up, because there were too many in that second.
+    NotLookedUp,
 }
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Discard; 2] = [Discard::NoRule, Discard::NotWatched];
+    pub const ALL: [Discard; 3] = [Discard::NoRule, Discard::NotWatched, Discard::NotLookedUp];
 
     /// The word in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Discard::NoRule => "no_rule",
             Discard::NotWatched => "not_watched",
+            Discard::NotLookedUp => "not_looked_up",
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use monitor_common::call::Call;
-use monitor_common::ids::CgroupId;
 use monitor_common::wire::{KIND_SLOTS, kind};
 use prometheus::IntCounter;
 
@@ -114,7 +114,12 @@ pub struct Pipeline {
     alerts: Vec<IntCounter>,
     /// The rendered template of the alert at hand.
     text: String,
+    /// When the wall clock was last compared with the boot clock.
+    ticked: Instant,
 }
+
+/// The wall clock is looked at so often.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A batch is handed over when it has grown to this size, so that sinks write while the ring is drained.
 const BATCH_BYTES: usize = 64 << 10;
@@ -145,6 +150,7 @@ impl Pipeline {
             metrics,
             rules,
             text: String::new(),
+            ticked: Instant::now(),
         })
     }
 
@@ -152,7 +158,7 @@ impl Pipeline {
     /// nothing falls between.
     pub fn seed(&mut self) {
         self.cgroups.walk();
-        self.processes.seed();
+        self.processes.seed(self.cgroups.root());
         self.publish();
     }
 
@@ -177,7 +183,7 @@ impl Pipeline {
             RawEvent::Fork { task, caller } => {
                 self.received(kind::FORK);
                 let from = self.processes.get(caller).map(|process| process.cgroup);
-                let enters = self.enters_container(from, task.cgroup);
+                let enters = self.cgroups.enters_container(from, task.cgroup);
                 self.processes.forked(&task, caller, enters);
             }
             RawEvent::Exit { boot, process } => {
@@ -195,7 +201,7 @@ impl Pipeline {
             RawEvent::Attach { process, cgroup } => {
                 self.received(kind::CGROUP_ATTACH);
                 let from = self.processes.get(process).map(|known| known.cgroup);
-                let enters = self.enters_container(from, cgroup);
+                let enters = self.cgroups.enters_container(from, cgroup);
                 self.processes.attached(process, cgroup, enters);
             }
         }
@@ -209,27 +215,14 @@ impl Pipeline {
         self.metrics.events_discarded[why as usize].inc();
     }
 
-    /// True if `to` lies in a container in which `from` does not.
-    fn enters_container(&self, from: Option<CgroupId>, to: CgroupId) -> bool {
-        if from == Some(to) {
-            return false;
-        }
-        let container = |id| self.cgroups.known(id).and_then(|cgroup| cgroup.container.as_ref());
-        match (from.and_then(container), container(to)) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(from), Some(to)) => from.id != to.id,
-        }
-    }
-
     fn call(&mut self, raw: &RawCall<'_>) {
         let device = if is_open(raw.call) {
-            let device = self.proc_files.of(raw);
-            // What a refused handle stands for nobody knows; the attempt itself counts.
-            if device.is_none() && raw.call != Call::OpenByHandleAt {
-                return self.discarded(Discard::NotWatched);
+            match self.proc_files.of(raw) {
+                Ok(device) => Some(device),
+                // What a refused handle stands for nobody knows; the attempt itself counts.
+                Err(_) if raw.call == Call::OpenByHandleAt => None,
+                Err(why) => return self.discarded(why),
             }
-            device
         } else {
             None
         };
@@ -285,8 +278,12 @@ impl Pipeline {
         }
     }
 
-    /// Hands what was collected to the sinks; called when the ring is empty.
+    /// Hands what was collected to the sinks; called when the ring is empty, and now and then while it is not.
     pub fn hand_over(&mut self) {
+        // Under load the reader never comes to rest, so its timer alone would not do.
+        if self.ticked.elapsed() >= TICK {
+            self.tick();
+        }
         for output in &mut self.outputs {
             output.hand_over();
         }
@@ -305,6 +302,7 @@ impl Pipeline {
 
     /// Once a second: notices a changed wall clock.
     pub fn tick(&mut self) {
+        self.ticked = Instant::now();
         self.offset.refresh();
     }
 
