@@ -126,3 +126,30 @@ proptest::proptest! {
         }
     }
 }
+
+impl RawCall<'static> {
+    /// A successful call of an unknown caller, for the tests of what comes after the decoder.
+    pub(crate) fn made_up(call: Call) -> Self {
+        RawCall {
+            boot: BootNs(0),
+            task: RawTask::default(),
+            call,
+            abi: Abi::X86_64,
+            flags: 0,
+            nr: 0,
+            ret: 0,
+            args: [0; 4],
+            claimed: [0; 4],
+            caps_before: 0,
+            caps_after: 0,
+            caps_denied: 0,
+            caps_granted: 0,
+            ns_before: NsSet::default(),
+            ns_after: NsSet::default(),
+            major: 0,
+            minor: 0,
+            file_ino: 0,
+            path: b"",
+        }
+    }
+}

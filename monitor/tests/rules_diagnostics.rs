@@ -298,7 +298,7 @@ fn files_and_directories_are_read_in_order_and_what_cannot_be_read_is_said() {
     for part in [
         "no rule file in this directory",
         "larger than 4 MiB",
-        "not UTF-8 in line 2",
+        "not UTF-8 in line 2, byte ",
         "cannot read the rules: No such file",
         "cannot read the rules: Input/output error",
     ] {

@@ -199,9 +199,6 @@ pub fn open_flags(call: &RawCall<'_>) -> Option<u64> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use monitor_common::call::Abi;
-    use monitor_common::ids::{CgroupId, NsInum};
-
     use super::*;
     use crate::decode::{ProcessKey, RawTask};
 
@@ -210,24 +207,11 @@ mod tests {
         let process = ProcessKey { tgid: Tgid(std::process::id()), start: BootNs(1) };
         RawCall {
             boot: BootNs(ns),
-            task: RawTask { process, cgroup: CgroupId(1), ..RawTask::default() },
-            call: Call::Openat,
-            abi: Abi::X86_64,
-            flags: 0,
-            nr: 257,
+            task: RawTask { process, ..RawTask::default() },
             ret: -13,
             args: [libc::AT_FDCWD as u32 as u64, 0, 0, 0],
-            claimed: [0; 4],
-            caps_before: 0,
-            caps_after: 0,
-            caps_denied: 0,
-            caps_granted: 0,
-            ns_before: [NsInum(0); 8],
-            ns_after: [NsInum(0); 8],
-            major: 0,
-            minor: 0,
-            file_ino: 0,
             path: path.as_os_str().as_bytes(),
+            ..RawCall::made_up(Call::Openat)
         }
     }
 

@@ -118,8 +118,11 @@ impl Loader {
             Ok(text) => Some(text),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
-                let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-                self.diagnostics.push(Diagnostic::file(name, format!("not UTF-8 in line {line}")));
+                let valid = error.as_bytes().get(..at).unwrap_or_default();
+                let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+                let column = valid.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+                let message = format!("not UTF-8 in line {line}, byte {column}");
+                self.diagnostics.push(Diagnostic::file(name, message).help("save the file as UTF-8"));
                 None
             }
         }
