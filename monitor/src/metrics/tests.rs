@@ -91,15 +91,14 @@ fn every_series_is_there_from_the_start() {
     sink.offer(Batch { bytes: b"a\nb\n".to_vec(), lines: 2 }).unwrap();
     sink.flush(Instant::now() + Duration::from_secs(20));
     let counts = KernelCounts { seen: 7, sent: 4, held_back: 1, lost: vec![2] };
-    *kernel.0.lock().unwrap() =
-        Some(KernelSnapshot { calls: vec![counts], ring_capacity_bytes: 4096, ring_used_bytes: 64 });
+    *kernel.0.lock().unwrap() = Some(KernelSnapshot { calls: vec![counts], ring_capacity_bytes: 4096 });
     let text = metrics.encode().unwrap();
     has(&text, "ringfence_alerts_total{priority=\"Warning\",rule=\"enter\"} 1");
     has(&text, "ringfence_events_received_total{kind=\"exec\"} 3");
     has(&text, "ringfence_output_records_total{output=\"test\",result=\"written\"} 2");
     has(&text, "ringfence_events_seen_total{call=\"setns\"} 7");
     has(&text, "ringfence_events_lost_total{call=\"setns\",reason=\"ring_full\"} 2");
-    has(&text, "ringfence_ring_used_bytes 64");
+    has(&text, "ringfence_ring_capacity_bytes 4096");
 
     // A kernel that no longer answers does not make counters fall.
     *kernel.0.lock().unwrap() = None;
