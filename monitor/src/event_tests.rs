@@ -5,7 +5,7 @@ use monitor_common::ids::{BootNs, CgroupId, NsInum, Uid};
 use monitor_common::verdict::RefusedBy;
 
 use super::*;
-use crate::decode::RawExec;
+use crate::decode::{NsSet, RawExec};
 use crate::enrich::device::ProcFiles;
 
 #[path = "event_tests/world.rs"]
@@ -442,6 +442,10 @@ fn what_is_not_known_is_absent() {
     ] {
         assert_eq!(fields.get(absent), None, "{absent}");
     }
+    // Nor is an unknown namespace of the caller the unknown one of the host.
+    let blind = World { host: Host::default(), ..World::container() };
+    raw.ns_after = NsSet::default();
+    assert_eq!(present(&blind.event(&raw)).get("ns.host"), None);
     // The record itself names the caller and its parent.
     for (name, value) in [("proc.name", "probe"), ("proc.apid[1]", "4200"), ("proc.ppid", "4200")] {
         assert_eq!(fields[name], value, "{name}");
