@@ -4,7 +4,7 @@
 //! from them; the daemon (`monitor`) decodes and fills them. Everything that crosses the line is
 //! `repr(C)`, made of integers only, without implicit padding, and its layout is asserted at compile
 //! time. [`WIRE_VERSION`] stands in each record's header and changes whenever a layout does.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
 pub mod call;
 pub mod caps;

@@ -136,3 +136,7 @@ impl Evidence {
         Verdict::Refused(RefusedBy::Other)
     }
 }
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

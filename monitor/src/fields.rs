@@ -253,7 +253,8 @@ macro_rules! fields {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u16)]
         pub enum Field {
-            $(#[doc = concat!("`", $name, "`: ", $doc)] $variant,)*
+            // As HTML: in Markdown, brackets in a meaning would be taken for links.
+            $(#[doc = concat!("<p><code>", $name, "</code>: ", $doc, "</p>")] $variant,)*
         }
 
         /// Every field, in the order of [`Field`]'s discriminants.

@@ -159,6 +159,21 @@ fn the_published_field_reference_is_fresh() {
 }
 
 #[test]
+fn the_published_rule_reference_is_fresh() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let rules = RuleSet::load(&[format!("{root}/rules").into()]).unwrap();
+    let reference = crate::rules::reference::markdown(&rules);
+    let path = format!("{root}/docs/rules.md");
+    if std::env::var_os("RINGFENCE_BLESS").is_some() {
+        fs::write(&path, &reference).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap_or_default() == reference,
+        "docs/rules.md is stale; `RINGFENCE_BLESS=1 cargo test -p monitor fresh` rewrites it"
+    );
+}
+
+#[test]
 fn errors_with_a_place_keep_it() {
     let load = RuleSet::from_sources(&[("r.yaml", "- rule: x\n  nope: 1\n")]).unwrap_err();
     let failure = Failure::from(anyhow::Error::from(load).context("loading rules"));

@@ -140,3 +140,15 @@ proptest! {
         let _ = parse(&text).map_err(|error| error.to_string());
     }
 }
+
+#[test]
+fn the_readme_shows_the_defaults() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, example) = readme.split_once("```yaml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    assert_eq!(parse(example).unwrap(), Settings::default());
+    // What has no default is shown as a comment; with it the example says everything that can be said.
+    let whole = example.replace("\n# ", "\n");
+    let all = parse(&whole).unwrap();
+    assert!(all.output.is_some() && all.alert_file.is_some() && !all.rules.is_empty());
+}

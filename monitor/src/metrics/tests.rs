@@ -98,6 +98,7 @@ fn every_series_is_there_from_the_start() {
     has(&text, "ringfence_output_records_total{output=\"test\",result=\"written\"} 2");
     has(&text, "ringfence_events_seen_total{call=\"setns\"} 7");
     has(&text, "ringfence_events_lost_total{call=\"setns\",reason=\"ring_full\"} 2");
+    has(&text, "ringfence_ring_capacity_bytes 4096");
 
     // A kernel that no longer answers does not make counters fall.
     *kernel.0.lock().unwrap() = None;
