@@ -77,6 +77,9 @@ offsets! {
     task_mm = "task_struct", "mm", Required;
     task_files = "task_struct", "files", Required;
     task_comm = "task_struct", "comm", Required;
+    task_signal = "task_struct", "signal", Required;
+    /// Threads of the process that have not yet begun to end.
+    signal_live = "signal_struct", "live", Required;
     task_thread_pid = "task_struct", "thread_pid", Required;
     task_cgroups = "task_struct", "cgroups", Required;
     /// `CONFIG_SECCOMP`.

@@ -122,7 +122,7 @@ pub struct CallRecord {
     pub ret: i64,
     /// The first four arguments as the registers held them.
     pub args: [u64; 4],
-    /// What the arguments pointed to, decoded per call (see the programs' `claims` module): user memory, so a claim.
+    /// What the arguments pointed to, decoded per call (see the programs' `user` module): user memory, so a claim.
     pub claimed: [u64; 4],
     /// Effective capabilities before the call.
     pub caps_before: u64,
@@ -207,7 +207,7 @@ pub struct ForkRecord {
     pub caller_start_ns: u64,
 }
 
-/// A process ended (its leading thread did).
+/// A process ended: its last thread did.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ExitRecord {

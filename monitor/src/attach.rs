@@ -267,9 +267,8 @@ impl Loader {
     fn tracepoint(&self, caps: CapHook) -> Result<Attached, AttachError> {
         let mut attached = self.load(AttachMode::Tracepoint, caps)?;
         self.put_common(&mut attached, caps);
-        if caps == CapHook::Return
-            && attached.probes.iter().any(|p| p.name == "cap_capable" && p.missing.is_some())
-        {
+        let unseen = |probe: &Probe| probe.name.starts_with("cap_capable") && probe.missing.is_some();
+        if caps != CapHook::None && attached.probes.iter().any(unseen) {
             // The programs must know that nobody sees capability checks: load them again, told so.
             drop(attached);
             return self.tracepoint(CapHook::None);

@@ -112,7 +112,7 @@ pub struct Settings {
     pub listen: Listen,
     /// Size of the ring buffer in bytes: a power of two within [`RING_BYTES`], whole pages.
     pub ring_bytes: u32,
-    /// Rules below this priority are not matched.
+    /// Rules below this priority raise no alert.
     pub min_priority: Priority,
     /// No colours on the terminal.
     pub no_color: bool,

@@ -41,7 +41,12 @@ pub struct Event<'e> {
 /// Judges a call by what the probes saw.
 pub fn verdict(raw: &RawCall<'_>) -> Verdict {
     let target = raw.claimed[0] as u32;
-    let own = target == 0 || target == raw.task.ns_tgid || target == raw.task.tid.0;
+    let leads = raw.task.tid.0 == raw.task.process.tgid.0;
+    // The kernel compares with the thread's number in its own pid namespace, which for other threads than the
+    // leader is known only if it is also the host's; but then a call that passed a check was for itself.
+    let own = target == 0
+        || raw.has(call_flag::BEFORE_KNOWN)
+        || if leads { target == raw.task.ns_tgid } else { target == raw.task.tid.0 };
     Evidence {
         call: raw.call,
         ret: raw.ret,
@@ -184,7 +189,13 @@ impl FieldSource for Event<'_> {
             Field::EvtFailed => Value::Bool(raw.ret < 0),
             Field::EvtAbi => Value::text(raw.abi.name()),
             Field::EvtNr => number(raw.nr),
-            Field::EvtArg => args::argument(raw, ARG_NAMES.get(key(arg)).copied().unwrap_or_default()),
+            Field::EvtArg => {
+                match args::argument(raw, ARG_NAMES.get(key(arg)).copied().unwrap_or_default()) {
+                    // One type per field: with another key the same field holds flags by name.
+                    Value::Number(number) => Value::Text(Cow::Owned(number.to_string())),
+                    value => value,
+                }
+            }
             Field::EvtFlags => {
                 let mut names = args::namespace_flag_names(raw).peekable();
                 if names.peek().is_none() { Value::Absent } else { Value::list(names) }

@@ -311,7 +311,7 @@ fn an_open_told_by_the_inode() {
         ..raw(Call::Openat, 257)
     };
     let world = World::container();
-    let event = Event { device: ProcFiles::default().of(&raw), ..world.event(&raw) };
+    let event = Event { device: ProcFiles::default().of(&raw).ok(), ..world.event(&raw) };
     let own = "
         evt.type: openat
         evt.category: raw-io

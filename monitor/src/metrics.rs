@@ -53,11 +53,14 @@ pub enum Discard {
     NotWatched,
     /// A refused open whose path was not looked up, because there were too many in that second.
     NotLookedUp,
+    /// Only rules below the least priority that was asked for matched.
+    BelowPriority,
 }
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Discard; 3] = [Discard::NoRule, Discard::NotWatched, Discard::NotLookedUp];
+    pub const ALL: [Discard; 4] =
+        [Discard::NoRule, Discard::NotWatched, Discard::NotLookedUp, Discard::BelowPriority];
 
     /// The word in metrics.
     pub const fn name(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Discard {
             Discard::NoRule => "no_rule",
             Discard::NotWatched => "not_watched",
             Discard::NotLookedUp => "not_looked_up",
+            Discard::BelowPriority => "below_min_priority",
         }
     }
 }

@@ -249,7 +249,7 @@ impl Pipeline {
         };
         let unix_ns = self.offset.unix_ns(raw.boot);
         let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
-        let mut matched = false;
+        let (mut matched, mut raised) = (false, false);
         self.rules.matches(raw.call, &event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
@@ -258,6 +258,7 @@ impl Pipeline {
             let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
                 return;
             };
+            raised = true;
             count.inc();
             text.clear();
             rule.output.render(&event, text);
@@ -273,8 +274,10 @@ impl Pipeline {
                 }
             }
         });
-        if !matched {
-            self.discarded(Discard::NoRule);
+        match (matched, raised) {
+            (false, _) => self.discarded(Discard::NoRule),
+            (true, false) => self.discarded(Discard::BelowPriority),
+            (true, true) => {}
         }
     }
 

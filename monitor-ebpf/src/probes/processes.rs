@@ -73,7 +73,8 @@ fn note_child_namespaces(current: &Current, child: Ptr) {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let current = Current::get();
-    if current.tgid != current.tid {
+    // do_exit counts the thread down before it comes here. The leader may end long before the others do.
+    if current.task.follow(offset!(task_signal)).get::<u32>(offset!(signal_live)) != 0 {
         return 0;
     }
     let slot = kind_slot(kind::EXIT);

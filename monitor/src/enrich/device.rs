@@ -189,7 +189,7 @@ pub fn open_flags(call: &RawCall<'_>) -> Option<u64> {
     match call.call {
         Call::Open => Some(call.args[1]),
         Call::Openat | Call::OpenByHandleAt => Some(call.args[2]),
-        Call::Openat2 => Some(call.claimed[0]),
+        Call::Openat2 => call.has(call_flag::CLAIMED).then_some(call.claimed[0]),
         Call::Creat => Some((libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64),
         _ => None,
     }

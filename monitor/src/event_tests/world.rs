@@ -12,7 +12,7 @@ use crate::enrich::container::{Cgroup, identify};
 use crate::enrich::process::Processes;
 use crate::enrich::users::Users;
 use crate::event::{Event, verdict};
-use crate::fields::{ArgSpec, CATALOGUE, Field, FieldArg, FieldRef, FieldSource, FieldType, NS_KINDS, Value};
+use crate::fields::{ArgSpec, CATALOGUE, FieldArg, FieldRef, FieldSource, FieldType, NS_KINDS, Value};
 
 pub(super) const CONTAINER: &str = "4d5ce26ae5a9ffaf0c3d8d0ee4bd04f5a07e69b7c1c0a1e4e1bd3c1fbd4e3a21";
 pub(super) const POD: &str = "6b3a0b0e-7c1d-4a5e-9f0a-2f6f0c1d2e3f";
@@ -185,10 +185,7 @@ pub(super) fn present(event: &Event<'_>) -> BTreeMap<String, String> {
             Value::Number(_) => FieldType::Number,
             Value::Bool(_) => FieldType::Bool,
         };
-        // The arguments of calls are shown as they are, numbers as numbers.
-        if field.field != Field::EvtArg {
-            assert_eq!(ty, field.field.spec().ty, "{name}");
-        }
+        assert_eq!(ty, field.field.spec().ty, "{name}");
         values.insert(name, value.to_string());
     }
     values
