@@ -1,7 +1,7 @@
 //! Fields of made-up events: for one event of each family, the value of every field of the catalogue.
 
 use monitor_common::call::Abi;
-use monitor_common::ids::{BootNs, CgroupId, NsInum, Uid};
+use monitor_common::ids::{BootNs, CgroupId, NsInum, Tid, Uid};
 use monitor_common::verdict::RefusedBy;
 
 use super::*;
@@ -55,18 +55,25 @@ fn capset_gains_and_drops() {
 
 #[test]
 fn capset_for_another_process_is_not_refused_by_capability() {
-    let refused = |target: u64| {
-        verdict(&RawCall {
+    let refused = |leads: bool, target: u64| {
+        let mut call = RawCall {
             ret: -1,
             flags: call_flag::CAPS_VISIBLE | call_flag::SECCOMP_POSSIBLE | call_flag::CLAIMED,
             claimed: [target, 0, 0, 0],
             ..raw(Call::Capset, 126)
-        })
+        };
+        if leads {
+            call.task.tid = Tid(call.task.process.tgid.0);
+        }
+        verdict(&call)
     };
-    // Itself, as itself and as its own pid namespace number it; nothing asked, so the filter answered.
-    assert_eq!(refused(0), Verdict::Refused(RefusedBy::Seccomp));
-    assert_eq!(refused(7), Verdict::Refused(RefusedBy::Seccomp));
-    assert_eq!(refused(1), Verdict::Refused(RefusedBy::Other));
+    // Itself, as itself and as its own pid namespace numbers it; nothing asked, so the filter answered.
+    assert_eq!(refused(true, 0), Verdict::Refused(RefusedBy::Seccomp));
+    assert_eq!(refused(true, 7), Verdict::Refused(RefusedBy::Seccomp));
+    assert_eq!(refused(true, 1), Verdict::Refused(RefusedBy::Other));
+    // To another thread the process's number is its leader's, and so another task's.
+    assert_eq!(refused(false, 0), Verdict::Refused(RefusedBy::Seccomp));
+    assert_eq!(refused(false, 7), Verdict::Refused(RefusedBy::Other));
 }
 
 #[test]
