@@ -75,6 +75,8 @@ pub struct Evidence {
     pub call: Call,
     /// What it returned.
     pub ret: i64,
+    /// Its number in its system call table: what a call that a filter trapped or killed "returns".
+    pub nr: u32,
     /// The seccomp hook itself saw the refusal: certain.
     pub seccomp_refused: bool,
     /// The task has a seccomp filter and no hook sits on seccomp: a refusal by it must be inferred.
@@ -107,6 +109,16 @@ impl Evidence {
             return Verdict::Refused(RefusedBy::Seccomp);
         }
         if self.ret >= 0 {
+            // SECCOMP_RET_TRAP and RET_KILL put the registers back (`syscall_rollback`): the result is the number.
+            // A descriptor may have that number, so opens are left out.
+            let opens = matches!(
+                self.call,
+                Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt
+            );
+            let rolled_back = self.ret == self.nr as i64 && !self.reached && !opens;
+            if self.seccomp_possible && self.caps_visible && rolled_back {
+                return Verdict::Refused(RefusedBy::Seccomp);
+            }
             return Verdict::Allowed;
         }
         let refusal = self.ret == EPERM || self.ret == EACCES;

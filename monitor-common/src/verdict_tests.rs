@@ -8,6 +8,7 @@ const fn unseen(call: Call, ret: i64) -> Evidence {
     Evidence {
         call,
         ret,
+        nr: 272,
         seccomp_refused: false,
         seccomp_possible: false,
         caps_visible: true,
@@ -56,6 +57,10 @@ fn verdicts() {
         ("success", unseen(Call::Unshare, 0), Allowed),
         ("a descriptor", unseen(Call::Openat, 7), Allowed),
         ("success of a filtered task", filtered(Call::Setns, 0), Allowed),
+        ("trapped or killed by a filter", filtered(Call::Unshare, 272), Refused(Seccomp)),
+        ("that number from a task without a filter", unseen(Call::Unshare, 272), Allowed),
+        ("that number from a call that was let through", reached(filtered(Call::Syslog, 272)), Allowed),
+        ("a descriptor of that number", filtered(Call::Openat, 272), Allowed),
         (
             "success although one capability was missing",
             denied(unseen(Call::Openat, 3), Cap::DacOverride),

@@ -20,6 +20,9 @@ const NEW_NAMESPACES: u64 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
 const CLONE_NEWTIME: u64 = 0x80;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
+/// What unshare takes besides namespaces: `CLONE_VM`, `CLONE_FS`, `CLONE_FILES`, `CLONE_SIGHAND`, `CLONE_THREAD`,
+/// `CLONE_SYSVSEM`.
+const OWN_THINGS: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x0001_0000 | 0x0004_0000;
 
 /// `EACCES` and `EPERM`: the two answers of somebody who refuses.
 const EPERM: i64 = -1;
@@ -82,6 +85,11 @@ impl Returned {
     pub fn report(&self, current: &Current) {
         let mark = Mark::of(current.tid);
         let marked = mark.is_some();
+        // A mark of another call: that call ended unseen, as when a tracer made it one that is not watched.
+        let mark = match mark {
+            Some(m) if m.nr != 0 && m.nr != self.nr => None,
+            mark => mark,
+        };
         match self.call {
             Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt => {
                 self.report_open(current, mark);
@@ -117,9 +125,12 @@ impl Returned {
         match self.call {
             // The child returns 0 from its parent's call; the parent reports for both.
             Call::Clone | Call::Clone3 if self.ret == 0 => false,
-            Call::Clone => self.args[0] & NEW_NAMESPACES != 0,
+            // A tracer may have rewritten the register since; what the child got is a fact.
+            Call::Clone => has_child(mark) || self.args[0] & NEW_NAMESPACES != 0,
             // The kernel's view first: a child in other namespaces, whatever user memory says by now.
             Call::Clone3 => has_child(mark) || claim & (NEW_NAMESPACES | CLONE_NEWTIME) != 0,
+            // Parting with one's own files or working directory touches no wall. Unknown flags are an attempt.
+            Call::Unshare => self.args[0] & !OWN_THINGS != 0,
             Call::Settimeofday => self.args[0] != 0 || self.args[1] != 0,
             // The kernel asks for CAP_SYS_TIME exactly when the call would change something.
             Call::Adjtimex | Call::ClockAdjtime => checked(Cap::SysTime) || claim & !ADJ_READ_ONLY != 0,
@@ -135,7 +146,7 @@ impl Returned {
             // A handle names no path. Opening by handle at all is a way out of a mount namespace.
             _ if matches!(self.call, Call::OpenByHandleAt) => self.ret == EPERM,
             // The device controller was asked for a watched device: the inode's own number.
-            Some(m) if m.filled & mark::DEVICE != 0 => true,
+            Some(m) if m.filled & mark::DEVICE != 0 => is_answer_of_a_device(self.ret),
             // Refused by a check of rights. Only the path says what was to be opened; the daemon looks.
             Some(m) => m.denied & OPEN_CAPS != 0 && (self.ret == EPERM || self.ret == EACCES),
             None => false,
@@ -187,7 +198,7 @@ impl Returned {
         if self.seccomp_refused {
             flags |= call_flag::SECCOMP_REFUSED;
         }
-        if setting!(seccomp_hooked) == 0 && self.ret < 0 && current.has_seccomp_filter() {
+        if setting!(seccomp_hooked) == 0 && current.has_seccomp_filter() {
             flags |= call_flag::SECCOMP_POSSIBLE;
         }
         if setting!(caps_hooked) != 0 {
@@ -261,6 +272,15 @@ const OPEN_CAPS: u64 = Cap::DacOverride.mask()
     | Cap::SysRawio.mask()
     | Cap::SysAdmin.mask()
     | Cap::Syslog.mask();
+
+/// Errors with which the open of a device that exists can end. Another one, such as `ENOENT`, is about another
+/// file: then the mark is left from access(2), which asks the device controller too.
+#[inline(always)]
+fn is_answer_of_a_device(ret: i64) -> bool {
+    /// `EIO`, `ENXIO`, `EBUSY`, `ENODEV`.
+    const OTHERS: [i64; 4] = [-5, -6, -16, -19];
+    ret == EPERM || ret == EACCES || OTHERS.contains(&ret)
+}
 
 #[inline(always)]
 fn has_child(mark: &Option<&'static mut Mark>) -> bool {

@@ -54,8 +54,8 @@ pub struct Mark {
     pub minor: u32,
     /// Which of the members are filled: bits of [`mark`].
     pub filled: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Number of the call that the mark belongs to; 0 while only the device controller was asked.
+    pub nr: u32,
 }
 
 /// Bits of [`Mark::filled`].
@@ -79,7 +79,7 @@ impl Mark {
         major: 0,
         minor: 0,
         filled: 0,
-        pad: 0,
+        nr: 0,
     };
 
     /// The thread's mark, if some hook left one.
@@ -99,6 +99,21 @@ impl Mark {
         // A failure shows as `None` from the look-up.
         let _ = MARKS.insert(tid, Mark::EMPTY, 0);
         Self::of(tid)
+    }
+
+    /// The thread's mark for the call with this number (without the x32 bit); what is left from another call
+    /// is forgotten.
+    #[inline(always)]
+    pub fn of_call(tid: u32, nr: u32) -> Option<&'static mut Mark> {
+        let mark = match Self::of_or_new(tid) {
+            Some(mark) if mark.nr != 0 && mark.nr != nr => {
+                Self::forget(tid);
+                Self::of_or_new(tid)?
+            }
+            mark => mark?,
+        };
+        mark.nr = nr;
+        Some(mark)
     }
 
     /// Forgets the thread's mark.

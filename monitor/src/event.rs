@@ -53,7 +53,8 @@ pub fn verdict(raw: &RawCall<'_>) -> Verdict {
         seccomp_refused: raw.has(call_flag::SECCOMP_REFUSED),
         seccomp_possible: raw.has(call_flag::SECCOMP_POSSIBLE),
         caps_visible: raw.has(call_flag::CAPS_VISIBLE),
-        reached: raw.has(call_flag::BEFORE_KNOWN),
+        nr: raw.nr,
+        reached: raw.has(call_flag::BEFORE_KNOWN) || raw.has(call_flag::CHILD),
         caps_denied: raw.caps_denied,
         caps_granted: raw.caps_granted,
         device_asked: raw.has(call_flag::DEVICE_ASKED),
@@ -184,9 +185,11 @@ impl FieldSource for Event<'_> {
             }),
             Field::EvtVerdict => Value::text(self.verdict.name()),
             Field::EvtRefusedBy => some(self.verdict.refused_by(), |by| Value::text(by.name())),
+            // A filter that trapped or killed leaves no error; what the caller gets is the signal.
+            Field::EvtRes if self.verdict != Verdict::Allowed && raw.ret >= 0 => Value::text("SIGSYS"),
             Field::EvtRes => Value::text(errno::name(raw.ret)),
             Field::EvtRawRes => Value::Number(raw.ret),
-            Field::EvtFailed => Value::Bool(raw.ret < 0),
+            Field::EvtFailed => Value::Bool(self.verdict != Verdict::Allowed),
             Field::EvtAbi => Value::text(raw.abi.name()),
             Field::EvtNr => number(raw.nr),
             Field::EvtArg => {

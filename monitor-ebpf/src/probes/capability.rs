@@ -4,6 +4,7 @@
 
 use aya_ebpf::macros::{btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use monitor_common::call::X32_SYSCALL_BIT;
 
 use crate::call::may_be_watched;
 use crate::kernel::{Current, namespaces};
@@ -49,10 +50,11 @@ fn checked(cap: i32, ret: i32) {
 /// The mark of the call that the thread is in, with the state before the call; `None` if it is not watched.
 #[inline(always)]
 fn note(current: &Current) -> Option<&'static mut Mark> {
-    if !may_be_watched(current.call_number()) {
+    let number = current.call_number();
+    if !may_be_watched(number) {
         return None;
     }
-    let mark = Mark::of_or_new(current.tid)?;
+    let mark = Mark::of_call(current.tid, number as u32 & !X32_SYSCALL_BIT)?;
     if mark.filled & mark::BEFORE == 0 {
         mark.filled |= mark::BEFORE;
         mark.caps_before = current.caps();

@@ -2,6 +2,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use monitor_common::call::X32_SYSCALL_BIT;
 use monitor_common::wire::{ExitRecord, ForkRecord, kind};
 
 use crate::call::may_be_watched;
@@ -59,10 +60,11 @@ fn note_child_namespaces(current: &Current, child: Ptr) {
     if !namespaces_differ(current.task, child) {
         return;
     }
-    if !may_be_watched(current.call_number()) {
+    let number = current.call_number();
+    if !may_be_watched(number) {
         return;
     }
-    if let Some(mark) = Mark::of_or_new(current.tid) {
+    if let Some(mark) = Mark::of_call(current.tid, number as u32 & !X32_SYSCALL_BIT) {
         mark.filled |= mark::CHILD;
         mark.caps_child = child.follow(offset!(task_cred)).get(offset!(cred_cap_effective));
         namespaces(child, true, &raw mut mark.ns_child);

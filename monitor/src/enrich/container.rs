@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use monitor_common::ids::{BootNs, CgroupId};
+use monitor_common::wire::CGROUP_PATH;
 
 use crate::text::escape;
 
@@ -63,8 +64,8 @@ impl Container {
 ///
 /// Recognised: Docker with the cgroupfs driver (`docker/ID`) and the systemd driver (`docker-ID.scope`),
 /// containerd through CRI (`cri-containerd-ID.scope`), CRI-O (`crio-ID.scope`), Podman (`libpod-ID.scope`,
-/// `libpod_parent/libpod-ID`), and Kubernetes pods with the cgroupfs driver (`kubepods/…/podUID/ID`). Anyone
-/// who can make such a directory outside a container already is root on the host.
+/// `libpod_parent/libpod-ID`), and Kubernetes pods with the cgroupfs driver (`kubepods/…/podUID/ID`). To
+/// make such a directory takes root on the host, or a subtree of the hierarchy that root has delegated.
 pub fn identify(path: &str) -> Option<Container> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     for (i, part) in parts.iter().enumerate().rev() {
@@ -179,7 +180,10 @@ impl Cgroups {
 
     /// A directory was made.
     pub fn made(&mut self, id: CgroupId, path: &[u8]) {
-        self.insert(id, path);
+        // A path that fills its room was cut, perhaps before the container's name. The tree knows it whole.
+        if path.len() + 1 < CGROUP_PATH {
+            self.insert(id, path);
+        }
     }
 
     fn insert(&mut self, id: CgroupId, path: &[u8]) {

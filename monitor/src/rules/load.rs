@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,7 +104,15 @@ impl Loader {
         self.files.push(path.display().to_string());
         let mut bytes = Vec::new();
         // One byte more than allowed tells a file that is too large, whatever its metadata says.
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+        // Not blocking: a FIFO without a writer would hold the start for ever.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let open = File::options().read(true).custom_flags(flags).open(path);
+        let read = open.and_then(|file| {
+            if !file.metadata()?.is_file() {
+                return Err(std::io::Error::other("it is not a regular file"));
+            }
+            file.take(MAX_FILE + 1).read_to_end(&mut bytes)
+        });
         if let Err(error) = read {
             self.cannot_read(path, &error);
             return None;
