@@ -22,7 +22,7 @@ const PT_REGS_SIZE: u64 = 168;
 const THREAD_SIZE: u64 = 16384;
 /// `TS_COMPAT` in `thread_info.status` (arch/x86/include/asm/thread_info.h): the call came through the 32-bit table.
 const TS_COMPAT: u32 = 0x2;
-/// `SECCOMP_MODE_FILTER`.
+/// `SECCOMP_MODE_FILTER`; the next mode, `SECCOMP_MODE_DEAD` (since 5.17), is that of a task that its filter killed.
 const SECCOMP_MODE_FILTER: u32 = 2;
 /// `S_IFMT`, `S_IFCHR`.
 const S_IFMT: u16 = 0o170_000;
@@ -141,7 +141,7 @@ impl Current {
     #[inline(always)]
     pub fn has_seccomp_filter(&self) -> bool {
         let offset = offset!(task_seccomp_mode);
-        offset != MISSING && self.task.get::<u32>(offset) == SECCOMP_MODE_FILTER
+        offset != MISSING && self.task.get::<u32>(offset) >= SECCOMP_MODE_FILTER
     }
 
     /// The number (`orig_ax`) of the call that the thread is in; for hooks that are not handed the registers.
