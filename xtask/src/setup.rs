@@ -115,7 +115,7 @@ pub(crate) fn report_missing() -> Result<bool> {
 pub(crate) fn install(group: Group) -> Result<()> {
     let missing = Missing::find(group)?;
     if missing.is_empty() {
-        println!("setup: everything is there");
+        eprintln!("setup: everything is there");
         return Ok(());
     }
     if let Some(reason) = unknown_system() {
@@ -125,7 +125,7 @@ pub(crate) fn install(group: Group) -> Result<()> {
         ))
         .into());
     }
-    println!("setup: installing\n{}", missing.list());
+    eprintln!("setup: installing\n{}", missing.list());
     if !missing.packages.is_empty() {
         install_packages(&missing.packages)?;
     }
@@ -140,7 +140,7 @@ pub(crate) fn install(group: Group) -> Result<()> {
     if !left.is_empty() {
         return Err(Unfit(format!("setup ran, and these are still missing\n{}", left.list())).into());
     }
-    println!("setup: done");
+    eprintln!("setup: done");
     Ok(())
 }
 

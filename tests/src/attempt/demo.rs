@@ -25,7 +25,7 @@ const SHOWN: &[&str] = &[
     "ioperm-on",
     "open-kmsg",
     "creat-kmsg",
-    "openat-mem",
+    "openat-kmsg",
     "openat2-kmsg",
     "open_by_handle_at-node",
 ];
