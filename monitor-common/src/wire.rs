@@ -26,6 +26,12 @@ pub mod kind {
 /// Highest record kind, plus one.
 pub const KIND_SLOTS: usize = 8;
 
+/// Names of the record kinds by number, for labels; there is no kind 0.
+pub const KIND_NAMES: [&str; KIND_SLOTS] =
+    ["unknown", "call", "exec", "fork", "exit", "cgroup_mkdir", "cgroup_rmdir", "cgroup_attach"];
+
+const _: () = assert!(kind::CGROUP_ATTACH as usize + 1 == KIND_SLOTS, "each kind has its name");
+
 /// First in each record.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]

@@ -108,7 +108,7 @@ impl Returned {
             return;
         }
         let slot = self.call as u32;
-        let cgroup_id = cgroup(current);
+        let cgroup_id = current.cgroup_id();
         let Some(mut entry) = reserve::<CallRecord>(slot, kind::CALL, cgroup_id) else { return };
         self.fill(current, &mark, &claims, Watched::NONE, &mut entry);
         submit(slot, entry);
@@ -155,7 +155,7 @@ impl Returned {
             return;
         }
         let slot = self.call as u32;
-        let Some(mut entry) = reserve::<OpenRecord>(slot, kind::CALL, cgroup(current)) else { return };
+        let Some(mut entry) = reserve::<OpenRecord>(slot, kind::CALL, current.cgroup_id()) else { return };
         let claims = user::claims(self.call, self.abi, self.nr, &self.args);
         let record = entry.as_mut_ptr();
         // SAFETY: `record` points to the reserved room; each member is written before it is sent.
@@ -288,10 +288,4 @@ fn has_child(mark: &Option<&'static mut Mark>) -> bool {
         Some(m) => m.filled & mark::CHILD != 0,
         None => false,
     }
-}
-
-#[inline(always)]
-fn cgroup(_current: &Current) -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { aya_ebpf::helpers::bpf_get_current_cgroup_id() }
 }

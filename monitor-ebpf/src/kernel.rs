@@ -178,6 +178,13 @@ impl Current {
         describe_task(self.task, parent, cred, out);
     }
 
+    /// kernfs id of its cgroup v2 directory.
+    #[inline(always)]
+    pub fn cgroup_id(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_current_cgroup_id() }
+    }
+
     /// Effective capabilities.
     #[inline(always)]
     pub fn caps(&self) -> u64 {

@@ -6,13 +6,10 @@ use aya::maps::MapError;
 use monitor_common::call::{CALL_SLOTS, Call};
 use monitor_common::control::{COUNTER_SLOTS, Counter};
 use monitor_common::ids::CgroupId;
+use monitor_common::wire::{KIND_NAMES, kind};
 
 use crate::attach::{CounterMap, LostMap};
 use crate::metrics::{KernelCounters, KernelCounts, KernelSnapshot};
-
-/// Names of life cycle records by wire number.
-const KINDS: [&str; COUNTER_SLOTS - CALL_SLOTS] =
-    ["", "", "exec", "fork", "exit", "cgroup_mkdir", "cgroup_rmdir", "cgroup_attach"];
 
 /// The maps behind the ledger. The lock is taken by readers only; the programs never wait for it.
 pub struct Ledger {
@@ -23,11 +20,12 @@ pub struct Ledger {
 
 /// What a slot of the ledger counts: a watched call or a life cycle record.
 pub fn slot_name(slot: usize) -> Option<&'static str> {
-    let name = match slot.checked_sub(CALL_SLOTS) {
-        None => Call::from_wire(slot as u16)?.name(),
-        Some(kind) => KINDS.get(kind)?,
-    };
-    (!name.is_empty()).then_some(name)
+    match slot.checked_sub(CALL_SLOTS) {
+        None => Call::from_wire(slot as u16).map(Call::name),
+        // Calls have slots of their own, one each.
+        Some(kind) if kind <= usize::from(kind::CALL) => None,
+        Some(kind) => KIND_NAMES.get(kind).copied(),
+    }
 }
 
 /// Names of all slots that are in use, in their order.

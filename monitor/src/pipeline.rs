@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use monitor_common::call::Call;
-use monitor_common::wire::{KIND_SLOTS, kind};
+use monitor_common::wire::{KIND_NAMES, kind};
 use prometheus::IntCounter;
 
 use crate::alert::{Alert, AlertForm, AlertRule, JsonLines, TextLines};
@@ -64,19 +64,13 @@ enum Table {
 /// The tables' names, by their number.
 const TABLES: &[&str] = &["processes", "cgroups"];
 
-/// Names of record kinds by wire number; there is no kind 0.
-const KINDS: [&str; KIND_SLOTS] =
-    ["unknown", "call", "exec", "fork", "exit", "cgroup_mkdir", "cgroup_rmdir", "cgroup_attach"];
-
-const _: () = assert!(kind::CGROUP_ATTACH as usize + 1 == KIND_SLOTS, "each kind has its name");
-
 /// Makes the metrics that the pipeline counts in.
 ///
 /// # Errors
 /// As [`Metrics::new`].
 pub fn metrics(probes: &[&str]) -> prometheus::Result<Metrics> {
     let decode_errors: Vec<&str> = DecodeError::ALL.iter().map(|error| error.label()).collect();
-    Metrics::new(&Labels { kinds: &KINDS, decode_errors: &decode_errors, probes, tables: TABLES })
+    Metrics::new(&Labels { kinds: &KIND_NAMES, decode_errors: &decode_errors, probes, tables: TABLES })
 }
 
 /// What a pipeline is made of.

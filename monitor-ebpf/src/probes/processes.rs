@@ -80,8 +80,7 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let slot = kind_slot(kind::EXIT);
-    // SAFETY: a helper without arguments.
-    let cgroup_id = unsafe { aya_ebpf::helpers::bpf_get_current_cgroup_id() };
+    let cgroup_id = current.cgroup_id();
     let Some(mut entry) = reserve::<ExitRecord>(slot, kind::EXIT, cgroup_id) else { return 0 };
     let record = entry.as_mut_ptr();
     // SAFETY: the reserved room; each member behind the header is written.
