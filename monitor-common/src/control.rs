@@ -9,7 +9,7 @@ pub const MISSING: u32 = u32::MAX;
 /// Makes [`Offsets`] and the description from which the daemon fills it.
 macro_rules! offsets {
     ($($(#[$doc:meta])* $name:ident = $ty:literal, $path:literal, $need:ident;)*) => {
-        /// Byte offsets of the kernel structure members that the programs read, from the running kernel's BTF.
+        /// Byte offsets of the kernel structure members that the programs read, and a structure's size, from the running kernel's BTF.
         ///
         /// rustc emits no CO-RE relocations, so a fixed offset would silently be wrong on another kernel.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct OffsetSpec {
     pub name: &'static str,
     /// The kernel structure.
     pub ty: &'static str,
-    /// The member's name; dots descend into members that are structures themselves.
+    /// The member's name; dots descend into members that are structures themselves. Empty for the structure's size.
     pub path: &'static str,
     /// What its absence means.
     pub need: Need,
@@ -67,6 +67,7 @@ offsets! {
     task_status = "task_struct", "thread_info.status", Required;
     task_stack = "task_struct", "stack", Required;
     task_tgid = "task_struct", "tgid", Required;
+    task_exit_code = "task_struct", "exit_code", Required;
     task_pid = "task_struct", "pid", Required;
     task_real_parent = "task_struct", "real_parent", Required;
     task_group_leader = "task_struct", "group_leader", Required;
@@ -78,8 +79,17 @@ offsets! {
     task_files = "task_struct", "files", Required;
     task_comm = "task_struct", "comm", Required;
     task_signal = "task_struct", "signal", Required;
+    task_fs = "task_struct", "fs", Required;
     /// Threads of the process that have not yet begun to end.
     signal_live = "signal_struct", "live", Required;
+    /// Pointers, one per kind of id, by `enum pid_type` (since 4.19).
+    signal_pids = "signal_struct", "pids", Required;
+    /// The controlling terminal. This and the terminal's number: `CONFIG_TTY`.
+    signal_tty = "signal_struct", "tty", Optional;
+    tty_driver = "tty_struct", "driver", Optional;
+    tty_index = "tty_struct", "index", Optional;
+    tty_driver_major = "tty_driver", "major", Optional;
+    tty_driver_minor = "tty_driver", "minor_start", Optional;
     task_thread_pid = "task_struct", "thread_pid", Required;
     task_cgroups = "task_struct", "cgroups", Required;
     /// `CONFIG_SECCOMP`.
@@ -111,6 +121,10 @@ offsets! {
     cgroup_ns_inum = "cgroup_namespace", "ns.inum", Required;
     time_ns_inum = "time_namespace", "ns.inum", Required;
     mm_exe_file = "mm_struct", "exe_file", Required;
+    mm_arg_start = "mm_struct", "arg_start", Required;
+    mm_arg_end = "mm_struct", "arg_end", Required;
+    fs_dentry = "fs_struct", "pwd.dentry", Required;
+    fs_mnt = "fs_struct", "pwd.mnt", Required;
     file_inode = "file", "f_inode", Required;
     file_mode = "file", "f_mode", Required;
     file_dentry = "file", "f_path.dentry", Required;
@@ -122,6 +136,8 @@ offsets! {
     inode_rdev = "inode", "i_rdev", Required;
     inode_ino = "inode", "i_ino", Required;
     inode_sb = "inode", "i_sb", Required;
+    /// Size of the structure: a file system keeps what is its own behind it.
+    inode_size = "inode", "", Required;
     sb_magic = "super_block", "s_magic", Required;
     sb_dev = "super_block", "s_dev", Required;
     dentry_parent = "dentry", "d_parent", Required;
@@ -133,6 +149,9 @@ offsets! {
     mount_ns = "mount", "mnt_ns", Required;
     vfsmount_root = "vfsmount", "mnt_root", Required;
     css_set_dfl_cgrp = "css_set", "dfl_cgrp", Required;
+    /// Pointers, one per controller, by `enum cgroup_subsys_id`.
+    css_set_subsys = "css_set", "subsys", Required;
+    css_cgroup = "cgroup_subsys_state", "cgroup", Required;
     cgroup_kn = "cgroup", "kn", Required;
     cgroup_root = "cgroup", "root", Required;
     cgroup_root_hierarchy = "cgroup_root", "hierarchy_id", Required;
@@ -150,12 +169,17 @@ pub struct Settings {
     pub seccomp_hooked: u32,
     /// 1 if a probe sees capability checks.
     pub caps_hooked: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1 if BTF tells what the argument of every hooked wrapper points to, so that it can be read directly.
+    pub wrappers_typed: u32,
     /// Inode number of `/proc/kmsg`, the same in each instance of procfs.
     pub kmsg_ino: u64,
     /// Inode number of `/proc/kcore`; 0 if this kernel has none.
     pub kcore_ino: u64,
+    /// Number of the hierarchy by which cgroups are known (`cgroup_root.hierarchy_id`; 0 is version 2);
+    /// [`MISSING`] if there is none: then every cgroup's id is 0.
+    pub hierarchy: u32,
+    /// Place in `css_set.subsys` of the version 1 controller that leads to it; [`MISSING`] for version 2.
+    pub hierarchy_subsys: u32,
 }
 
 impl Settings {
@@ -164,9 +188,11 @@ impl Settings {
         has_task_pt_regs: 0,
         seccomp_hooked: 0,
         caps_hooked: 0,
-        pad: 0,
+        wrappers_typed: 0,
         kmsg_ino: 0,
         kcore_ino: 0,
+        hierarchy: MISSING,
+        hierarchy_subsys: MISSING,
     };
 }
 
@@ -180,9 +206,26 @@ pub struct Counter {
     pub sent: u64,
     /// Did not fit into the ring buffer.
     pub lost: u64,
+    /// Of those, how many found no room in the table behind [`LostKey`].
+    pub unattributed: u64,
 }
 
-/// Slots of the ledger: one per watched call, then one per kind of life cycle record.
+/// A task whose records are canaries, for ever: another task with the same id started at another time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CanaryTask {
+    /// `start_boottime` of the thread; 0 while there is none.
+    pub start_ns: u64,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// The tasks whose records are canaries: the daemon's canary thread, and the child that it made last.
+pub type CanaryTasks = [CanaryTask; 2];
+
+/// Slots of the ledger: one per watched call, then one per kind of life cycle record, then the canaries'.
 pub const COUNTER_SLOTS: usize = CALL_SLOTS + KIND_SLOTS;
 
 /// Key of the table that says whose records were lost.
@@ -197,5 +240,5 @@ pub struct LostKey {
     pub pad: u32,
 }
 
-/// Bound of the table behind [`LostKey`]; what has no room there is still in [`Counter::lost`].
+/// Bound of the table behind [`LostKey`]; what has no room there is in [`Counter::unattributed`].
 pub const LOST_ENTRIES: u32 = 8192;

@@ -36,7 +36,7 @@ id! {
     Gid(u32)
 }
 id! {
-    /// kernfs id of the task's cgroup v2 directory (`bpf_get_current_cgroup_id`); not a container id.
+    /// kernfs id of a directory in the chosen cgroup hierarchy, its inode number; 0 is unknown. Not a container id.
     CgroupId(u64)
 }
 id! {

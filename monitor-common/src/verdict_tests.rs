@@ -133,6 +133,11 @@ fn verdicts() {
             asked(granted(unseen(Call::Open, EPERM), Cap::DacOverride)),
             Refused(DeviceCgroup),
         ),
+        (
+            "asked, then EPERM, and nobody saw what the driver asked for",
+            Evidence { caps_visible: false, ..asked(filtered(Call::Openat, EPERM)) },
+            Refused(Other),
+        ),
         ("asked, then EACCES", asked(unseen(Call::Openat, EACCES)), Refused(Other)),
         ("asked, then no driver", asked(unseen(Call::Openat, ENOENT)), Failed),
     ];

@@ -21,16 +21,34 @@ pub mod kind {
     pub const CGROUP_RMDIR: u16 = 6;
     /// [`super::AttachRecord`].
     pub const CGROUP_ATTACH: u16 = 7;
+    /// Never on the wire: the ledger's slot for records of canaries, whatever their kind. On the wire such a
+    /// record has its own kind with [`CANARY_BIT`] set.
+    pub const CANARY: u16 = 8;
+    /// [`super::NsproxyRecord`].
+    pub const NSPROXY: u16 = 9;
+
+    /// Set in the kind of a record that a canary made: a call by which the daemon tests its own hooks.
+    pub const CANARY_BIT: u16 = 1 << 15;
 }
 
 /// Highest record kind, plus one.
-pub const KIND_SLOTS: usize = 8;
+pub const KIND_SLOTS: usize = 10;
 
 /// Names of the record kinds by number, for labels; there is no kind 0.
-pub const KIND_NAMES: [&str; KIND_SLOTS] =
-    ["unknown", "call", "exec", "fork", "exit", "cgroup_mkdir", "cgroup_rmdir", "cgroup_attach"];
+pub const KIND_NAMES: [&str; KIND_SLOTS] = [
+    "unknown",
+    "call",
+    "exec",
+    "fork",
+    "exit",
+    "cgroup_mkdir",
+    "cgroup_rmdir",
+    "cgroup_attach",
+    "canary",
+    "nsproxy",
+];
 
-const _: () = assert!(kind::CGROUP_ATTACH as usize + 1 == KIND_SLOTS, "each kind has its name");
+const _: () = assert!(kind::NSPROXY as usize + 1 == KIND_SLOTS, "each kind has its name");
 
 /// First in each record.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +56,7 @@ const _: () = assert!(kind::CGROUP_ATTACH as usize + 1 == KIND_SLOTS, "each kind
 pub struct Header {
     /// [`crate::WIRE_VERSION`].
     pub version: u16,
-    /// One of [`kind`].
+    /// One of [`kind`], with [`kind::CANARY_BIT`] if a canary made the record.
     pub kind: u16,
     /// Length of the whole record in bytes.
     pub len: u32,
@@ -50,7 +68,7 @@ pub struct Header {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Task {
-    /// kernfs id of the task's cgroup v2 directory.
+    /// kernfs id of the task's directory in the chosen cgroup hierarchy; 0 if none is.
     pub cgroup_id: u64,
     /// `start_boottime` of the thread group leader.
     pub start_ns: u64,
@@ -70,8 +88,8 @@ pub struct Task {
     pub egid: u32,
     /// Login user id; `u32::MAX` without a login.
     pub loginuid: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Session id (`signal->pids[PIDTYPE_SID]`) in the initial pid namespace; 0 if not known.
+    pub session: u32,
     /// Name of the thread, NUL padded; the process chooses it.
     pub comm: [u8; 16],
 }
@@ -167,11 +185,31 @@ pub struct OpenRecord {
     pub path: [u8; CLAIMED_PATH],
 }
 
-/// Room for an executable's path, as components from the leaf to the root: 1,024 bytes that a component may
-/// begin in, and one longest component more.
-pub const EXE_BYTES: usize = 1024 + 256;
+/// Components of an executable's path begin below this place of [`ExecRecord::text`].
+pub const EXE_TEXT: usize = 1024;
+/// Components of the working directory behind it begin below this place.
+pub const CWD_TEXT: usize = 2048;
+/// Longest command line that is carried, in bytes.
+pub const ARGS_TEXT: usize = 1024;
+/// Room for all three as the verifier sees it; they fill less (see [`ExecRecord::text`]).
+pub const EXEC_TEXT: usize = 4096 + ARGS_TEXT;
+
+/// Bits of [`ExecRecord::flags`].
+pub mod exec_flag {
+    /// The executable's path had more components than fit.
+    pub const EXE_TRUNCATED: u32 = 1 << 0;
+    /// The working directory's path had.
+    pub const CWD_TRUNCATED: u32 = 1 << 1;
+    /// The executable lies on an overlayfs and has a file of its own in the upper layer (`ovl_inode.__upperdentry`):
+    /// made there, or copied up when somebody changed it, its owner or its mode.
+    pub const UPPER_LAYER: u32 = 1 << 2;
+    /// The executable is what `memfd_create` makes: a file without a directory, on the kernel's own tmpfs.
+    pub const MEMFD: u32 = 1 << 3;
+}
 
 /// A process began to run another program.
+///
+/// On the wire it ends where `text` is no longer filled.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ExecRecord {
@@ -185,16 +223,23 @@ pub struct ExecRecord {
     pub exe_dev: u32,
     /// Inode of the mount namespace that the executable's mount belongs to; 0 for a memfd or another internal mount.
     pub exe_mnt_ns: u32,
-    /// Inode of the process's own mount namespace.
-    pub mnt_ns: u32,
-    /// Bytes of `exe` that are filled.
+    /// The process's own namespaces, of all kinds.
+    pub ns: NsSet,
+    /// Bits of [`exec_flag`].
+    pub flags: u32,
+    /// Device number of the controlling terminal (`tty_devnum`), `major << 20 | minor`; 0 without one.
+    pub tty: u32,
+    /// Bytes of the executable's path in `text`.
     pub exe_len: u32,
-    /// 1 if the path had more components than fit.
-    pub exe_truncated: u32,
-    /// Zero.
-    pub pad: u32,
-    /// The path's components, from the leaf to the root, each ended by a NUL.
-    pub exe: [u8; EXE_BYTES],
+    /// Bytes of the working directory's path in `text`.
+    pub cwd_len: u32,
+    /// Bytes of the command line in `text`.
+    pub args_len: u32,
+    /// Bytes of the whole command line; more than `args_len` if it was cut, or could not be read.
+    pub args_total: u32,
+    /// The path of the executable and that of the working directory, each as components from the leaf to the root
+    /// that end with a NUL; then the arguments as the exec put them into the new program's memory, each with its NUL.
+    pub text: [u8; EXEC_TEXT],
 }
 
 /// A process was made (threads are not reported).
@@ -230,7 +275,7 @@ pub struct ExitRecord {
 /// Room for a cgroup's path.
 pub const CGROUP_PATH: usize = 512;
 
-/// A cgroup v2 directory came or went.
+/// A directory of the chosen cgroup hierarchy came or went.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CgroupRecord {
@@ -246,7 +291,7 @@ pub struct CgroupRecord {
     pub path: [u8; CGROUP_PATH],
 }
 
-/// A process was moved to another cgroup v2 directory.
+/// A process was moved to another directory of the chosen cgroup hierarchy.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AttachRecord {
@@ -260,6 +305,19 @@ pub struct AttachRecord {
     pub tgid: u32,
     /// Zero.
     pub pad: u32,
+}
+
+/// A task's namespaces are about to change (`switch_task_namespaces`): by setns, unshare, or any other door.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct NsproxyRecord {
+    /// Kind [`kind::NSPROXY`].
+    pub header: Header,
+    /// Whose.
+    pub task: Task,
+    /// What it gets. The user namespace is that of its credentials at the moment: unshare replaces them after this,
+    /// setns before.
+    pub ns_after: NsSet,
 }
 
 /// Fails the build if a type has padding or another size than stated.
@@ -278,9 +336,10 @@ assert_layout! {
     NsSet: 32, last inum: [u32; 8];
     CallRecord: 288, last file_ino: u64;
     OpenRecord: 288 + 8 + CLAIMED_PATH, last path: [u8; CLAIMED_PATH];
-    ExecRecord: 16 + 72 + 32 + EXE_BYTES, last exe: [u8; EXE_BYTES];
+    ExecRecord: 16 + 72 + 72 + EXEC_TEXT, last text: [u8; EXEC_TEXT];
     ForkRecord: 104, last caller_start_ns: u64;
     ExitRecord: 32, last start_ns: u64;
     CgroupRecord: 32 + CGROUP_PATH, last path: [u8; CGROUP_PATH];
     AttachRecord: 40, last pad: u32;
+    NsproxyRecord: 120, last ns_after: NsSet;
 }

@@ -9,9 +9,12 @@ use monitor_common::call::{Abi, Call, X32_SYSCALL_BIT};
 use monitor_common::caps::Cap;
 use monitor_common::wire::{CallRecord, OpenRecord, call_flag, kind};
 
-use crate::kernel::{Current, Registers, Regs, Watched, namespaces, parent_user_ns, watched_file, zero};
+use crate::kernel::{
+    Current, Ptr, Registers, Regs, Watched, caps_of, namespaces, namespaces_differ, parent_user_ns,
+    pid_as_seen_by, watched_file, zero,
+};
 use crate::maps::{Mark, mark, reserve, submit};
-use crate::settings::{call_i386, call_x86_64, setting};
+use crate::settings::{call_i386, call_x86_64, offset, setting};
 use crate::user::{self, Claims};
 
 /// `CLONE_NEW*` (include/uapi/linux/sched.h). `CLONE_NEWTIME` is 0x80, which clone(2) takes as part of
@@ -27,6 +30,66 @@ const OWN_THINGS: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x0001_0000 | 0x0004_000
 /// `EACCES` and `EPERM`: the two answers of somebody who refuses.
 const EPERM: i64 = -1;
 const EACCES: i64 = -13;
+/// `EFAULT`: the kernel could not read the arguments either.
+const EFAULT: i64 = -14;
+/// `ENOSYS`: what filters answer to calls that they do not know.
+const ENOSYS: i64 = -38;
+
+/// Reports a clone whose child got other namespaces, when the child is complete and has not run.
+///
+/// The call's end would be too late: there a tracer may have changed the number (`PTRACE_EVENT_CLONE` stops before
+/// it), and the maker of a vfork'ed child comes there only when the child has exec'ed or ended.
+#[inline(always)]
+pub fn child_made(current: &Current, child: Ptr) {
+    if !namespaces_differ(current.task, child) {
+        return;
+    }
+    let regs = current.registers();
+    if !may_be_watched(Registers::get(regs, offset_of!(Regs, orig_ax))) {
+        return;
+    }
+    let ret = i64::from(pid_as_seen_by(child, current.task));
+    let Some(call) = Returned::new(current, None, regs, ret) else { return };
+    if !matches!(call.call, Call::Clone | Call::Clone3) {
+        return;
+    }
+    let mut mark = Mark::of_call(current.tid, call.nr);
+    if let Some(mark) = &mut mark {
+        mark.filled |= mark::CHILD;
+        mark.caps_child = caps_of(child);
+        namespaces(child, true, &raw mut mark.ns_child);
+    }
+    let claims = user::claims(call.call, call.abi, call.nr, &call.args);
+    call.send(current, &claims, &mark);
+}
+
+/// Reports a watched call in which a seccomp filter killed the thread alone (`SECCOMP_RET_KILL_THREAD`): it never
+/// returns. Runs where the thread ends, on the way out of the filter (`__seccomp_filter` calls `do_exit`).
+#[inline(always)]
+pub fn ended_inside(current: &Current) {
+    /// The whole exit code of a thread that `SIGSYS` ended without a core.
+    const SIGSYS: u32 = 31;
+    /// What stands for the result until a call has one (the entry code puts it there).
+    const ENOSYS: u64 = -38_i64 as u64;
+    if current.task.get::<u32>(offset!(task_exit_code)) != SIGSYS || !current.has_seccomp_filter() {
+        return;
+    }
+    let regs = current.registers();
+    if Registers::get(regs, offset_of!(Regs, ax)) != ENOSYS
+        || !may_be_watched(Registers::get(regs, offset_of!(Regs, orig_ax)))
+    {
+        return;
+    }
+    let Some(mut call) = Returned::new(current, None, regs, 0) else { return };
+    // A refused open is known by what hooks inside the call saw, and here there was nothing inside.
+    if call.is_open() {
+        return;
+    }
+    // As where the filter kills the whole process, and the registers are put back.
+    call.ret = i64::from(call.nr);
+    call.seccomp_refused = true;
+    call.report_other(current, None);
+}
 
 /// A watched call, as the registers tell it.
 pub struct Returned {
@@ -85,16 +148,16 @@ impl Returned {
     pub fn report(&self, current: &Current) {
         let mark = Mark::of(current.tid);
         let marked = mark.is_some();
-        // A mark of another call: that call ended unseen, as when a tracer made it one that is not watched.
+        // A mark of another call: that call ended unseen, as when a tracer made it one that is not watched. One without
+        // a number is the device controller's, and only opens ask that.
         let mark = match mark {
-            Some(m) if m.nr != 0 && m.nr != self.nr => None,
+            Some(m) if m.nr != self.nr && (m.nr != 0 || !self.is_open()) => None,
             mark => mark,
         };
-        match self.call {
-            Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt => {
-                self.report_open(current, mark);
-            }
-            _ => self.report_other(current, mark),
+        if self.is_open() {
+            self.report_open(current, mark);
+        } else {
+            self.report_other(current, mark);
         }
         if marked {
             Mark::forget(current.tid);
@@ -102,40 +165,70 @@ impl Returned {
     }
 
     #[inline(always)]
+    const fn is_open(&self) -> bool {
+        matches!(self.call, Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt)
+    }
+
+    #[inline(always)]
     fn report_other(&self, current: &Current, mark: Option<&'static mut Mark>) {
         let claims = user::claims(self.call, self.abi, self.nr, &self.args);
-        if !self.is_attempt(&claims, &mark) {
-            return;
+        if self.is_attempt(current, &claims, &mark) {
+            self.send(current, &claims, &mark);
         }
+    }
+
+    #[inline(always)]
+    fn send(&self, current: &Current, claims: &Claims, mark: &Option<&'static mut Mark>) {
         let slot = self.call as u32;
         let cgroup_id = current.cgroup_id();
         let Some(mut entry) = reserve::<CallRecord>(slot, kind::CALL, cgroup_id) else { return };
-        self.fill(current, &mark, &claims, Watched::NONE, &mut entry);
-        submit(slot, entry);
+        self.fill(current, mark, claims, Watched::NONE, &mut entry);
+        submit(entry);
     }
 
     /// True if the call would change or open something: a plain fork or a read of the clock's state is not.
     #[inline(always)]
-    fn is_attempt(&self, claims: &Claims, mark: &Option<&'static mut Mark>) -> bool {
+    fn is_attempt(&self, current: &Current, claims: &Claims, mark: &Option<&'static mut Mark>) -> bool {
         let checked = |cap: Cap| match mark {
             Some(m) => (m.denied | m.granted) & cap.mask() != 0,
             None => false,
         };
         let claim = claims.values[0];
+        // Memory that was never touched can be read by the call alone, and a filter refused the call first: what it
+        // would have asked for is not known, which makes more noise, not less.
+        let unread = !claims.known && self.ret < 0 && self.ret != EFAULT;
         match self.call {
-            // The child returns 0 from its parent's call; the parent reports for both.
-            Call::Clone | Call::Clone3 if self.ret == 0 => false,
-            // A tracer may have rewritten the register since; what the child got is a fact.
-            Call::Clone => has_child(mark) || self.args[0] & NEW_NAMESPACES != 0,
-            // The kernel's view first: a child in other namespaces, whatever user memory says by now.
-            Call::Clone3 => has_child(mark) || claim & (NEW_NAMESPACES | CLONE_NEWTIME) != 0,
+            // A child in other namespaces was reported when it was made, and one in the same passes no wall, whatever
+            // register and memory say by now. The child's own return, with 0, is nobody's attempt.
+            Call::Clone | Call::Clone3 if self.ret >= 0 && !self.is_filtered(current, mark) => false,
+            Call::Clone => self.args[0] & NEW_NAMESPACES != 0,
+            // Flags in memory are a claim. But who was told EPERM for want of CAP_SYS_ADMIN had asked for a namespace
+            // (or for process ids of its choice, and then the kernel asks for CAP_CHECKPOINT_RESTORE first).
+            Call::Clone3 => {
+                unread
+                    || claim & (NEW_NAMESPACES | CLONE_NEWTIME) != 0
+                    || (self.ret == EPERM && checked(Cap::SysAdmin) && !checked(Cap::CheckpointRestore))
+            }
             // Parting with one's own files or working directory touches no wall. Unknown flags are an attempt.
             Call::Unshare => self.args[0] & !OWN_THINGS != 0,
             Call::Settimeofday => self.args[0] != 0 || self.args[1] != 0,
             // The kernel asks for CAP_SYS_TIME exactly when the call would change something.
-            Call::Adjtimex | Call::ClockAdjtime => checked(Cap::SysTime) || claim & !ADJ_READ_ONLY != 0,
+            Call::Adjtimex | Call::ClockAdjtime => {
+                unread || checked(Cap::SysTime) || claim & !ADJ_READ_ONLY != 0
+            }
             _ => true,
         }
+    }
+
+    /// True if a filter gave the result. The hook on seccomp saw it; or the result is the call's own number, as
+    /// where a filter traps or kills (`syscall_rollback`), and the call passed no hook.
+    #[inline(always)]
+    fn is_filtered(&self, current: &Current, mark: &Option<&'static mut Mark>) -> bool {
+        self.seccomp_refused
+            || (setting!(seccomp_hooked) == 0
+                && self.ret == i64::from(self.nr)
+                && mark.is_none()
+                && current.has_seccomp_filter())
     }
 
     #[inline(always)]
@@ -143,13 +236,25 @@ impl Returned {
         let watched = if self.ret >= 0 { watched_file(current, self.ret as u32) } else { Watched::NONE };
         let of_interest = match &mark {
             _ if self.ret >= 0 => watched.known,
+            // The device controller was asked for a watched device: the inode's own number.
+            Some(m) if m.filled & mark::DEVICE != 0 && is_answer_of_a_device(self.ret) => true,
+            // A filter refused it: only the path says what was to be opened.
+            _ if self.seccomp_refused => true,
             // A handle names no path. Opening by handle at all is a way out of a mount namespace.
             _ if matches!(self.call, Call::OpenByHandleAt) => self.ret == EPERM,
-            // The device controller was asked for a watched device: the inode's own number.
-            Some(m) if m.filled & mark::DEVICE != 0 => is_answer_of_a_device(self.ret),
-            // Refused by a check of rights. Only the path says what was to be opened; the daemon looks.
-            Some(m) => m.denied & OPEN_CAPS != 0 && (self.ret == EPERM || self.ret == EACCES),
-            None => false,
+            // Refused by a check of rights, or by a security module that is asked after it. Only the path says what
+            // was to be opened; the daemon looks.
+            Some(m) => {
+                m.denied & OPEN_CAPS | m.granted & DRIVER_CAPS != 0
+                    && (self.ret == EPERM || self.ret == EACCES)
+            }
+            // No check was made inside: in the tracepoint mode that is how a filter's refusal shows.
+            None => {
+                setting!(seccomp_hooked) == 0
+                    && setting!(caps_hooked) != 0
+                    && (self.ret == EPERM || self.ret == EACCES || self.ret == ENOSYS)
+                    && current.has_seccomp_filter()
+            }
         };
         if !of_interest {
             return;
@@ -171,7 +276,7 @@ impl Returned {
             };
             (*record).path_len = user::path(address, &mut (*record).path);
         }
-        submit(slot, entry);
+        submit(entry);
     }
 
     /// True for an unshare that made a user namespace. If it made nothing else, no capability was asked for,
@@ -237,12 +342,13 @@ impl Returned {
                         (*out).ns_before = m.ns_before;
                     }
                 }
-                if m.filled & mark::CHILD != 0 {
+                // A call that failed made no child: that mark is of an earlier one, whose end was not seen.
+                if m.filled & mark::CHILD != 0 && self.ret >= 0 {
                     flags |= call_flag::CHILD;
                     (*out).ns_after = m.ns_child;
                     (*out).caps_after = m.caps_child;
                 }
-                if m.filled & mark::DEVICE != 0 {
+                if m.filled & mark::DEVICE != 0 && self.is_open() {
                     flags |= call_flag::DEVICE_ASKED;
                     (*out).major = m.major;
                     (*out).minor = m.minor;
@@ -273,6 +379,9 @@ const OPEN_CAPS: u64 = Cap::DacOverride.mask()
     | Cap::SysAdmin.mask()
     | Cap::Syslog.mask();
 
+/// Capabilities that the drivers of the kernel's log, memory and ports ask for, and few others.
+const DRIVER_CAPS: u64 = Cap::SysRawio.mask() | Cap::Syslog.mask();
+
 /// Errors with which the open of a device that exists can end. Another one, such as `ENOENT`, is about another
 /// file: then the mark is left from access(2), which asks the device controller too.
 #[inline(always)]
@@ -280,12 +389,4 @@ fn is_answer_of_a_device(ret: i64) -> bool {
     /// `EIO`, `ENXIO`, `EBUSY`, `ENODEV`.
     const OTHERS: [i64; 4] = [-5, -6, -16, -19];
     ret == EPERM || ret == EACCES || OTHERS.contains(&ret)
-}
-
-#[inline(always)]
-fn has_child(mark: &Option<&'static mut Mark>) -> bool {
-    match mark {
-        Some(m) => m.filled & mark::CHILD != 0,
-        None => false,
-    }
 }

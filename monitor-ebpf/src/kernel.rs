@@ -1,20 +1,20 @@
-//! The only module that reads kernel structures, by offsets from the running kernel's BTF.
+//! The only module that reads kernel structures, by offsets from the running kernel's BTF; what a new program is,
+//! in `exec`.
 //!
 //! A read that fails gives zero: the kernel hands out zeroed memory for a faulting address, and a zero
 //! namespace or process id is "unknown" everywhere.
 
-use core::arch::asm;
+pub mod exec;
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_task_pt_regs,
-};
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task};
 use monitor_common::control::MISSING;
-use monitor_common::wire::{EXE_BYTES, ExecRecord, NsSet, Task};
+use monitor_common::wire::{NsSet, Task};
 
 use crate::settings::{offset, setting};
+
+mod registers;
+pub use registers::{WrapperRegs, call_number_from_stack};
 
 /// `sizeof(struct pt_regs)` on x86-64, part of the kernel's user ABI (ptrace).
 const PT_REGS_SIZE: u64 = 168;
@@ -110,6 +110,15 @@ pub struct Current {
     pub tgid: u32,
     /// Itself.
     pub tid: u32,
+    /// Its cgroup, if that was read ahead.
+    cgroup: Option<u64>,
+}
+
+/// Number of the running thread; for programs to which `bpf_get_current_pid_tgid` is not offered.
+#[inline(always)]
+pub fn current_tid() -> u32 {
+    // SAFETY: a helper without arguments.
+    Ptr(unsafe { bpf_get_current_task() }).get(offset!(task_pid))
 }
 
 /// Zeroes memory with one helper call: a read from address 0 fails, and the helper then clears its output. A
@@ -128,7 +137,15 @@ impl Current {
         let pid_tgid = bpf_get_current_pid_tgid();
         // SAFETY: a helper without arguments.
         let task = unsafe { bpf_get_current_task() };
-        Current { task: Ptr(task), tgid: (pid_tgid >> 32) as u32, tid: pid_tgid as u32 }
+        Current { task: Ptr(task), tgid: (pid_tgid >> 32) as u32, tid: pid_tgid as u32, cgroup: None }
+    }
+
+    /// The same with its cgroup read ahead. A program that branches much must read it before: each read behind the
+    /// branches is walked by the verifier once for every way there, which takes old ones minutes.
+    #[inline(always)]
+    pub fn with_cgroup() -> Self {
+        let current = Self::get();
+        Current { cgroup: Some(cgroup_of(current.task)), ..current }
     }
 
     /// True if the running call came through the 32-bit table.
@@ -169,27 +186,31 @@ impl Current {
         let cred = self.task.follow(offset!(task_cred));
         // SAFETY: `out` points to a reserved or scratch record; each member is written once.
         unsafe {
-            (*out).cgroup_id = bpf_get_current_cgroup_id();
+            (*out).cgroup_id = self.cgroup_id();
             (*out).comm = bpf_get_current_comm().unwrap_or_default();
             (*out).tgid = self.tgid;
             (*out).tid = self.tid;
-            (*out).pad = 0;
         }
         describe_task(self.task, parent, cred, out);
     }
 
-    /// kernfs id of its cgroup v2 directory.
+    /// See [`cgroup_of`].
     #[inline(always)]
     pub fn cgroup_id(&self) -> u64 {
-        // SAFETY: a helper without arguments.
-        unsafe { bpf_get_current_cgroup_id() }
+        self.cgroup.unwrap_or_else(|| cgroup_of(self.task))
     }
 
     /// Effective capabilities.
     #[inline(always)]
     pub fn caps(&self) -> u64 {
-        self.task.follow(offset!(task_cred)).get(offset!(cred_cap_effective))
+        caps_of(self.task)
     }
+}
+
+/// The task's effective capabilities.
+#[inline(always)]
+pub fn caps_of(task: Ptr) -> u64 {
+    task.follow(offset!(task_cred)).get(offset!(cred_cap_effective))
 }
 
 /// Fills what is read the same way for the caller and for a new child.
@@ -204,11 +225,12 @@ fn describe_task(task: Ptr, parent: Ptr, cred: Ptr, out: *mut Task) {
         (*out).ns_tgid = ns_pid(task.follow(offset!(task_group_leader)));
         (*out).euid = cred.get(offset!(cred_euid));
         (*out).egid = cred.get(offset!(cred_egid));
+        (*out).session = session_of(task);
         (*out).loginuid = if loginuid == MISSING { u32::MAX } else { task.get(loginuid) };
     }
 }
 
-/// Fills the wire's description of a process that is not running this program.
+/// Fills the wire's description of a process by its task alone, which need not be running this program.
 #[inline(always)]
 pub fn describe_child(child: Ptr, out: *mut Task) {
     let parent = child.follow(offset!(task_real_parent));
@@ -219,7 +241,6 @@ pub fn describe_child(child: Ptr, out: *mut Task) {
         (*out).comm = child.get(offset!(task_comm));
         (*out).tgid = child.get(offset!(task_tgid));
         (*out).tid = child.get(offset!(task_pid));
-        (*out).pad = 0;
     }
     describe_task(child, parent, cred, out);
 }
@@ -230,20 +251,47 @@ pub fn start_of(task: Ptr) -> u64 {
     task.follow(offset!(task_group_leader)).get(offset!(task_start))
 }
 
-/// The task's number in its own pid namespace (`task_struct.thread_pid->numbers[level].nr`).
+/// The task's session id in the initial pid namespace, whose number is the first of each pid.
+#[inline(always)]
+fn session_of(task: Ptr) -> u32 {
+    /// `PIDTYPE_SID`, times the size of a pointer.
+    const SESSION: u32 = 3 * size_of::<u64>() as u32;
+    let pid = task.follow(offset!(task_signal)).follow(offset!(signal_pids) + SESSION);
+    pid.get(offset!(pid_numbers) + offset!(upid_nr))
+}
+
+/// The task's number in its own pid namespace.
 #[inline(always)]
 fn ns_pid(task: Ptr) -> u32 {
+    pid_as_seen_by(task, task)
+}
+
+/// The task's number in the pid namespace of `viewer`, which is the task itself or its maker
+/// (`task_struct.thread_pid->numbers[level].nr`).
+#[inline(always)]
+pub fn pid_as_seen_by(task: Ptr, viewer: Ptr) -> u32 {
     /// `sizeof(struct upid)`: an int and a pointer.
     const UPID_SIZE: u32 = 16;
+    let level: u32 = viewer.follow(offset!(task_thread_pid)).get(offset!(pid_level));
     let pid = task.follow(offset!(task_thread_pid));
-    let level: u32 = pid.get(offset!(pid_level));
     pid.get(offset!(pid_numbers) + (level & 31) * UPID_SIZE + offset!(upid_nr))
 }
 
-/// kernfs id of the task's cgroup v2 directory.
+/// kernfs id of the task's directory in the chosen cgroup hierarchy; 0 if none was chosen. The settings are
+/// constants to the verifier, so only one of the ways is left.
 #[inline(always)]
 pub fn cgroup_of(task: Ptr) -> u64 {
-    cgroup_id(task.follow(offset!(task_cgroups)).follow(offset!(css_set_dfl_cgrp)))
+    if setting!(hierarchy) == MISSING {
+        return 0;
+    }
+    let set = task.follow(offset!(task_cgroups));
+    let subsys = setting!(hierarchy_subsys);
+    cgroup_id(if subsys == MISSING {
+        set.follow(offset!(css_set_dfl_cgrp))
+    } else {
+        let css = set.follow(offset!(css_set_subsys) + subsys * size_of::<u64>() as u32);
+        css.follow(offset!(css_cgroup))
+    })
 }
 
 /// kernfs id of a cgroup.
@@ -252,17 +300,34 @@ pub fn cgroup_id(cgroup: Ptr) -> u64 {
     cgroup.follow(offset!(cgroup_kn)).get(offset!(kernfs_node_id))
 }
 
-/// True if the cgroup belongs to the v2 hierarchy, whose id is 0 (`cgroup_init` sets it up first).
+/// True if the cgroup belongs to the chosen hierarchy.
 #[inline(always)]
-pub fn is_v2(cgroup: Ptr) -> bool {
-    cgroup.follow(offset!(cgroup_root)).get::<u32>(offset!(cgroup_root_hierarchy)) == 0
+pub fn in_hierarchy(cgroup: Ptr) -> bool {
+    let number: u32 = cgroup.follow(offset!(cgroup_root)).get(offset!(cgroup_root_hierarchy));
+    number == setting!(hierarchy)
 }
 
 /// The task's namespaces: with `all` each kind, else those that most readers ask for (mnt, pid, user).
 #[inline(always)]
 pub fn namespaces(task: Ptr, all: bool, out: *mut NsSet) {
-    let proxy = task.follow(offset!(task_nsproxy));
-    let user = task.follow(offset!(task_cred)).follow(offset!(cred_user_ns));
+    namespaces_of(nsproxy_of(task), user_ns_of(task), all, out);
+}
+
+/// The task's set of namespaces, without that of users.
+#[inline(always)]
+pub fn nsproxy_of(task: Ptr) -> Ptr {
+    task.follow(offset!(task_nsproxy))
+}
+
+/// The task's user namespace.
+#[inline(always)]
+pub fn user_ns_of(task: Ptr) -> Ptr {
+    task.follow(offset!(task_cred)).follow(offset!(cred_user_ns))
+}
+
+/// The same as [`namespaces`] for a set of namespaces and one of users.
+#[inline(always)]
+pub fn namespaces_of(proxy: Ptr, user: Ptr, all: bool, out: *mut NsSet) {
     // SAFETY: `out` points to a record or a mark; each element is written once.
     unsafe {
         let inum = &raw mut (*out).inum;
@@ -288,22 +353,13 @@ pub fn namespaces(task: Ptr, all: bool, out: *mut NsSet) {
 /// Inode of the parent of the task's user namespace.
 #[inline(always)]
 pub fn parent_user_ns(task: Ptr) -> u32 {
-    let own = task.follow(offset!(task_cred)).follow(offset!(cred_user_ns));
-    own.follow(offset!(user_ns_parent)).get(offset!(user_ns_inum))
-}
-
-/// Inode of the task's mount namespace.
-#[inline(always)]
-pub fn mnt_ns(task: Ptr) -> u32 {
-    task.follow(offset!(task_nsproxy)).follow(offset!(nsproxy_mnt)).get(offset!(mnt_ns_inum))
+    user_ns_of(task).follow(offset!(user_ns_parent)).get(offset!(user_ns_inum))
 }
 
 /// True if the child got a namespace that its maker does not have.
 #[inline(always)]
 pub fn namespaces_differ(parent: Ptr, child: Ptr) -> bool {
-    let user = |task: Ptr| task.follow(offset!(task_cred)).get::<u64>(offset!(cred_user_ns));
-    parent.get::<u64>(offset!(task_nsproxy)) != child.get::<u64>(offset!(task_nsproxy))
-        || user(parent) != user(child)
+    nsproxy_of(parent).0 != nsproxy_of(child).0 || user_ns_of(parent).0 != user_ns_of(child).0
 }
 
 /// An open file, as its inode tells.
@@ -359,68 +415,4 @@ pub fn watched_file(current: &Current, fd: u32) -> Watched {
         return Watched { known: true, major: 0, minor: 0, ino };
     }
     Watched::NONE
-}
-
-/// How many path components and mount borders are followed; a path that is longer is marked as cut.
-const MAX_COMPONENTS: usize = 48;
-/// Longest path component (`NAME_MAX`), its NUL included.
-const COMPONENT: usize = 256;
-
-/// Writes the task's executable into the record: identity, mount namespace, and the path as components from
-/// the leaf up. The path is that of the dentry, so a name that the process gave itself does not matter.
-#[inline(always)]
-pub fn executable(task: Ptr, record: &mut ExecRecord) {
-    let file = task.follow(offset!(task_mm)).follow(offset!(mm_exe_file));
-    let inode = file.follow(offset!(file_inode));
-    record.exe_ino = inode.get(offset!(inode_ino));
-    record.exe_dev = inode.follow(offset!(inode_sb)).get(offset!(sb_dev));
-    // A vfsmount is the member `mnt` of its mount.
-    let mut mount = Ptr(file.get::<u64>(offset!(file_mnt)).wrapping_sub(u64::from(offset!(mount_mnt))));
-    record.exe_mnt_ns = mount_ns(mount);
-    let mut dentry = file.follow(offset!(file_dentry));
-    let mut len = 0usize;
-    record.exe_truncated = 1;
-    for _ in 0..MAX_COMPONENTS {
-        let root: u64 = mount.get(offset!(mount_mnt) + offset!(vfsmount_root));
-        let parent = dentry.follow(offset!(dentry_parent));
-        if dentry.0 == root || dentry.0 == parent.0 {
-            let above = mount.follow(offset!(mount_parent));
-            if above.0 == mount.0 || dentry.0 != root || above.0 == 0 {
-                record.exe_truncated = 0;
-                break;
-            }
-            dentry = mount.follow(offset!(mount_mountpoint));
-            mount = above;
-            continue;
-        }
-        if len >= EXE_BYTES - COMPONENT {
-            break;
-        }
-        let name: u64 = dentry.get(offset!(dentry_name));
-        let mut at = len;
-        // SAFETY: arithmetic on a register, and no change of value, as was just checked. The compiler knows that
-        // too and would drop a plain `&`; but older verifiers lose track of the comparison and need the mask.
-        unsafe { asm!("{0} &= {1}", inout(reg) at, const EXE_BYTES - COMPONENT - 1) };
-        // SAFETY: `at` leaves room for COMPONENT bytes in the array; the helper checks the source.
-        let copied = unsafe {
-            bpf_probe_read_kernel_str(
-                record.exe.as_mut_ptr().add(at).cast(),
-                COMPONENT as u32,
-                name as *const _,
-            )
-        };
-        if copied <= 0 {
-            break;
-        }
-        len = at + (copied as usize & (COMPONENT * 2 - 1));
-        dentry = parent;
-    }
-    record.exe_len = len as u32;
-}
-
-/// Inode of the mount namespace that a mount belongs to; 0 for the kernel's internal mounts (memfd, pipes),
-/// whose namespace pointer is an error value (`MNT_NS_INTERNAL`).
-#[inline(always)]
-fn mount_ns(mount: Ptr) -> u32 {
-    mount.follow(offset!(mount_ns)).get(offset!(mnt_ns_inum))
 }

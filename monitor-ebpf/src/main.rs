@@ -3,12 +3,13 @@
 //! A program sits on a hook, decides early whether it cares, and sends one record. `probes` holds the
 //! programs, one file per hook family; `kernel` is the only module that reads kernel structures;
 //! `user` the only one that reads user memory, whose content is a claim; `maps` holds every map, its
-//! bound, the ledger and the way into the ring buffer.
+//! bound, the ledger and the way into the ring buffer; `canary` tells the daemon's own tests apart.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)] // For the atomic addition in `maps`.
 
 mod call;
+mod canary;
 mod kernel;
 mod maps;
 mod probes;

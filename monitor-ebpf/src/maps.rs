@@ -1,6 +1,7 @@
 //! Every map with its bound, the ledger, and the only way into the ring buffer.
 
 use core::mem::{MaybeUninit, offset_of};
+use core::ops::{Deref, DerefMut};
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::map;
@@ -9,7 +10,9 @@ use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use monitor_common::WIRE_VERSION;
 use monitor_common::call::CALL_SLOTS;
 use monitor_common::control::{COUNTER_SLOTS, Counter, LOST_ENTRIES, LostKey};
-use monitor_common::wire::{ExecRecord, Header, NsSet};
+use monitor_common::wire::{ARGS_TEXT, CWD_TEXT, EXEC_TEXT, ExecRecord, Header, NsSet, kind};
+
+use crate::canary;
 
 /// The one way to the daemon; one buffer, so one order. The daemon sets its size.
 #[map]
@@ -19,7 +22,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(COUNTER_SLOTS as u32, 0);
 
-/// Whose records were lost. A full table loses the attribution, not the count.
+/// Whose records were lost. A full table loses the attribution, which is counted.
 #[map]
 static LOST: HashMap<LostKey, u64> = HashMap::with_max_entries(LOST_ENTRIES, 0);
 
@@ -54,7 +57,7 @@ pub struct Mark {
     pub minor: u32,
     /// Which of the members are filled: bits of [`mark`].
     pub filled: u32,
-    /// Number of the call that the mark belongs to; 0 while only the device controller was asked.
+    /// Number of the call that the mark belongs to; 0 if only the device controller was asked, and could not tell.
     pub nr: u32,
 }
 
@@ -149,8 +152,9 @@ fn lost(slot: u32, cgroup_id: u64) {
         // Someone else may have been faster, or the table may be full; the look-up below tells.
         let _ = LOST.insert(key, 0, 1 /* BPF_NOEXIST */);
     }
-    if let Some(count) = LOST.get_ptr_mut(key) {
-        add(count);
+    match LOST.get_ptr_mut(key) {
+        Some(lost) => add(lost),
+        None => count(slot, offset_of!(Counter, unattributed)),
     }
 }
 
@@ -159,18 +163,42 @@ pub const fn kind_slot(kind: u16) -> u32 {
     CALL_SLOTS as u32 + kind as u32
 }
 
-/// Counts the record as seen and reserves room for it; without room it is counted as lost.
+/// Room for a record, and where the ledger counts it.
+pub struct Room<T: 'static> {
+    entry: RingBufEntry<T>,
+    slot: u32,
+}
+
+impl<T> Deref for Room<T> {
+    type Target = MaybeUninit<T>;
+
+    #[inline(always)]
+    fn deref(&self) -> &MaybeUninit<T> {
+        &self.entry
+    }
+}
+
+impl<T> DerefMut for Room<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut MaybeUninit<T> {
+        &mut self.entry
+    }
+}
+
+/// Counts the record as seen and reserves room for it; without room it is counted as lost. What a canary made is
+/// counted in the canaries' slot.
 ///
 /// The room is not zeroed: the caller writes every byte behind the header, then calls [`submit`].
 #[inline(always)]
-pub fn reserve<T: 'static>(slot: u32, kind: u16, cgroup_id: u64) -> Option<RingBufEntry<T>> {
+pub fn reserve<T: 'static>(slot: u32, kind: u16, cgroup_id: u64) -> Option<Room<T>> {
+    let (slot, kind) = canary::filed(slot, kind);
     count(slot, offset_of!(Counter, seen));
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         lost(slot, cgroup_id);
         return None;
     };
     write_header(&mut entry, kind);
-    Some(entry)
+    Some(Room { entry, slot })
 }
 
 /// Writes the header that each record begins with.
@@ -189,18 +217,28 @@ fn header(kind: u16, len: usize) -> Header {
 
 /// Sends a reserved record. Without flags the kernel wakes the reader only if it had caught up.
 #[inline(always)]
-pub fn submit<T>(slot: u32, entry: RingBufEntry<T>) {
-    entry.submit(0);
-    count(slot, offset_of!(Counter, sent));
+pub fn submit<T>(room: Room<T>) {
+    room.entry.submit(0);
+    count(room.slot, offset_of!(Counter, sent));
 }
 
-/// Sends an exec record from the scratch area. What stands behind its path is of an earlier record.
+/// Sends an exec record from the scratch area, with as many bytes of its text as are filled; what stands behind
+/// them is of an earlier record.
 #[inline(always)]
-pub fn send_exec(record: &mut ExecRecord, kind: u16) {
-    let slot = kind_slot(kind);
+pub fn send_exec(record: &mut ExecRecord, filled: usize) {
+    /// More than the text can fill: two paths below `CWD_TEXT` and a last component, and the command line.
+    const MASK: usize = 4095;
+    const _: () = assert!(MASK < EXEC_TEXT && CWD_TEXT + 256 + ARGS_TEXT <= MASK);
+    let (slot, kind) = canary::filed(kind_slot(kind::EXEC), kind::EXEC);
     count(slot, offset_of!(Counter, seen));
-    record.header = header(kind, size_of::<ExecRecord>());
-    if EVENTS.output::<ExecRecord>(&*record, 0).is_ok() {
+    let mut filled = filled;
+    // SAFETY: arithmetic on a register, and no change of value: it bounds the length for the verifier.
+    unsafe { core::arch::asm!("{0} &= {1}", inout(reg) filled, const MASK) };
+    let len = offset_of!(ExecRecord, text) + filled;
+    record.header = header(kind, len);
+    // SAFETY: the record begins there, and is longer.
+    let bytes = unsafe { core::slice::from_raw_parts((&raw const *record).cast::<u8>(), len) };
+    if EVENTS.output::<[u8]>(bytes, 0).is_ok() {
         count(slot, offset_of!(Counter, sent));
     } else {
         lost(slot, record.task.cgroup_id);

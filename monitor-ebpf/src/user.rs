@@ -1,9 +1,11 @@
 //! The only module that reads user memory. What stands there is a claim: another thread may have
 //! rewritten it since the kernel looked. No verdict and no shipped rule rests on it alone.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
 use monitor_common::call::{Abi, Call};
-use monitor_common::wire::CLAIMED_PATH;
+use monitor_common::wire::{ARGS_TEXT, CLAIMED_PATH, EXEC_TEXT, ExecRecord};
 
 /// What a call's arguments pointed to. Every word always has a value, zero at worst: the verifier takes a
 /// copy of a word without one for a leak.
@@ -96,4 +98,28 @@ pub fn path(address: u64, out: &mut [u8; CLAIMED_PATH]) -> u32 {
     let len =
         unsafe { bpf_probe_read_user_str(out.as_mut_ptr().cast(), CLAIMED_PATH as u32, address as *const _) };
     if len > 0 { len as u32 - 1 } else { 0 }
+}
+
+/// Appends the command line between two addresses to an exec's record, at most [`ARGS_TEXT`] bytes; gives where the
+/// text ends. The new program has not run yet, so what stands there is what the exec was given; from now on the
+/// program may write over it.
+#[inline(always)]
+pub fn command_line(start: u64, end: u64, text_end: usize, record: &mut ExecRecord) -> usize {
+    let total = end.saturating_sub(start);
+    let (mut at, mut len) = (text_end, total as usize);
+    // SAFETY: arithmetic on registers. The first changes no value (the paths end far below). Both are written so that
+    // verifiers which lose track of a comparison made elsewhere see the bounds on the very register.
+    unsafe {
+        asm!("{0} &= {1}", inout(reg) at, const EXEC_TEXT - ARGS_TEXT - 1);
+        asm!("if {0} <= {1} goto +1", "{0} = {1}", inout(reg) len, const ARGS_TEXT);
+    }
+    // SAFETY: `at` leaves room for ARGS_TEXT bytes in the array; the helper checks the source.
+    let failed = unsafe {
+        bpf_probe_read_user(record.text.as_mut_ptr().add(at).cast(), len as u32, start as *const _)
+    };
+    // All ones if it failed: no branch, see `kernel`.
+    let read = len & !(failed >> 63) as usize;
+    record.args_total = if total > u64::from(u32::MAX) { u32::MAX } else { total as u32 };
+    record.args_len = read as u32;
+    at + read
 }

@@ -7,12 +7,14 @@
 
 mod clock;
 mod escape;
+mod internal;
 mod json;
 mod schema;
 mod text;
 
 pub use clock::WallClock;
-pub use escape::push_visible;
+pub use escape::{json_visible, push_visible};
+pub use internal::{Fact, INTERNAL_FACTS, InternalAlert};
 pub use json::JsonLines;
 pub use schema::schema_json;
 pub use text::{Palette, TextLines};
@@ -36,6 +38,9 @@ pub const ALWAYS: &[Field] = &[
     Field::EvtRes,
     Field::EvtAbi,
     Field::ContainerId,
+    Field::ContainerName,
+    Field::ContainerImage,
+    Field::ContainerMetadata,
     Field::CgroupId,
     Field::ProcName,
     Field::ProcExepath,
@@ -43,6 +48,13 @@ pub const ALWAYS: &[Field] = &[
     Field::ProcPpid,
     Field::UserUid,
 ];
+
+/// Fields that `output_fields` has whenever the event has them, whatever the rule's template names.
+pub const IF_PRESENT: &[Field] = &[Field::K8sPodName, Field::K8sNsName];
+
+/// Fields that a text line shows behind the rule's output if the event has them and the output does not name them.
+const NAMES_IN_TEXT: &[Field] =
+    &[Field::ContainerName, Field::ContainerImage, Field::K8sNsName, Field::K8sPodName];
 
 /// What an alert takes from its rule.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +96,8 @@ struct FormField {
     key: Box<[u8]>,
     field: FieldRef,
     ty: FieldType,
+    /// Left out if the event does not have it.
+    if_present: bool,
 }
 
 /// The constant parts of a rule's alerts, laid out once.
@@ -91,6 +105,8 @@ struct FormField {
 pub struct AlertForm {
     json: json::ConstantParts,
     fields: Vec<FormField>,
+    /// Those of [`NAMES_IN_TEXT`] that the output does not name.
+    unnamed: Vec<Field>,
     /// Rule id as the text line shows it: no control character passes.
     id: Box<str>,
     priority: Box<str>,
@@ -107,15 +123,24 @@ impl AlertForm {
         for (name, field) in always.chain(named) {
             if seen.insert(name) {
                 let key = json::key(name, fields.is_empty());
-                fields.push(FormField { key, field, ty: field.field.spec().ty });
+                fields.push(FormField { key, field, ty: field.field.spec().ty, if_present: false });
             }
         }
+        for field in IF_PRESENT {
+            let (name, ty) = (field.spec().name, field.spec().ty);
+            if seen.insert(name) {
+                let field = FieldRef { field: *field, arg: FieldArg::None };
+                fields.push(FormField { key: json::key(name, false), field, ty, if_present: true });
+            }
+        }
+        let names_it = |field: &Field| rule.fields.iter().any(|(_, named)| named.field == *field);
         let mut id = Vec::new();
         push_visible(rule.id, &mut id);
         let id = String::from_utf8_lossy(&id).into_owned();
         Self {
             json: json::constant_parts(rule, hostname),
             fields,
+            unnamed: NAMES_IN_TEXT.iter().copied().filter(|field| !names_it(field)).collect(),
             id: id.into_boxed_str(),
             priority: rule.priority.into(),
         }

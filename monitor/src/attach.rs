@@ -4,18 +4,27 @@
 //! anything; `tracepoint` hooks the end of every call, for machines that refuse trampolines. The programs
 //! behind both are the same.
 
-use std::fs::File;
+mod hooks;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupDevice, FExit, ProgramError};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupDevice, FEntry, FExit, Program, ProgramError, ProgramFd,
+    RawTracePoint, TracePoint,
+};
 use aya::{Btf, Ebpf, EbpfLoader};
-use monitor_common::control::Offsets;
+use monitor_common::control::{MISSING, Offsets};
+
+use hooks::{LIFE_CYCLE, RETURNS, function_of};
+pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
 
 use crate::btf::{BtfError, KernelTypes};
 use crate::config::AttachChoice;
+use crate::hierarchy::{Hierarchy, v2_root};
 use crate::kernel_files;
+use crate::preflight::KernelVersion;
 
 /// The compiled programs. Aligned, because the ELF reader casts its headers.
 #[repr(align(8))]
@@ -79,6 +88,8 @@ pub struct Probe {
     pub missing: Option<String>,
     /// What cannot be seen without it.
     pub cost: &'static str,
+    /// The kernel's id of its program; `None` if it is not attached.
+    pub program: Option<u32>,
 }
 
 /// The programs in force.
@@ -89,12 +100,17 @@ pub struct Attached {
     pub mode: AttachMode,
     /// Every probe of the mode, the missing ones too.
     pub probes: Vec<Probe>,
+    /// The hierarchy by which the programs know cgroups.
+    pub hierarchy: Option<Hierarchy>,
 }
 
-/// The per-CPU ledger: seen, sent, lost.
-pub type CounterMap = PerCpuArray<MapData, [u64; 3]>;
+/// The per-CPU ledger: seen, sent, lost, and lost without attribution.
+pub type CounterMap = PerCpuArray<MapData, [u64; 4]>;
 /// Lost records by cgroup and slot (the slot's number in the second word).
 pub type LostMap = HashMap<MapData, [u64; 2], u64>;
+
+/// The tasks whose records are canaries ([`monitor_common::control::CanaryTasks`]): start time and thread id of each.
+pub type CanaryMap = Array<MapData, [u64; 4]>;
 
 /// How one program is attached.
 enum Hook {
@@ -102,7 +118,12 @@ enum Hook {
     Tracepoint(&'static str),
     /// `fexit`, by the function's name.
     Return(String),
-    /// A cgroup device program at the root of the v2 hierarchy.
+    /// `fentry`, by the function's name.
+    Entry(&'static str),
+    /// A tracepoint of perf: its category and its name.
+    Perf(&'static str, &'static str),
+    /// A cgroup device program at the root of the v2 hierarchy, which holds every process also where it is not
+    /// mounted.
     DeviceCgroup,
 }
 
@@ -112,84 +133,10 @@ struct Plan {
     cost: &'static str,
 }
 
-const LIFE_CYCLE: &[(&str, &str, &str)] = &[
-    (
-        "process_exec",
-        "sched_process_exec",
-        "executables of short processes are read from /proc, if they still run",
-    ),
-    (
-        "process_fork",
-        "sched_process_fork",
-        "ancestors of short processes are unknown; clone's namespaces are claims",
-    ),
-    ("process_exit", "sched_process_exit", "the process table keeps dead processes until it is full"),
-    ("cgroup_mkdir", "cgroup_mkdir", "containers that live shorter than a second may have no id"),
-    ("cgroup_rmdir", "cgroup_rmdir", "the container table keeps removed containers until it is full"),
-    (
-        "cgroup_attach",
-        "cgroup_attach_task",
-        "a runtime's set-up of a container counts as the container's own doing",
-    ),
-];
-
-/// Programs of the trampoline mode; the function's name is the program's with `__` for `on_`.
-const RETURNS: &[&str] = &[
-    "on_x64_sys_capset",
-    "on_x64_sys_setns",
-    "on_x64_sys_unshare",
-    "on_x64_sys_clone",
-    "on_x64_sys_clone3",
-    "on_x64_sys_settimeofday",
-    "on_x64_sys_clock_settime",
-    "on_x64_sys_adjtimex",
-    "on_x64_sys_clock_adjtime",
-    "on_x64_sys_syslog",
-    "on_x64_sys_iopl",
-    "on_x64_sys_ioperm",
-    "on_x64_sys_open",
-    "on_x64_sys_creat",
-    "on_x64_sys_openat",
-    "on_x64_sys_openat2",
-    "on_x64_sys_open_by_handle_at",
-    "on_ia32_sys_capset",
-    "on_ia32_sys_setns",
-    "on_ia32_sys_unshare",
-    "on_ia32_compat_sys_ia32_clone",
-    "on_ia32_sys_clone3",
-    "on_ia32_compat_sys_settimeofday",
-    "on_ia32_sys_stime32",
-    "on_ia32_sys_clock_settime32",
-    "on_ia32_sys_clock_settime",
-    "on_ia32_sys_adjtimex_time32",
-    "on_ia32_sys_clock_adjtime32",
-    "on_ia32_sys_clock_adjtime",
-    "on_ia32_sys_syslog",
-    "on_ia32_sys_iopl",
-    "on_ia32_sys_ioperm",
-    "on_ia32_compat_sys_open",
-    "on_ia32_sys_creat",
-    "on_ia32_compat_sys_openat",
-    "on_ia32_sys_openat2",
-    "on_ia32_compat_sys_open_by_handle_at",
-];
-
-/// Names of the functions that the trampoline mode hooks, seccomp and capability checks included.
-pub fn hooked_functions() -> impl Iterator<Item = String> {
-    RETURNS
-        .iter()
-        .map(|program| function_of(program))
-        .chain(["__seccomp_filter", "cap_capable", "security_capset"].map(str::to_owned))
-}
-
-/// Names of the tracepoints that every mode hooks.
-pub fn hooked_tracepoints() -> impl Iterator<Item = &'static str> {
-    LIFE_CYCLE.iter().map(|(_, tracepoint, _)| *tracepoint).chain(["sys_exit"])
-}
-
-fn function_of(program: &str) -> String {
-    program.replacen("on_", "__", 1)
-}
+/// The first kernel whose BTF tracepoints run preemptible (`__bpf_trace_run` holds back migration only): while a task
+/// is preempted inside the program, the kernel skips it for all others on that CPU. Tracepoints of perf stay as
+/// they were, but cost every call a little more.
+const PREEMPTIBLE_TRACEPOINTS: KernelVersion = KernelVersion { major: 7, minor: 0 };
 
 /// How capability checks are seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -199,16 +146,24 @@ enum CapHook {
     None,
 }
 
-/// Loads and attaches the programs, with a ring buffer of `ring_bytes` (a power of two, whole pages).
+/// Loads and attaches the programs, with a ring buffer of `ring_bytes` (a power of two, whole pages). Cgroups are
+/// known by their directories in `hierarchy`; without one, no event has a cgroup.
 ///
 /// What can be missing is reported in [`Attached::probes`] and the rest still runs, unless `strict`.
 ///
 /// # Errors
 /// [`AttachError`], if nothing useful would run, or on any gap with `strict`.
-pub fn attach(choice: AttachChoice, strict: bool, ring_bytes: u32) -> Result<Attached, AttachError> {
+pub fn attach(
+    choice: AttachChoice,
+    strict: bool,
+    ring_bytes: u32,
+    hierarchy: Option<&Hierarchy>,
+) -> Result<Attached, AttachError> {
     let types = KernelTypes::from_file(Path::new(KernelTypes::PATH))?;
     let btf = Btf::from_sys_fs().map_err(|e| AttachError::Load(e.to_string()))?;
-    let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes };
+    let place = hierarchy_settings(&types, hierarchy)?;
+    let hierarchy = hierarchy.cloned();
+    let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes, hierarchy, place };
     let caps = if loader.types.has_tracepoint("cap_capable") { CapHook::Tracepoint } else { CapHook::Return };
     let attached = match choice {
         AttachChoice::Trampoline => loader.trampoline(caps)?,
@@ -232,11 +187,26 @@ pub fn attach(choice: AttachChoice, strict: bool, ring_bytes: u32) -> Result<Att
     Ok(attached)
 }
 
+/// How the programs find a task's directory in the hierarchy: its number, and the controller's place.
+fn hierarchy_settings(types: &KernelTypes, hierarchy: Option<&Hierarchy>) -> Result<[u32; 2], BtfError> {
+    let Some(hierarchy) = hierarchy else { return Ok([MISSING; 2]) };
+    let subsys = match hierarchy.controller {
+        None => MISSING,
+        Some(controller) => types
+            .enum_value("cgroup_subsys_id", controller.enumerator)
+            .ok_or(BtfError::NoController(controller.enumerator))?,
+    };
+    Ok([hierarchy.number, subsys])
+}
+
 struct Loader {
     types: KernelTypes,
     btf: Btf,
     offsets: [u32; Offsets::COUNT],
     ring_bytes: u32,
+    hierarchy: Option<Hierarchy>,
+    /// `hierarchy` and `hierarchy_subsys` of [`monitor_common::control::Settings`].
+    place: [u32; 2],
 }
 
 impl Loader {
@@ -254,7 +224,13 @@ impl Loader {
             return Err(AttachError::NoTrampolines(reason.clone()));
         }
         self.put_common(&mut attached, caps);
-        for program in RETURNS {
+        let switch = Plan {
+            program: "nsproxy_switched".to_owned(),
+            hook: Hook::Entry("switch_task_namespaces"),
+            cost: "namespaces that change otherwise than by a watched call show with the process's next record",
+        };
+        self.put(&mut attached, switch);
+        for (program, _) in RETURNS {
             let hook = Hook::Return(function_of(program));
             self.put(
                 &mut attached,
@@ -273,12 +249,12 @@ impl Loader {
             drop(attached);
             return self.tracepoint(CapHook::None);
         }
-        let exit = Plan {
-            program: "sys_exit".to_owned(),
-            hook: Hook::Tracepoint("sys_exit"),
-            cost: "no watched call is seen",
+        let (program, hook) = if KernelVersion::running() >= Some(PREEMPTIBLE_TRACEPOINTS) {
+            ("sys_exit_perf", Hook::Perf("raw_syscalls", "sys_exit"))
+        } else {
+            ("sys_exit", Hook::Tracepoint("sys_exit"))
         };
-        self.put(&mut attached, exit);
+        self.put(&mut attached, Plan { program: program.to_owned(), hook, cost: "no watched call is seen" });
         match attached.probes.last() {
             Some(Probe { missing: Some(reason), .. }) => Err(AttachError::Nothing(reason.clone())),
             _ => Ok(attached),
@@ -294,12 +270,21 @@ impl Loader {
         let trampoline = u64::from(mode == AttachMode::Trampoline);
         let caps_hooked = u64::from(caps != CapHook::None);
         let inode = |path: &str| std::fs::metadata(path).map_or(0, |meta| meta.ino());
-        // The layout of monitor_common::control::Settings: three u32 and a pad, then two u64.
-        let settings: [u64; 4] = [
+        let typed = |wrapper: String| self.types.first_argument_is_complete(&wrapper);
+        let wrappers_typed = u64::from(hooked_wrappers().all(typed));
+        tracing::info!(
+            task_pt_regs = has_pt_regs != 0,
+            typed_wrappers = wrappers_typed != 0,
+            "resolved from BTF"
+        );
+        let [hierarchy, subsys] = self.place.map(u64::from);
+        // The layout of monitor_common::control::Settings: four u32, two u64, two u32.
+        let settings: [u64; 5] = [
             has_pt_regs | trampoline << 32,
-            caps_hooked,
+            caps_hooked | wrappers_typed << 32,
             inode(kernel_files::PROC_KMSG),
             inode(kernel_files::PROC_KCORE),
+            hierarchy | subsys << 32,
         ];
         let ebpf = EbpfLoader::new()
             .btf(Some(&self.btf))
@@ -308,7 +293,7 @@ impl Loader {
             .map_max_entries("EVENTS", self.ring_bytes)
             .load(&OBJECT.0)
             .map_err(|e| AttachError::Load(chain(&e)))?;
-        Ok(Attached { ebpf, mode, probes: Vec::new() })
+        Ok(Attached { ebpf, mode, probes: Vec::new(), hierarchy: self.hierarchy.clone() })
     }
 
     /// What both modes have.
@@ -338,6 +323,7 @@ impl Loader {
                     "refused by this machine, and the kernel has no tracepoint (before 6.14)".to_owned(),
                 ),
                 cost,
+                program: None,
             }),
         }
         let cost = "refused opens of devices are told by the path that the caller claims";
@@ -349,16 +335,29 @@ impl Loader {
         let hook = match &plan.hook {
             Hook::Tracepoint(name) => format!("tp_btf/{name}"),
             Hook::Return(name) => format!("fexit/{name}"),
+            Hook::Entry(name) => format!("fentry/{name}"),
+            Hook::Perf(category, name) => format!("tracepoint/{category}/{name}"),
             Hook::DeviceCgroup => "cgroup/device".to_owned(),
         };
         if let Err(error) = &result {
             tracing::debug!(hook, error, "probe not attached");
         }
-        attached.probes.push(Probe { name: plan.program, hook, missing: result.err(), cost: plan.cost });
+        let (program, missing) = match result {
+            Ok(program) => (Some(program), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        attached.probes.push(Probe { name: plan.program, hook, missing, cost: plan.cost, program });
     }
 
-    fn try_put(&self, ebpf: &mut Ebpf, plan: &Plan) -> Result<(), String> {
+    /// Attaches a program and gives its id.
+    fn try_put(&self, ebpf: &mut Ebpf, plan: &Plan) -> Result<u32, String> {
         let program = ebpf.program_mut(&plan.program).ok_or("not in the object file")?;
+        let explain = |e: ProgramError| chain(&e);
+        self.hook_up(program, plan)?;
+        program.info().map(|info| info.id()).map_err(explain)
+    }
+
+    fn hook_up(&self, program: &mut Program, plan: &Plan) -> Result<(), String> {
         let explain = |e: ProgramError| chain(&e);
         match &plan.hook {
             Hook::Tracepoint(name) => {
@@ -371,9 +370,18 @@ impl Loader {
                 program.load(name, &self.btf).map_err(explain)?;
                 program.attach().map_err(explain)?;
             }
+            Hook::Entry(name) => {
+                let program: &mut FEntry = program.try_into().map_err(explain)?;
+                program.load(name, &self.btf).map_err(explain)?;
+                program.attach().map_err(explain)?;
+            }
+            Hook::Perf(category, name) => {
+                let program: &mut TracePoint = program.try_into().map_err(explain)?;
+                program.load().map_err(explain)?;
+                program.attach(category, name).map_err(explain)?;
+            }
             Hook::DeviceCgroup => {
-                let root = kernel_files::cgroup2_root().ok_or("no cgroup v2 hierarchy is mounted")?;
-                let root = File::open(&root).map_err(|e| format!("{}: {e}", root.display()))?;
+                let root = v2_root().map_err(|e| format!("the cgroup v2 root cannot be opened: {e}"))?;
                 let program: &mut CgroupDevice = program.try_into().map_err(explain)?;
                 program.load().map_err(explain)?;
                 // A link is always one of several (the kernel sets BPF_F_ALLOW_MULTI for it).
@@ -427,6 +435,23 @@ impl Attached {
     /// Takes the table that says whose records were lost.
     pub fn take_lost(&mut self) -> Option<LostMap> {
         HashMap::try_from(self.ebpf.take_map("LOST")?).ok()
+    }
+
+    /// Takes the table of the tasks whose records are canaries.
+    pub fn take_canaries(&mut self) -> Option<CanaryMap> {
+        Array::try_from(self.ebpf.take_map("CANARIES")?).ok()
+    }
+
+    /// Loads the program by which a thread becomes a canary, and gives its descriptor.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn enrolment(&mut self) -> Result<ProgramFd, String> {
+        let program = self.ebpf.program_mut("enrol_canary").ok_or("not in the object file")?;
+        let explain = |e: ProgramError| chain(&e);
+        let program: &mut RawTracePoint = program.try_into().map_err(explain)?;
+        program.load().map_err(explain)?;
+        program.fd().map_err(explain)?.try_clone().map_err(|e| e.to_string())
     }
 
     /// Takes every program off its hook; what is in the ring buffer stays there.

@@ -1,8 +1,9 @@
 //! What the running kernel's BTF says: offsets of structure members, which functions and tracepoints exist.
 
+use std::fs;
 use std::path::Path;
 
-use btf_rs::{Btf, Struct, Type};
+use btf_rs::{Btf, FuncProto, Struct, Type};
 use monitor_common::control::{MISSING, Need, Offsets};
 
 /// Why a kernel's BTF cannot be used.
@@ -18,6 +19,11 @@ pub enum BtfError {
         /// What went wrong.
         source: btf_rs::Error,
     },
+    /// The chosen hierarchy's controller is mounted, but the kernel does not say where tasks hold it.
+    #[error(
+        "the kernel's type information has no `{0}` in `enum cgroup_subsys_id`: choose another cgroup hierarchy with --cgroup-hierarchy"
+    )]
+    NoController(&'static str),
     /// A structure member that the programs cannot do without is not there.
     #[error(
         "the kernel's type information has no `{ty}.{path}`: this kernel is older than 5.10, or newer than this version of Ringfence knows"
@@ -42,7 +48,10 @@ impl KernelTypes {
     /// # Errors
     /// [`BtfError::Unreadable`].
     pub fn from_file(path: &Path) -> Result<Self, BtfError> {
-        Btf::from_file(path)
+        // Read at once: the library reads a file piece by piece and asks where it is after each (126,000 calls).
+        fs::read(path)
+            .map_err(btf_rs::Error::from)
+            .and_then(|bytes| Btf::from_bytes(&bytes))
             .map(KernelTypes)
             .map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })
     }
@@ -63,9 +72,12 @@ impl KernelTypes {
         Ok(values)
     }
 
-    /// Byte offset of a member; dots descend into embedded structures.
+    /// Byte offset of a member; dots descend into embedded structures. The structure's size for an empty path.
     pub fn member_offset(&self, ty: &str, path: &str) -> Option<u32> {
         let mut structure = self.structure(ty)?;
+        if path.is_empty() {
+            return u32::try_from(structure.size()).ok();
+        }
         let mut bits = 0;
         for (i, name) in path.split('.').enumerate() {
             if i > 0 && structure.members.is_empty() {
@@ -109,15 +121,38 @@ impl KernelTypes {
 
     /// Number of a function's arguments.
     pub fn function_args(&self, name: &str) -> Option<usize> {
+        self.prototype(name).map(|proto| proto.parameters.len())
+    }
+
+    /// True if a function's first argument points to a structure whose members are known. Where a compilation unit
+    /// only named the structure, the verifier refuses to read the argument (`btf_ctx_access`, "type FWD").
+    pub fn first_argument_is_complete(&self, name: &str) -> bool {
+        let Some(proto) = self.prototype(name) else { return false };
+        let Some(argument) = proto.parameters.first() else { return false };
+        self.0.chained_type_iter(argument).find_map(as_structure).is_some()
+    }
+
+    fn prototype(&self, name: &str) -> Option<FuncProto> {
         let types = self.0.resolve_types_by_name(name).ok()?;
         let function = types.into_iter().find_map(|ty| match ty {
             Type::Func(function) => Some(function),
             _ => None,
         })?;
         match self.0.resolve_chained_type(&function).ok()? {
-            Type::FuncProto(proto) => Some(proto.parameters.len()),
+            Type::FuncProto(proto) => Some(proto),
             _ => None,
         }
+    }
+
+    /// Value of a member of an enumeration of 32 bits.
+    pub fn enum_value(&self, name: &str, member: &str) -> Option<u32> {
+        let types = self.0.resolve_types_by_name(name).ok()?;
+        types.into_iter().find_map(|ty| match ty {
+            Type::Enum(of) => {
+                of.members.iter().find_map(|m| (self.0.resolve_name(m).ok()? == member).then(|| m.val()))
+            }
+            _ => None,
+        })
     }
 
     /// True if the kernel has a tracepoint of that name, which BTF shows as `btf_trace_NAME`.

@@ -1,6 +1,8 @@
 //! The command line: arguments, commands, exit codes.
 
 mod check;
+mod containers;
+mod coverage;
 mod doctor;
 mod failure;
 mod fields;
@@ -17,7 +19,13 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{AttachChoice, Listen, OutputFormat, Settings, check_ring_bytes, parse_priority};
+use crate::config::{
+    AttachChoice, CanaryInterval, Listen, OutputFormat, Settings, check_metadata_wait_ms, check_ring_bytes,
+    check_root, parse_priority,
+};
+use crate::control::ControlSocket;
+use crate::coverage::Sight;
+use crate::hierarchy::HierarchyChoice;
 use crate::preflight::Check;
 use crate::rules::Priority;
 
@@ -54,6 +62,18 @@ pub enum Command {
         #[command(subcommand)]
         command: RulesCommand,
     },
+    /// List the containers that the running daemon knows
+    Containers {
+        /// Control socket of the daemon instead of the configured one
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
     /// List the fields that conditions and outputs may use
     Fields {
         /// How
@@ -62,6 +82,9 @@ pub enum Command {
     },
     /// Check kernel, privileges and probes; say what each gap costs
     Doctor {
+        /// Also make a harmless test call for each hook and see that it comes back
+        #[arg(long)]
+        selftest: bool,
         /// Whether output is coloured.
         #[command(flatten)]
         color: ColorArg,
@@ -113,9 +136,24 @@ pub struct RunArgs {
     /// Where to serve metrics and health, or off [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT|off")]
     listen: Option<Listen>,
+    /// Where to answer questions such as `ringfence containers`, or off [default: /run/ringfence/ringfence.sock]
+    #[arg(long, value_name = "PATH|off")]
+    control_socket: Option<ControlSocket>,
     /// Size of the ring buffer in bytes, a power of two [default: 4194304]
     #[arg(long, value_name = "N", value_parser = ring_bytes)]
     ring_bytes: Option<u32>,
+    /// Cgroup hierarchy by which containers are known: auto, v2 or a version 1 controller [default: auto]
+    #[arg(long, value_name = "NAME")]
+    cgroup_hierarchy: Option<HierarchyChoice>,
+    /// How often to test that each hook still sees, or off [default: 1000]
+    #[arg(long, value_name = "MS|off")]
+    canary_interval_ms: Option<CanaryInterval>,
+    /// How long an alert waits for its container's name, 0 for not at all [default: 250]
+    #[arg(long, value_name = "MS", value_parser = metadata_wait_ms)]
+    metadata_wait_ms: Option<u32>,
+    /// Where the host's root is mounted, if not at / [default: /]
+    #[arg(long, value_name = "DIR", value_parser = check_root)]
+    host_root: Option<PathBuf>,
     /// Leave out rules below this priority
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
     min_priority: Option<Priority>,
@@ -132,6 +170,18 @@ pub enum RulesCommand {
         /// Which rules are meant.
         #[command(flatten)]
         from: RulesArgs,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Say for each rule what the probes see on this machine: covered, degraded (and why) or blind
+    Coverage {
+        /// Which rules are meant.
+        #[command(flatten)]
+        from: RulesArgs,
+        /// How to attach the probes
+        #[arg(long, value_enum, default_value = "auto")]
+        attach: AttachChoice,
         /// How
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
@@ -176,6 +226,11 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     check_ring_bytes(bytes)
 }
 
+fn metadata_wait_ms(text: &str) -> Result<u32, String> {
+    let ms: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of milliseconds"))?;
+    check_metadata_wait_ms(ms)
+}
+
 impl RunArgs {
     /// The configuration with these arguments on top.
     ///
@@ -191,9 +246,14 @@ impl RunArgs {
         settings.output = self.output.or(settings.output);
         settings.alert_file = self.alert_file.or(settings.alert_file);
         settings.listen = self.listen.unwrap_or(settings.listen);
+        settings.control_socket = self.control_socket.unwrap_or(settings.control_socket);
         settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);
+        settings.canary_interval = self.canary_interval_ms.unwrap_or(settings.canary_interval);
+        settings.metadata_wait_ms = self.metadata_wait_ms.unwrap_or(settings.metadata_wait_ms);
+        settings.roots.host = self.host_root.unwrap_or(settings.roots.host);
         settings.min_priority = self.min_priority.unwrap_or(settings.min_priority);
         settings.no_color |= self.color.no_color;
+        settings.cgroup_hierarchy = self.cgroup_hierarchy.unwrap_or(settings.cgroup_hierarchy);
         Ok(settings)
     }
 }
@@ -218,8 +278,10 @@ fn rule_paths(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>
 pub struct Entry {
     /// Watches until a signal ends it. Logging is set up already.
     pub run: fn(Settings) -> anyhow::Result<()>,
-    /// Checks of the probes, which `doctor` shows below those of [`crate::preflight`].
-    pub probe_checks: fn() -> Vec<Check>,
+    /// Checks of the probes, with a test of each hook if asked for, which `doctor` shows below those of [`crate::preflight`].
+    pub probe_checks: fn(selftest: bool) -> Vec<Check>,
+    /// What the probes see, attached for a moment; for `rules coverage`.
+    pub sight: fn(AttachChoice) -> anyhow::Result<Sight>,
 }
 
 impl std::fmt::Debug for Entry {
@@ -255,13 +317,32 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
         Command::Rules { command: RulesCommand::List { from, output } } => {
             emit(&rules::list(&rules::load(&from.paths()?)?, output))?;
         }
+        Command::Rules { command: RulesCommand::Coverage { from, attach, output } } => {
+            // Before anything is attached: the rules may be wrong.
+            let rules = rules::load(&from.paths()?)?;
+            let sight = (entry.sight)(attach)?;
+            emit(&coverage::table(&rules, &sight, output))?;
+            if coverage::is_wrong(&rules, &sight) {
+                return Ok(ExitCode::from(failure::FOUND_WRONG));
+            }
+        }
         Command::Rules { command: RulesCommand::Show { id, from, output } } => {
             emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
         }
+        Command::Containers { socket, config, output } => {
+            let known = containers::ask(socket, &config)?;
+            emit(&containers::list(&known.known, output, containers::terminal_columns()))?;
+            if known.omitted > 0 {
+                let omitted = known.omitted;
+                return Err(Failure::environment(format_args!(
+                    "the answer had no room for {omitted} more; containers in users' own slices come last"
+                )));
+            }
+        }
         Command::Fields { format } => emit(&fields::text(format))?,
-        Command::Doctor { color } => {
+        Command::Doctor { selftest, color } => {
             let mut checks = crate::preflight::checks();
-            checks.extend((entry.probe_checks)());
+            checks.extend((entry.probe_checks)(selftest));
             emit(&doctor::table(&checks, coloured(color)))?;
             if doctor::is_wrong(&checks) {
                 return Ok(ExitCode::from(failure::FOUND_WRONG));

@@ -14,6 +14,9 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::control::ControlSocket;
+use crate::enrich::metadata::Roots;
+use crate::hierarchy::HierarchyChoice;
 use crate::rules::Priority;
 
 /// The configuration file that is read when none is named. It may be missing.
@@ -40,6 +43,45 @@ pub const DEFAULT_PROCESS_TABLE_ENTRIES: u32 = 65_536;
 
 /// Smallest and largest process table, in entries.
 pub const PROCESS_TABLE_ENTRIES: std::ops::RangeInclusive<u64> = 1024..=4_194_304;
+
+/// Milliseconds between two rounds of canaries unless told otherwise.
+pub const DEFAULT_CANARY_INTERVAL_MS: u32 = 1000;
+
+/// Shortest and longest time between two rounds of canaries, in milliseconds. A round needs most of a second to
+/// be judged; a longer interval finds blindness later.
+pub const CANARY_INTERVAL_MS: std::ops::RangeInclusive<u64> = 1000..=60_000;
+
+/// How long an alert waits for its container's name unless told otherwise, in milliseconds.
+pub const DEFAULT_METADATA_WAIT_MS: u32 = 250;
+
+/// The longest that an alert may wait for its container's name, in milliseconds.
+pub const MAX_METADATA_WAIT_MS: u64 = 5000;
+
+/// How often the hooks are tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CanaryInterval {
+    /// Never: blindness is not noticed.
+    Off,
+    /// Each so many milliseconds, within [`CANARY_INTERVAL_MS`].
+    Every(u32),
+}
+
+impl FromStr for CanaryInterval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(CanaryInterval::Off);
+        }
+        let (least, most) = (CANARY_INTERVAL_MS.start(), CANARY_INTERVAL_MS.end());
+        match text.parse() {
+            Ok(ms) if CANARY_INTERVAL_MS.contains(&ms) => Ok(CanaryInterval::Every(ms as u32)),
+            _ => Err(format!(
+                "`{text}` is no interval of canaries: it is off, or from {least} to {most} milliseconds"
+            )),
+        }
+    }
+}
 
 /// How probes are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -110,6 +152,8 @@ pub struct Settings {
     pub alert_file: Option<PathBuf>,
     /// Where metrics and health are served.
     pub listen: Listen,
+    /// Where questions to the daemon are answered.
+    pub control_socket: ControlSocket,
     /// Size of the ring buffer in bytes: a power of two within [`RING_BYTES`], whole pages.
     pub ring_bytes: u32,
     /// Rules below this priority raise no alert.
@@ -118,6 +162,15 @@ pub struct Settings {
     pub no_color: bool,
     /// Entries of the process table, within [`PROCESS_TABLE_ENTRIES`].
     pub process_table_entries: u32,
+    /// The cgroup hierarchy by which containers are known.
+    pub cgroup_hierarchy: HierarchyChoice,
+    /// How often the hooks are tested.
+    pub canary_interval: CanaryInterval,
+    /// How long an alert waits for its container's name, in milliseconds: at most [`MAX_METADATA_WAIT_MS`], 0 for
+    /// not at all.
+    pub metadata_wait_ms: u32,
+    /// Where the host's files and the state of its container runtimes are.
+    pub roots: Roots,
 }
 
 impl Default for Settings {
@@ -129,10 +182,15 @@ impl Default for Settings {
             output: None,
             alert_file: None,
             listen: Listen::On(DEFAULT_LISTEN),
+            control_socket: ControlSocket::default(),
             ring_bytes: DEFAULT_RING_BYTES,
             min_priority: Priority::Debug,
             no_color: false,
             process_table_entries: DEFAULT_PROCESS_TABLE_ENTRIES,
+            cgroup_hierarchy: HierarchyChoice::Auto,
+            canary_interval: CanaryInterval::Every(DEFAULT_CANARY_INTERVAL_MS),
+            metadata_wait_ms: DEFAULT_METADATA_WAIT_MS,
+            roots: Roots::default(),
         }
     }
 }
@@ -171,19 +229,41 @@ impl Settings {
             output,
             alert_file,
             listen,
+            control_socket,
             ring_bytes,
             min_priority,
             no_color,
             process_table_entries,
+            cgroup_hierarchy,
+            canary_interval_ms,
+            metadata_wait_ms,
+            host_root,
+            docker_roots,
+            containerd_roots,
+            crio_roots,
+            podman_roots,
         } = file;
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
         set(&mut self.rules, rules);
         set(&mut self.listen, listen.map(|listen| listen.0));
+        set(&mut self.control_socket, control_socket.map(|socket| socket.0));
         set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));
         set(&mut self.min_priority, min_priority.map(|priority| priority.0));
         set(&mut self.no_color, no_color);
         set(&mut self.process_table_entries, process_table_entries.map(|entries| entries.0));
+        set(&mut self.cgroup_hierarchy, cgroup_hierarchy.map(|choice| choice.0));
+        set(&mut self.canary_interval, canary_interval_ms.map(|interval| interval.0));
+        set(&mut self.metadata_wait_ms, metadata_wait_ms.map(|ms| ms.0));
+        set(&mut self.roots.host, host_root.map(|root| root.0));
+        for (roots, named) in [
+            (&mut self.roots.docker, docker_roots),
+            (&mut self.roots.containerd, containerd_roots),
+            (&mut self.roots.crio, crio_roots),
+            (&mut self.roots.podman, podman_roots),
+        ] {
+            set(roots, named.map(|named| named.into_iter().map(|root| root.0).collect()));
+        }
         self.output = output.or(self.output);
         self.alert_file = alert_file.or(self.alert_file.take());
     }
@@ -233,6 +313,26 @@ pub fn check_process_table_entries(entries: u64) -> Result<u32, String> {
         return Err(format!("{entries} entries: the process table takes {least} to {most}"));
     }
     Ok(entries as u32)
+}
+
+/// Checks how long an alert may wait for its container's name.
+///
+/// # Errors
+/// A sentence that says what fits.
+pub fn check_metadata_wait_ms(ms: u64) -> Result<u32, String> {
+    if ms > MAX_METADATA_WAIT_MS {
+        return Err(format!("{ms} milliseconds: an alert may wait from 0 to {MAX_METADATA_WAIT_MS}"));
+    }
+    Ok(ms as u32)
+}
+
+/// Checks that a directory is named from the root on: where the daemon was started must not matter.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check_root(path: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() { Ok(path) } else { Err(format!("`{}` does not begin with `/`", path.display())) }
 }
 
 /// Reads a priority.

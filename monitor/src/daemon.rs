@@ -11,11 +11,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::alert::{JsonLines, Palette, TextLines};
-use crate::attach::{AttachError, Attached, attach};
-use crate::config::{OutputFormat, Settings};
+use crate::attach::{AttachError, Attached, Probe, attach};
+use crate::bpf_files::{BpfFiles, ProgramFile};
+use crate::canary::{Canaries, Reporter, Trial, Watch};
+use crate::config::{CanaryInterval, OutputFormat, Settings};
+use crate::control::{self, ControlError};
+use crate::enrich::names::Names;
+use crate::enrich::users::Users;
+use crate::hierarchy::{Hierarchy, NotMounted};
 use crate::http::{self, BindError, Health, Readiness};
-use crate::kernel_files;
 use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::misses::Misses;
 use crate::pipeline::{self, Format, Output, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader;
@@ -47,6 +54,12 @@ pub enum DaemonError {
     /// See [`BindError`].
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// See [`ControlError`].
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// See [`NotMounted`].
+    #[error(transparent)]
+    Hierarchy(#[from] NotMounted),
     /// See [`AttachError`].
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -73,8 +86,9 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 /// # Errors
 /// [`DaemonError`], before anything is attached where possible.
 pub fn run(settings: Settings) -> Result<(), DaemonError> {
+    // One worker: the pipeline has a thread of its own, so that metrics can be asked for while it stands still.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(2)
         .enable_all()
         .build()
@@ -90,36 +104,57 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let rules = load_rules(&settings)?;
     let outputs = open_outputs(&settings)?;
     let listener = http::bind(settings.listen).await?;
-    let mut attached = attach(settings.attach, settings.strict, settings.ring_bytes)?;
-    let probes: Vec<&str> = attached.probes.iter().map(|probe| probe.name.as_str()).collect();
-    let metrics = Arc::new(pipeline::metrics(&probes)?);
+    let control = control::bind(&settings.control_socket)?;
+    let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
+    let trial = try_canaries(&settings)?;
+    let mut attached = attach(settings.attach, settings.strict, settings.ring_bytes, hierarchy.as_ref())?;
+    let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let health = Health::new(Arc::clone(&metrics));
-    metrics.add_sinks(outputs.iter().map(|output| &output.sink))?;
+    metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;
     metrics.set_attach_mode(attached.mode.name());
+    metrics.set_hierarchy(hierarchy.as_ref().map(Hierarchy::name));
     for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {
         gauge.set(probe.missing.is_none().into());
     }
     let ledger = take_ledger(&mut attached, settings.ring_bytes)?;
     metrics.add_kernel(Arc::clone(&ledger) as Arc<_>)?;
+    let misses = Arc::new(Misses::new(program_files(&attached)));
+    metrics.add_source(Arc::clone(&misses))?;
     let ring = attached.take_ring().ok_or(missing_map())?;
+    let canaries =
+        trial.and_then(|trial| start_canaries(trial, &mut attached, &metrics, settings.ring_bytes));
+    let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
+    let hostname = hostname();
+    let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
     let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
+    let outcomes = metrics.control_requests.clone();
+    let names = Names::start(settings.roots.clone(), Arc::clone(&metrics))
+        .map_err(system("cannot start the thread that reads containers' names"))?;
     let mut pipeline = Pipeline::new(Parts {
         rules,
         min_priority: settings.min_priority,
         process_entries: settings.process_table_entries as usize,
-        cgroup_root: kernel_files::cgroup2_root(),
+        hierarchy: hierarchy.clone(),
         outputs,
-        hostname: hostname(),
+        hostname,
+        names,
+        users: Users::read(&settings.roots.host),
+        metadata_wait: Duration::from_millis(settings.metadata_wait_ms.into()),
         metrics,
+        canary: matcher,
     })?;
     pipeline.seed();
     release_start_memory();
-    announce(&attached, &health, rule_count);
+    announce(&attached, hierarchy.as_ref(), &health, rule_count);
     let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
 
+    let (asker, questions) = control::channel();
+    let control = control.map(|bound| tokio::spawn(control::serve(bound, asker, outcomes)));
     let (stop, stopped) = watch::channel(false);
-    let mut reading = tokio::spawn(reader::read(ring, pipeline, stopped));
-    let watching = tokio::spawn(report_losses(Arc::clone(&ledger)));
+    let mut reading =
+        reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
+    let watch = start_watch(canaries, &settings, &ledger, reporter)?;
+    let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses));
     let ended = tokio::select! {
         _ = terminate.recv() => {
             tracing::info!("SIGTERM: stopping");
@@ -134,6 +169,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         ended = &mut reading => Some(ended),
     };
     health.set(Readiness::Stopping);
+    // What follows looks like blindness. Canaries that are still out are read like everything else.
+    drop(watch);
     // Detach first: what is in the ring then is all there will be.
     attached.detach();
     let ended = match ended {
@@ -146,16 +183,16 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let pipeline = match ended {
         Ok(Ok((_, pipeline))) => pipeline,
         Ok(Err(cause)) => return Err(DaemonError::System { what: "cannot read the ring buffer", cause }),
-        Err(panic) => {
+        Err(_) => {
             return Err(DaemonError::System {
                 what: "the pipeline broke down",
-                cause: io::Error::other(panic),
+                cause: io::Error::other("its thread panicked"),
             });
         }
     };
     watching.abort();
     flush(pipeline);
-    if let Some(server) = server {
+    for server in [server, control].into_iter().flatten() {
         server.abort();
     }
     Ok(())
@@ -209,39 +246,106 @@ fn take_ledger(attached: &mut Attached, ring_bytes: u32) -> Result<Arc<Ledger>, 
     Ok(Arc::new(Ledger::new(counters, lost, ring_bytes)))
 }
 
+/// Finds out which canaries this machine allows, before anything is attached.
+fn try_canaries(settings: &Settings) -> Result<Option<Trial>, DaemonError> {
+    match settings.canary_interval {
+        CanaryInterval::Off => {
+            tracing::warn!("canaries are off: blindness is not noticed");
+            Ok(None)
+        }
+        CanaryInterval::Every(_) => Trial::run().map(Some).map_err(system("cannot try the canaries' calls")),
+    }
+}
+
+/// Starts the canary thread; where it cannot be, the daemon watches without and says so.
+fn start_canaries(
+    trial: Trial,
+    attached: &mut Attached,
+    metrics: &Metrics,
+    ring_bytes: u32,
+) -> Option<Canaries> {
+    match Canaries::start(trial, attached, ring_bytes) {
+        Ok(canaries) => Some(canaries),
+        Err(reason) => {
+            tracing::error!(reason, "no hook is tested: blindness is not noticed");
+            metrics.canary_untested.iter().for_each(|hook| hook.set(1));
+            None
+        }
+    }
+}
+
+fn start_watch(
+    canaries: Option<Canaries>,
+    settings: &Settings,
+    ledger: &Arc<Ledger>,
+    reporter: Reporter,
+) -> Result<Option<Watch>, DaemonError> {
+    let (Some(canaries), CanaryInterval::Every(ms)) = (canaries, settings.canary_interval) else {
+        return Ok(None);
+    };
+    let interval = Duration::from_millis(ms.into());
+    let watch = Watch::start(canaries, interval, Arc::clone(ledger), reporter);
+    watch.map(Some).map_err(system("cannot start the watch over the hooks"))
+}
+
+/// Each attached probe's program, by the probe's name.
+fn program_files(attached: &Attached) -> Vec<(String, ProgramFile)> {
+    let files = BpfFiles::read();
+    let file = |probe: &Probe| Some((probe.name.clone(), files.program(probe.program?)?));
+    attached.probes.iter().filter_map(file).collect()
+}
+
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Says that the daemon is ready, how it is attached, and what is missing.
-fn announce(attached: &Attached, health: &Health, rules: usize) {
+fn announce(attached: &Attached, hierarchy: Option<&Hierarchy>, health: &Health, rules: usize) {
     let missing: Vec<_> = attached.probes.iter().filter(|probe| probe.missing.is_some()).collect();
     for probe in &missing {
         let reason = probe.missing.as_deref().unwrap_or_default();
         tracing::warn!(hook = probe.hook, reason, cost = probe.cost, "probe missing: coverage is degraded");
     }
-    health.set(if missing.is_empty() {
-        Readiness::Ready
-    } else {
+    let mut gaps = Vec::new();
+    if !missing.is_empty() {
         let hooks: Vec<&str> = missing.iter().map(|probe| probe.hook.as_str()).collect();
-        Readiness::Degraded(format!("probes missing: {}", hooks.join(", ")))
-    });
+        gaps.push(format!("probes missing: {}", hooks.join(", ")));
+    }
+    match hierarchy {
+        Some(hierarchy) => tracing::info!(%hierarchy, "cgroups are known by"),
+        None => {
+            tracing::warn!("no cgroup hierarchy is mounted: containers cannot be told from the host");
+            gaps.push("no cgroup hierarchy is mounted".to_owned());
+        }
+    }
+    health.set(if gaps.is_empty() { Readiness::Ready } else { Readiness::Degraded(gaps.join("; ")) });
     let attached_count = attached.probes.len() - missing.len();
     tracing::info!(attach = attached.mode.name(), probes = attached_count, rules, "ready");
 }
 
-/// Logs losses with the cgroups that they belong to, once per period while there are new ones.
-async fn report_losses(ledger: Arc<Ledger>) {
+/// Logs losses with the cgroups that they belong to, and skipped probes, once per period while there are new ones.
+async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>) {
     let mut before = 0;
+    let mut skipped_before = 0;
     let mut period = tokio::time::interval(LOSS_PERIOD);
     loop {
         period.tick().await;
+        let skipped: u64 = misses.read().map(|(_, missed)| missed).sum();
+        if skipped > skipped_before {
+            tracing::error!(
+                skipped = skipped - skipped_before,
+                since_start = skipped,
+                "the kernel skipped probes inside which another task was preempted: calls may be missing"
+            );
+            skipped_before = skipped;
+        }
         let Ok(counters) = ledger.counters() else { continue };
         let lost: u64 = counters.iter().map(|counter| counter.lost).sum();
         if lost > before {
             let mut worst = ledger.lost_by_cgroup();
             worst.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
             worst.truncate(5);
+            let unattributed: u64 = counters.iter().map(|counter| counter.unattributed).sum();
             let by_cgroup: Vec<String> = worst
                 .iter()
                 .map(|(cgroup, kind, count)| format!("{kind} of cgroup {cgroup}: {count}"))
@@ -250,6 +354,7 @@ async fn report_losses(ledger: Arc<Ledger>) {
                 lost = lost - before,
                 since_start = lost,
                 most = by_cgroup.join(", "),
+                unattributed,
                 "the ring buffer was full: records are lost (a larger --ring-bytes helps against bursts)"
             );
             before = lost;

@@ -1,10 +1,14 @@
 //! Bytes from the ring buffer to [`RawEvent`]s. The bytes are input, not memory: nothing is cast, every
 //! length and every number is checked, and nothing here can panic.
 
+mod exec;
+
+pub use exec::RawExec;
+
 use monitor_common::WIRE_VERSION;
 use monitor_common::call::{Abi, Call};
 use monitor_common::ids::{BootNs, CgroupId, Gid, NsInum, Tgid, Tid, Uid};
-use monitor_common::wire::{CGROUP_PATH, CLAIMED_PATH, EXE_BYTES, kind};
+use monitor_common::wire::{CGROUP_PATH, CLAIMED_PATH, kind};
 
 /// Why a record was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -78,7 +82,7 @@ pub struct RawTask {
     pub parent: ProcessKey,
     /// Process id in its own pid namespace.
     pub ns_tgid: u32,
-    /// Where it is in the cgroup v2 tree.
+    /// Where it is in the chosen cgroup hierarchy; 0 if that is not known.
     pub cgroup: CgroupId,
     /// Effective user.
     pub euid: Uid,
@@ -86,6 +90,8 @@ pub struct RawTask {
     pub egid: Gid,
     /// Login user; `u32::MAX` without a login.
     pub loginuid: Uid,
+    /// Session id in the initial pid namespace; 0 if not known.
+    pub session: u32,
     /// Name of the thread; the process chooses it.
     pub comm: [u8; 16],
 }
@@ -136,30 +142,38 @@ pub struct RawCall<'r> {
     pub path: &'r [u8],
 }
 
+impl RawCall<'static> {
+    /// Stands for a record where an event is no call: who, when and in which namespaces. The rest means nothing.
+    pub fn of_state(boot: BootNs, task: RawTask, ns: NsSet) -> Self {
+        RawCall {
+            boot,
+            task,
+            call: Call::Setns,
+            abi: Abi::X86_64,
+            flags: 0,
+            nr: 0,
+            ret: 0,
+            args: [0; 4],
+            claimed: [0; 4],
+            caps_before: 0,
+            caps_after: 0,
+            caps_denied: 0,
+            caps_granted: 0,
+            ns_before: ns,
+            ns_after: ns,
+            major: 0,
+            minor: 0,
+            file_ino: 0,
+            path: b"",
+        }
+    }
+}
+
 impl RawCall<'_> {
     /// True if the bit of `call_flag` is set.
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
-}
-
-/// A process began to run another program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawExec<'r> {
-    /// The process after the exec.
-    pub task: RawTask,
-    /// Inode of the executable.
-    pub exe_ino: u64,
-    /// Device of its file system, `major << 20 | minor`.
-    pub exe_dev: u32,
-    /// Mount namespace of the executable's mount; 0 for internal mounts such as memfd's.
-    pub exe_mnt_ns: NsInum,
-    /// Mount namespace of the process.
-    pub mnt_ns: NsInum,
-    /// Components of the path from the leaf to the root, each ended by a NUL.
-    pub components: &'r [u8],
-    /// The path had more components than fit.
-    pub truncated: bool,
 }
 
 /// A decoded record.
@@ -183,7 +197,7 @@ pub enum RawEvent<'r> {
         /// Which.
         process: ProcessKey,
     },
-    /// A cgroup v2 directory was made (`true`) or removed.
+    /// A directory of the chosen cgroup hierarchy was made (`true`) or removed.
     Cgroup {
         /// When.
         boot: BootNs,
@@ -201,9 +215,33 @@ pub enum RawEvent<'r> {
         /// Whereto.
         cgroup: CgroupId,
     },
+    /// A task's namespaces change, by whatever door.
+    Nsproxy {
+        /// When.
+        boot: BootNs,
+        /// Whose.
+        task: RawTask,
+        /// What it gets; for the user namespace see [`monitor_common::wire::NsproxyRecord::ns_after`].
+        ns: NsSet,
+    },
 }
 
-/// Decodes one record.
+/// When a canary made this record; `None` for a record of any other task, and for one too short to tell.
+pub fn canary_boot(bytes: &[u8]) -> Option<BootNs> {
+    let mut r = Reader { rest: bytes };
+    let (_version, kind, _len) = (r.u16().ok()?, r.u16().ok()?, r.u32().ok()?);
+    let boot = r.u64().ok()?;
+    (kind & kind::CANARY_BIT != 0).then_some(BootNs(boot))
+}
+
+/// When a record was made; 0 for one too short to tell.
+pub fn boot_of(bytes: &[u8]) -> BootNs {
+    let mut r = Reader { rest: bytes };
+    let header = r.u64().and_then(|_| r.u64());
+    BootNs(header.unwrap_or(0))
+}
+
+/// Decodes one record, a canary's ([`canary_boot`]) like any other.
 ///
 /// # Errors
 /// [`DecodeError`] names what is wrong; the record is then of no use.
@@ -221,6 +259,7 @@ pub fn decode(bytes: &[u8]) -> Result<RawEvent<'_>, DecodeError> {
     if len < bytes.len() {
         return Err(DecodeError::Long);
     }
+    let kind = kind & !kind::CANARY_BIT;
     let event = match kind {
         kind::CALL => RawEvent::Call(r.call(boot)?),
         kind::EXEC => RawEvent::Exec(r.exec()?),
@@ -249,6 +288,7 @@ pub fn decode(bytes: &[u8]) -> Result<RawEvent<'_>, DecodeError> {
             r.u32()?;
             RawEvent::Attach { process: ProcessKey { tgid, start }, cgroup }
         }
+        kind::NSPROXY => RawEvent::Nsproxy { boot, task: r.task()?, ns: r.ns_set()? },
         _ => return Err(DecodeError::Kind),
     };
     if r.rest.is_empty() { Ok(event) } else { Err(DecodeError::Long) }
@@ -314,9 +354,10 @@ impl<'r> Reader<'r> {
         let ns_tgid = self.u32()?;
         let (euid, egid) = (Uid(self.u32()?), Gid(self.u32()?));
         let loginuid = Uid(self.u32()?);
-        self.u32()?;
+        let session = self.u32()?;
         let process = ProcessKey { tgid, start };
-        Ok(RawTask { process, tid, parent, ns_tgid, cgroup, euid, egid, loginuid, comm: self.array()? })
+        let comm = self.array()?;
+        Ok(RawTask { process, tid, parent, ns_tgid, cgroup, euid, egid, loginuid, session, comm })
     }
 
     fn call(&mut self, boot: BootNs) -> Result<RawCall<'r>, DecodeError> {
@@ -359,35 +400,6 @@ impl<'r> Reader<'r> {
             file_ino,
             path,
         })
-    }
-
-    fn exec(&mut self) -> Result<RawExec<'r>, DecodeError> {
-        let task = self.task()?;
-        let exe_ino = self.u64()?;
-        let exe_dev = self.u32()?;
-        let exe_mnt_ns = NsInum(self.u32()?);
-        let mnt_ns = NsInum(self.u32()?);
-        let len = self.u32()?;
-        let truncated = self.u32()? != 0;
-        self.u32()?;
-        let components = part(self.take(EXE_BYTES)?, len)?;
-        Ok(RawExec { task, exe_ino, exe_dev, exe_mnt_ns, mnt_ns, components, truncated })
-    }
-}
-
-impl RawExec<'_> {
-    /// The executable's path, put together from its components; bytes, because names need not be UTF-8.
-    pub fn path(&self) -> Vec<u8> {
-        let mut path = Vec::with_capacity(self.components.len() + 4);
-        if self.truncated {
-            path.extend_from_slice(b"...");
-        }
-        let names = self.components.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        for name in names.rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        path
     }
 }
 

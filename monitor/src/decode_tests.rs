@@ -1,6 +1,9 @@
 //! The decoder against good records and a table of broken ones.
 
-use monitor_common::wire::{CallRecord, ExecRecord, OpenRecord};
+use monitor_common::wire::{
+    AttachRecord, CallRecord, CgroupRecord, ExecRecord, ExitRecord, ForkRecord, NsproxyRecord, OpenRecord,
+    exec_flag,
+};
 
 use super::*;
 
@@ -30,11 +33,14 @@ fn a_call_is_decoded() {
     let tgid =
         core::mem::offset_of!(CallRecord, task) + core::mem::offset_of!(monitor_common::wire::Task, tgid);
     bytes[tgid..tgid + 4].copy_from_slice(&4711u32.to_ne_bytes());
+    let session =
+        core::mem::offset_of!(CallRecord, task) + core::mem::offset_of!(monitor_common::wire::Task, session);
+    bytes[session..session + 4].copy_from_slice(&4700u32.to_ne_bytes());
     let ns = core::mem::offset_of!(CallRecord, ns_after);
     bytes[ns + 4..ns + 8].copy_from_slice(&99u32.to_ne_bytes());
     let Ok(RawEvent::Call(call)) = decode(&bytes) else { panic!("not a call") };
     assert_eq!((call.call, call.abi, call.ret, call.boot), (Call::Setns, Abi::X86_64, -9, BootNs(77)));
-    assert_eq!(call.task.process.tgid, Tgid(4711));
+    assert_eq!((call.task.process.tgid, call.task.session), (Tgid(4711), 4700));
     assert_eq!(call.ns_after[1], NsInum(99));
     assert!(call.path.is_empty());
 }
@@ -49,21 +55,86 @@ fn an_open_carries_its_path() {
     assert_eq!(call.path, b"/dev/mem");
 }
 
+const TEXT_AT: usize = core::mem::offset_of!(ExecRecord, text);
+
+/// An exec with these parts, and with a command line of so many bytes in all.
+fn exec_record(exe: &[u8], cwd: &[u8], args: &[u8], args_total: u32, flags: u32) -> Vec<u8> {
+    let mut bytes = record(kind::EXEC, TEXT_AT, 0);
+    let lens = [exe.len() as u32, cwd.len() as u32, args.len() as u32];
+    let at = core::mem::offset_of!(ExecRecord, flags);
+    for (i, word) in [flags, 136 << 20 | 3].into_iter().chain(lens).chain([args_total]).enumerate() {
+        bytes[at + 4 * i..at + 4 * i + 4].copy_from_slice(&word.to_ne_bytes());
+    }
+    let ns = core::mem::offset_of!(ExecRecord, ns);
+    for (kind, inum) in (301u32..309).enumerate() {
+        bytes[ns + 4 * kind..ns + 4 * kind + 4].copy_from_slice(&inum.to_ne_bytes());
+    }
+    for part in [exe, cwd, args] {
+        bytes.extend_from_slice(part);
+    }
+    let len = bytes.len() as u32;
+    bytes[4..8].copy_from_slice(&len.to_ne_bytes());
+    bytes
+}
+
 #[test]
-fn an_executables_path_is_put_together() {
-    let mut bytes = record(kind::EXEC, size_of::<ExecRecord>(), 0);
-    let (len, exe) = (core::mem::offset_of!(ExecRecord, exe_len), core::mem::offset_of!(ExecRecord, exe));
-    bytes[len..len + 4].copy_from_slice(&14u32.to_ne_bytes());
-    bytes[exe..exe + 14].copy_from_slice(b"date\0bin\0usr\0\0");
+fn an_exec_is_decoded() {
+    let bytes = exec_record(b"date\0bin\0usr\0", b"tmp\0", b"date\0-u\0", 8, exec_flag::UPPER_LAYER);
     let Ok(RawEvent::Exec(exec)) = decode(&bytes) else { panic!("not an exec") };
-    assert_eq!(exec.path(), b"/usr/bin/date");
+    assert_eq!((exec.path(), exec.cwd()), (b"/usr/bin/date".to_vec(), b"/tmp".to_vec()));
+    assert_eq!(exec.ns, core::array::from_fn(|kind| NsInum(301 + kind as u32)));
+    assert_eq!((exec.args, exec.args_total, exec.tty), (&b"date\0-u\0"[..], 8, 136 << 20 | 3));
+    assert_eq!((exec.upper_layer, exec.memfd), (true, false));
+}
+
+#[test]
+fn paths_that_were_cut_say_so_and_the_root_is_one() {
+    let flags = exec_flag::EXE_TRUNCATED | exec_flag::MEMFD;
+    let bytes = exec_record(b"a\0b\0/\0", b"", b"", 0, flags);
+    let Ok(RawEvent::Exec(exec)) = decode(&bytes) else { panic!("not an exec") };
+    assert_eq!((exec.path(), exec.cwd()), (b".../b/a".to_vec(), b"/".to_vec()));
+    assert!(exec.memfd && !exec.upper_layer);
+    let bytes = exec_record(b"a\0", b"x\0", b"", 0, exec_flag::CWD_TRUNCATED);
+    let Ok(RawEvent::Exec(exec)) = decode(&bytes) else { panic!("not an exec") };
+    assert_eq!((exec.path(), exec.cwd()), (b"/a".to_vec(), b".../x".to_vec()));
+}
+
+#[test]
+fn a_change_of_namespaces_is_decoded() {
+    let mut bytes = record(kind::NSPROXY, size_of::<NsproxyRecord>(), 0);
+    let ns = core::mem::offset_of!(NsproxyRecord, ns_after);
+    bytes[ns + 12..ns + 16].copy_from_slice(&99u32.to_ne_bytes());
+    let Ok(RawEvent::Nsproxy { boot, task, ns }) = decode(&bytes) else { panic!("no change of namespaces") };
+    assert_eq!((boot, task, ns[3]), (BootNs(77), RawTask::default(), NsInum(99)));
+}
+
+#[test]
+fn a_canarys_record_is_one_like_any_other() {
+    let sizes = [
+        (kind::EXEC, TEXT_AT),
+        (kind::FORK, size_of::<ForkRecord>()),
+        (kind::EXIT, size_of::<ExitRecord>()),
+        (kind::CGROUP_MKDIR, size_of::<CgroupRecord>()),
+        (kind::CGROUP_RMDIR, size_of::<CgroupRecord>()),
+        (kind::CGROUP_ATTACH, size_of::<AttachRecord>()),
+        (kind::NSPROXY, size_of::<NsproxyRecord>()),
+    ];
+    let others = sizes.map(|(kind, size)| record(kind, size, 0));
+    for plain in [call_record(size_of::<CallRecord>())].into_iter().chain(others) {
+        let mut canary = plain.clone();
+        canary[3] |= (kind::CANARY_BIT >> 8) as u8;
+        assert_eq!(canary_boot(&plain), None);
+        assert_eq!(canary_boot(&canary).map(|boot| boot.0.to_ne_bytes()), plain[8..16].try_into().ok());
+        assert_eq!(decode(&canary).unwrap(), decode(&plain).unwrap());
+    }
+    assert_eq!(canary_boot(&[0xff; 15]), None);
 }
 
 #[test]
 fn broken_bytes_are_refused_with_their_reason() {
     let call = call_record(size_of::<CallRecord>());
     let open = call_record(size_of::<OpenRecord>());
-    let exec = record(kind::EXEC, size_of::<ExecRecord>(), 0);
+    let exec = exec_record(b"sh\0", b"tmp\0", b"sh\0", 3, 0);
     let with = |bytes: &[u8], at: usize, value: &[u8]| {
         let mut bytes = bytes.to_vec();
         bytes[at..at + value.len()].copy_from_slice(value);
@@ -76,7 +147,11 @@ fn broken_bytes_are_refused_with_their_reason() {
         bytes
     };
     let path_len = core::mem::offset_of!(OpenRecord, path_len);
-    let exe_len = core::mem::offset_of!(ExecRecord, exe_len);
+    let [exe_len, cwd_len, args_len] = [
+        core::mem::offset_of!(ExecRecord, exe_len),
+        core::mem::offset_of!(ExecRecord, cwd_len),
+        core::mem::offset_of!(ExecRecord, args_len),
+    ];
     let table: &[(&str, Vec<u8>, DecodeError)] = &[
         ("nothing", vec![], DecodeError::Short),
         ("half a header", call[..9].to_vec(), DecodeError::Short),
@@ -85,7 +160,7 @@ fn broken_bytes_are_refused_with_their_reason() {
         ("longer than its length says", [&call[..], &[0; 8]].concat(), DecodeError::Long),
         ("longer than its kind", resized(&open, size_of::<OpenRecord>() + 8), DecodeError::Long),
         ("a part of a path", resized(&call, size_of::<CallRecord>() + 4), DecodeError::Short),
-        ("another version", with(&call, 0, &2u16.to_ne_bytes()), DecodeError::Version),
+        ("another version", with(&call, 0, &(WIRE_VERSION + 1).to_ne_bytes()), DecodeError::Version),
         ("kind 0", with(&call, 2, &0u16.to_ne_bytes()), DecodeError::Kind),
         ("kind 65535", with(&call, 2, &u16::MAX.to_ne_bytes()), DecodeError::Kind),
         ("call 0", with(&call, CALL_AT, &0u16.to_ne_bytes()), DecodeError::Call),
@@ -93,11 +168,12 @@ fn broken_bytes_are_refused_with_their_reason() {
         ("abi 3", with(&call, CALL_AT + 2, &3u16.to_ne_bytes()), DecodeError::Abi),
         ("path beyond its room", with(&open, path_len, &257u32.to_ne_bytes()), DecodeError::Length),
         ("path of 4 GiB", with(&open, path_len, &u32::MAX.to_ne_bytes()), DecodeError::Length),
-        (
-            "executable beyond its room",
-            with(&exec, exe_len, &(EXE_BYTES as u32 + 1).to_ne_bytes()),
-            DecodeError::Length,
-        ),
+        ("executable beyond the record", with(&exec, exe_len, &11u32.to_ne_bytes()), DecodeError::Length),
+        ("executable of 4 GiB", with(&exec, exe_len, &u32::MAX.to_ne_bytes()), DecodeError::Length),
+        ("directory beyond the record", with(&exec, cwd_len, &8u32.to_ne_bytes()), DecodeError::Length),
+        ("arguments beyond the record", with(&exec, args_len, &4u32.to_ne_bytes()), DecodeError::Length),
+        ("bytes that belong to no part", with(&exec, args_len, &2u32.to_ne_bytes()), DecodeError::Long),
+        ("an exec without its lengths", resized(&exec, TEXT_AT - 4), DecodeError::Short),
     ];
     for (what, bytes, reason) in table {
         assert_eq!(decode(bytes).err(), Some(*reason), "{what}");
@@ -106,7 +182,9 @@ fn broken_bytes_are_refused_with_their_reason() {
 
 #[test]
 fn no_cut_of_a_good_record_is_taken_for_one() {
-    for good in [call_record(size_of::<CallRecord>()), record(kind::FORK, 104, 7), record(kind::EXIT, 32, 7)]
+    let exec = exec_record(b"sh\0", b"tmp\0", b"sh\0", 3, 0);
+    for good in
+        [call_record(size_of::<CallRecord>()), record(kind::FORK, 104, 7), record(kind::EXIT, 32, 7), exec]
     {
         assert!(decode(&good).is_ok());
         for len in 0..good.len() {
@@ -117,12 +195,12 @@ fn no_cut_of_a_good_record_is_taken_for_one() {
 
 proptest::proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..1400), kind in 0u16..10) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..1400), kind in 0u16..12) {
         let _ = decode(&bytes);
         let mut framed = record(kind, bytes.len() + 16, 0);
         framed[16..].copy_from_slice(&bytes);
         if let Ok(RawEvent::Exec(exec)) = decode(&framed) {
-            let _ = exec.path();
+            let _ = (exec.path(), exec.cwd());
         }
     }
 }
@@ -130,26 +208,6 @@ proptest::proptest! {
 impl RawCall<'static> {
     /// A successful call of an unknown caller, for the tests of what comes after the decoder.
     pub(crate) fn made_up(call: Call) -> Self {
-        RawCall {
-            boot: BootNs(0),
-            task: RawTask::default(),
-            call,
-            abi: Abi::X86_64,
-            flags: 0,
-            nr: 0,
-            ret: 0,
-            args: [0; 4],
-            claimed: [0; 4],
-            caps_before: 0,
-            caps_after: 0,
-            caps_denied: 0,
-            caps_granted: 0,
-            ns_before: NsSet::default(),
-            ns_after: NsSet::default(),
-            major: 0,
-            minor: 0,
-            file_ino: 0,
-            path: b"",
-        }
+        RawCall { call, ..RawCall::of_state(BootNs(0), RawTask::default(), NsSet::default()) }
     }
 }

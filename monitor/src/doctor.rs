@@ -1,12 +1,30 @@
 //! What `ringfence doctor` finds out by trying: which probes attach here, and what each missing one costs.
 
-use crate::attach::{AttachMode, attach};
+use crate::attach::{AttachError, AttachMode, attach};
+use crate::canary::{self, Trial};
 use crate::config::{AttachChoice, DEFAULT_RING_BYTES};
+use crate::coverage::Sight;
+use crate::hierarchy::{Hierarchy, HierarchyChoice};
 use crate::preflight::{Check, CheckState};
 
-/// Attaches every probe for a moment and reports how it went.
-pub fn probe_checks() -> Vec<Check> {
-    let attached = match attach(AttachChoice::Auto, false, DEFAULT_RING_BYTES) {
+/// Attaches every probe for a moment and says what they see.
+///
+/// # Errors
+/// As [`attach`].
+pub fn sight(choice: AttachChoice) -> Result<Sight, AttachError> {
+    let hierarchy = Hierarchy::find(HierarchyChoice::Auto).ok().flatten();
+    let attached = attach(choice, false, DEFAULT_RING_BYTES, hierarchy.as_ref())?;
+    Ok(Sight::new(attached.mode, &attached.probes, hierarchy.is_some()))
+}
+
+/// Attaches every probe for a moment and reports how it went; with `selftest` also whether each of them sees a test
+/// call.
+pub fn probe_checks(selftest: bool) -> Vec<Check> {
+    // Before anything is attached: the trial's own calls are no tests.
+    let trial = selftest.then(Trial::run);
+    let hierarchy = Hierarchy::find(HierarchyChoice::Auto).ok().flatten();
+    let attached = attach(AttachChoice::Auto, false, DEFAULT_RING_BYTES, hierarchy.as_ref());
+    let mut attached = match attached {
         Ok(attached) => attached,
         Err(error) => {
             let remedy = "see the checks above; `ringfence run` ends with the same message";
@@ -40,5 +58,15 @@ pub fn probe_checks() -> Vec<Check> {
         .collect();
     let count = attached.probes.len() - missing.len();
     let probes = Check::ok("probes", format!("{count} of {} attach", attached.probes.len()));
-    [mode, probes].into_iter().chain(missing).collect()
+    let tests = match trial {
+        None => Vec::new(),
+        Some(Ok(trial)) => canary::checks(trial, &mut attached),
+        Some(Err(error)) => vec![Check::bad(
+            "selftest",
+            CheckState::Fail,
+            format!("the test calls cannot be tried: {error}"),
+            "free some memory or processes, and ask again",
+        )],
+    };
+    [mode, probes].into_iter().chain(missing).chain(tests).collect()
 }

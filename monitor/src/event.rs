@@ -1,37 +1,51 @@
 //! An enriched event: a watched call with everything that is known about its caller, as fields.
 
+mod process;
+
 use std::borrow::Cow;
 
 use monitor_common::call::Call;
 use monitor_common::caps;
+use monitor_common::ids::Uid;
 use monitor_common::verdict::{Evidence, Verdict};
 use monitor_common::wire::call_flag;
 
 use crate::args;
 use crate::decode::RawCall;
 use crate::enrich::Host;
-use crate::enrich::container::{Cgroup, Container};
+use crate::enrich::container::{Cgroup, Container, HostUnit};
 use crate::enrich::device::Device;
-use crate::enrich::process::{Process, Processes};
+use crate::enrich::lineage::Ancestors;
+use crate::enrich::names::Named;
+use crate::enrich::namespaces::Facts;
+use crate::enrich::process::Process;
 use crate::enrich::users::Users;
 use crate::errno;
+use crate::event_type::EventType;
 use crate::fields::{ARG_NAMES, Field, FieldArg, FieldRef, FieldSource, NS_KINDS, Value};
 use crate::text::{escape, until_nul};
 
-/// A watched call and what surrounds it. Borrows everything: making one costs nothing.
+/// A watched call, or another event, and what surrounds it. Borrows nearly everything: making one costs little.
 pub struct Event<'e> {
-    /// The call as the kernel told it.
+    /// What it is.
+    pub ty: EventType,
+    /// The call as the kernel told it. For what is no call: who, when and in which namespaces; the rest means
+    /// nothing there ([`RawCall::of_state`]).
     pub raw: &'e RawCall<'e>,
     /// How it ended.
     pub verdict: Verdict,
     /// The caller, if the process table knows it.
     pub process: Option<&'e Process>,
-    /// The process table, for ancestors.
-    pub processes: &'e Processes,
+    /// Its ancestors.
+    pub ancestors: Ancestors<'e>,
     /// The caller's cgroup, if it is known.
     pub cgroup: Option<&'e Cgroup>,
+    /// What the runtime wrote about the caller's container.
+    pub named: Named<'e>,
     /// What was opened, for opens.
     pub device: Option<Device>,
+    /// Whose namespaces these are, and where it led.
+    pub namespaces: Facts,
     /// The host's namespaces.
     pub host: &'e Host,
     /// The host's users.
@@ -40,13 +54,6 @@ pub struct Event<'e> {
 
 /// Judges a call by what the probes saw.
 pub fn verdict(raw: &RawCall<'_>) -> Verdict {
-    let target = raw.claimed[0] as u32;
-    let leads = raw.task.tid.0 == raw.task.process.tgid.0;
-    // The kernel compares with the thread's number in its own pid namespace, which for other threads than the
-    // leader is known only if it is also the host's; but then a call that passed a check was for itself.
-    let own = target == 0
-        || raw.has(call_flag::BEFORE_KNOWN)
-        || if leads { target == raw.task.ns_tgid } else { target == raw.task.tid.0 };
     Evidence {
         call: raw.call,
         ret: raw.ret,
@@ -58,13 +65,33 @@ pub fn verdict(raw: &RawCall<'_>) -> Verdict {
         caps_denied: raw.caps_denied,
         caps_granted: raw.caps_granted,
         device_asked: raw.has(call_flag::DEVICE_ASKED),
-        foreign_pid: raw.call == Call::Capset && raw.has(call_flag::CLAIMED) && !own,
+        foreign_pid: raw.call == Call::Capset && names_another(raw),
     }
     .verdict()
 }
 
-/// What a call is about.
-pub const fn category(call: Call) -> &'static str {
+/// For a capset that was refused: whether it was because the caller named another process. The kernel looks at that
+/// before it makes any check (`cap_capset` asks for CAP_SETPCAP each time).
+fn names_another(raw: &RawCall<'_>) -> bool {
+    if raw.has(call_flag::BEFORE_KNOWN) {
+        return false;
+    }
+    // Nobody else could have refused it before the check.
+    if raw.has(call_flag::CAPS_VISIBLE) && !raw.has(call_flag::SECCOMP_POSSIBLE) {
+        return true;
+    }
+    // A filter could have. Only the claim is left to tell.
+    let target = raw.claimed[0] as u32;
+    let leads = raw.task.tid.0 == raw.task.process.tgid.0;
+    // The kernel compares with the thread's number in its own pid namespace, which for other threads than the
+    // leader is known only if it is also the host's.
+    let own = target == 0 || if leads { target == raw.task.ns_tgid } else { target == raw.task.tid.0 };
+    raw.has(call_flag::CLAIMED) && !own
+}
+
+/// What an event is about.
+pub const fn category(ty: EventType) -> &'static str {
+    let EventType::Call(call) = ty else { return "namespace" };
     match call {
         Call::Capset => "capability",
         Call::Setns | Call::Unshare | Call::Clone | Call::Clone3 => "namespace",
@@ -77,15 +104,48 @@ pub const fn category(call: Call) -> &'static str {
     }
 }
 
+/// The kernel's "no user" (`INVALID_UID`): stands where nobody knows the user.
+pub const NO_USER: Uid = Uid(u32::MAX);
+
 impl<'e> Event<'e> {
     /// The caller's container; `None` on the host and where the cgroup is not known.
     pub fn container(&self) -> Option<&'e Container> {
-        self.cgroup.and_then(|cgroup| cgroup.container.as_ref())
+        self.cgroup.and_then(|cgroup| cgroup.container()).map(|container| &**container)
+    }
+
+    /// The unit of the host's systemd that the caller, or its container, lies in.
+    fn host_unit(&self) -> Option<&'e HostUnit> {
+        self.cgroup.and_then(|cgroup| cgroup.unit.as_ref())
     }
 
     /// What stands for a container where there is none. A cgroup that is not known may be a container's.
     const fn no_container(&self) -> &'static str {
         if self.cgroup.is_some() { "host" } else { "unknown" }
+    }
+
+    /// The fields that only calls have, for an event that is none.
+    fn of_no_call(&self, field: Field) -> Option<Value<'_>> {
+        match field {
+            Field::EvtVerdict => Some(Value::text(Verdict::Allowed.name())),
+            Field::EvtFailed => Some(Value::Bool(false)),
+            Field::EvtRefusedBy
+            | Field::EvtRes
+            | Field::EvtRawRes
+            | Field::EvtAbi
+            | Field::EvtNr
+            | Field::EvtArg
+            | Field::EvtFlags
+            | Field::EvtArgs
+            | Field::EvtArgsClaimed
+            | Field::CapBefore
+            | Field::CapAfter
+            | Field::CapGained
+            | Field::CapDropped
+            | Field::ThreadCapEffective
+            | Field::NsBefore
+            | Field::SyslogAction => Some(Value::Absent),
+            _ => None,
+        }
     }
 
     fn caps(mask: u64) -> Value<'e> {
@@ -127,13 +187,7 @@ impl<'e> Event<'e> {
         match generation {
             0 => self.process,
             // The record itself names the parent, so a missing caller does not hide it.
-            _ => self.processes.get(self.raw.task.parent).and_then(|parent| {
-                if generation == 1 {
-                    Some(parent)
-                } else {
-                    self.processes.ancestor(parent.key, generation - 1)
-                }
-            }),
+            _ => self.ancestors.get(self.raw.task.parent, generation),
         }
     }
 }
@@ -142,7 +196,7 @@ impl<'e> Event<'e> {
 fn generation(arg: FieldArg) -> u16 {
     match arg {
         FieldArg::Index(generation) => generation,
-        FieldArg::None | FieldArg::Key(_) => 1,
+        FieldArg::None | FieldArg::Key(_) | FieldArg::Name(_) => 1,
     }
 }
 
@@ -150,7 +204,7 @@ fn generation(arg: FieldArg) -> u16 {
 fn key(arg: FieldArg) -> usize {
     match arg {
         FieldArg::Key(position) | FieldArg::Index(position) => usize::from(position),
-        FieldArg::None => 0,
+        FieldArg::None | FieldArg::Name(_) => 0,
     }
 }
 
@@ -177,11 +231,18 @@ impl FieldSource for Event<'_> {
         let raw = self.raw;
         let task = &raw.task;
         let arg = field.arg;
+        if self.ty.call().is_none()
+            && let Some(value) = self.of_no_call(field.field)
+        {
+            return value;
+        }
+        let program = self.process.map(|process| &*process.program);
+        let arguments = program.and_then(|program| program.arguments.as_ref());
         match field.field {
-            Field::EvtType => Value::text(raw.call.name()),
+            Field::EvtType => Value::text(self.ty.name()),
             Field::EvtCategory => Value::text(match self.device {
                 Some(device) if device.name.ends_with("kmsg") => "kernel-log",
-                _ => category(raw.call),
+                _ => category(self.ty),
             }),
             Field::EvtVerdict => Value::text(self.verdict.name()),
             Field::EvtRefusedBy => some(self.verdict.refused_by(), |by| Value::text(by.name())),
@@ -218,19 +279,57 @@ impl FieldSource for Event<'_> {
                 let runtime = self.container().map(|container| container.runtime.name());
                 Value::text(runtime.unwrap_or(self.no_container()))
             }
+            Field::ContainerChain => {
+                let chain = self.cgroup.filter(|cgroup| !cgroup.containers.is_empty());
+                some(chain, |cgroup| {
+                    Value::list(cgroup.containers.iter().map(|container| container.short_id()))
+                })
+            }
+            Field::K8sPodQos => {
+                some(self.container().and_then(|container| container.qos), |qos| Value::text(qos.name()))
+            }
+            Field::HostUnit => some(self.host_unit(), |unit| Value::text(&unit.name)),
+            Field::HostSession => {
+                some(self.host_unit().and_then(|unit| unit.session.as_deref()), Value::text)
+            }
+            Field::ContainerMetadata
+            | Field::ContainerName
+            | Field::ContainerImage
+            | Field::ContainerImageRepository
+            | Field::ContainerImageTag
+            | Field::ContainerImageId
+            | Field::ContainerImageDigest
+            | Field::ContainerLabel
+            | Field::ContainerPrivileged
+            | Field::K8sPodName
+            | Field::K8sNsName
+            | Field::K8sContainerName => self.named.value(field.field, arg),
             Field::K8sPodUid => {
                 some(self.container().and_then(|container| container.pod_uid.as_deref()), Value::text)
             }
-            Field::CgroupId => number(task.cgroup.0),
+            Field::CgroupId => some((task.cgroup.0 != 0).then_some(task.cgroup.0), number),
             Field::CgroupPath => some(self.cgroup, |cgroup| Value::text(&cgroup.path)),
             Field::ProcName => Value::Text(escape(until_nul(&task.comm))),
-            Field::ProcExepath => some(self.process, |process| text_unless_empty(&process.exe)),
-            Field::ProcExeIno => some(self.process.filter(|p| p.exe_ino != 0), |p| number(p.exe_ino)),
-            Field::ProcExeDev => some(self.process.filter(|p| p.exe_ino != 0), |p| dev_text(p.exe_dev)),
+            Field::ProcExepath => some(program, |program| text_unless_empty(&program.exe)),
+            Field::ProcExeIno => some(program.filter(|p| p.exe_ino != 0), |p| number(p.exe_ino)),
+            Field::ProcExeDev => some(program.filter(|p| p.exe_ino != 0), |p| dev_text(p.exe_dev)),
+            Field::ProcIsExeUpperLayer => some(program.and_then(|p| p.upper_layer), Value::Bool),
+            Field::ProcIsExeFromMemfd => some(program.and_then(|p| p.memfd), Value::Bool),
+            Field::ProcCmdline => some(self.process, process::command_line),
+            Field::ProcArgs => some(arguments, |arguments| Value::text(&arguments.rest)),
+            Field::ProcExe => some(arguments, |arguments| Value::text(&arguments.first)),
+            Field::ProcCwd => some(program, |program| text_unless_empty(&program.cwd)),
+            Field::ProcTty => some(program.and_then(|p| p.tty), number),
+            Field::ProcSid => some((task.session != 0).then_some(task.session), number),
             Field::ProcPid => number(task.process.tgid.0),
-            Field::ProcVpid => number(task.ns_tgid),
+            Field::ProcVpid => some((task.ns_tgid != 0).then_some(task.ns_tgid), number),
             Field::ProcPpid => number(task.parent.tgid.0),
             Field::ProcPname => some(self.ancestor(1), |parent| Value::text(&parent.comm)),
+            Field::ProcPexepath => some(self.ancestor(1), |parent| text_unless_empty(&parent.program.exe)),
+            Field::ProcPcmdline => some(self.ancestor(1), process::command_line),
+            Field::ProcAcmdline => some(self.ancestor(generation(arg)), process::command_line),
+            Field::ProcId => process::stable_id(self.host, task.process),
+            Field::ProcParentId => process::stable_id(self.host, task.parent),
             Field::ProcAname => match generation(arg) {
                 0 => Value::Text(escape(until_nul(&task.comm))),
                 generation => some(self.ancestor(generation), |process| Value::text(&process.comm)),
@@ -241,17 +340,24 @@ impl FieldSource for Event<'_> {
                 generation => some(self.ancestor(generation), |process| number(process.key.tgid.0)),
             },
             Field::ProcAexepath => {
-                some(self.ancestor(generation(arg)), |process| text_unless_empty(&process.exe))
+                some(self.ancestor(generation(arg)), |process| text_unless_empty(&process.program.exe))
             }
             Field::ProcStart => number(task.process.start.0),
-            Field::ThreadTid => number(task.tid.0),
-            Field::UserUid => number(task.euid.0),
+            Field::ProcEntry => some(self.namespaces.entry, |entry| Value::text(entry.name())),
+            Field::ProcEscaped => Self::ns_kinds(|kind| self.namespaces.escaped.has(kind)),
+            Field::ThreadTid => some((task.tid.0 != 0).then_some(task.tid.0), number),
+            Field::UserUid => some((task.euid != NO_USER).then_some(task.euid.0), number),
             Field::UserName => some(self.users.name(task.euid), Value::text),
             // The kernel's "no login" is the highest id; Falco shows it as -1.
             Field::UserLoginuid => {
                 Value::Number(if task.loginuid.0 == u32::MAX { -1 } else { task.loginuid.0.into() })
             }
-            Field::GroupGid => number(task.egid.0),
+            Field::UserLoginname => {
+                // The highest id is nobody's, whatever a file of users says.
+                some(self.users.name(task.loginuid).filter(|_| task.loginuid.0 != u32::MAX), Value::text)
+            }
+            Field::GroupGid => some((task.euid != NO_USER).then_some(task.egid.0), number),
+            Field::GroupName => some(self.users.group(task.egid), Value::text),
             Field::CapBefore => some(self.caps_before(), Self::caps),
             Field::CapAfter | Field::ThreadCapEffective => Self::caps(raw.caps_after),
             Field::CapGained => some(self.caps_before(), |before| Self::caps(raw.caps_after & !before)),
@@ -266,6 +372,12 @@ impl FieldSource for Event<'_> {
             Field::NsChanged => Self::ns_kinds(|kind| self.ns_changed(kind)),
             Field::NsHost => Self::ns_kinds(|kind| self.in_host_ns(kind)),
             Field::NsEnteredHost => Self::ns_kinds(|kind| self.ns_changed(kind) && self.in_host_ns(kind)),
+            Field::NsDirection => {
+                some(self.namespaces.direction(), |direction| Value::text(direction.name()))
+            }
+            Field::NsFrom => some(self.namespaces.from(), |party| Value::text(party.name())),
+            Field::NsTo => some(self.namespaces.to(), |party| Value::text(party.name())),
+            Field::NsOwner => some(self.namespaces.owner(key(arg)), |owner| Value::text(owner.exactly())),
             Field::ClockId => some(args::clock(raw), Value::Text),
             Field::SyslogAction => some(args::syslog_action(raw), Value::text),
             Field::DeviceName => some(self.device, |device| Value::text(device.name)),

@@ -5,9 +5,17 @@ use monitor_common::ids::{BootNs, CgroupId, NsInum, Tid, Uid};
 use monitor_common::verdict::RefusedBy;
 
 use super::*;
-use crate::decode::{NsSet, RawExec};
+use crate::decode::NsSet;
 use crate::enrich::device::ProcFiles;
 
+#[path = "event_tests/state.rs"]
+mod state;
+#[path = "event_tests/held.rs"]
+mod held;
+#[path = "event_tests/unknown.rs"]
+mod unknown;
+#[path = "event_tests/processes.rs"]
+mod processes;
 #[path = "event_tests/world.rs"]
 mod world;
 
@@ -393,7 +401,11 @@ fn a_process_on_the_host() {
         container.full_id: -
         container.runtime: host
         container.type: host
+        container.chain: -
+        container.metadata: -
         k8s.pod.uid: -
+        k8s.pod.qos: -
+        host.unit: ssh.service
         cgroup.path: /system.slice/ssh.service
         proc.vpid: 4242
         user.loginuid: -1
@@ -410,81 +422,15 @@ fn a_process_on_the_host() {
 }
 
 #[test]
-fn users_have_the_hosts_names() {
-    let world = World { users: Users::read(), ..World::container() };
-    let mut raw = raw(Call::Syslog, 103);
-    assert_eq!(present(&world.event(&raw))["user.name"], "root");
-    raw.task.euid = Uid(4_123_456_789);
-    assert_eq!(present(&world.event(&raw)).get("user.name"), None);
-}
-
-#[test]
-fn what_is_not_known_is_absent() {
-    let world = World::container();
-    let mut raw = raw(Call::Setns, 308);
-    raw.task.process.start = BootNs(1);
-    raw.task.parent.start = BootNs(1);
-    raw.ns_after[0] = NsInum(0);
-    let event = Event { cgroup: None, ..world.event(&raw) };
-    let fields = present(&event);
-    for absent in [
-        "cgroup.path",
-        "container.full_id",
-        "evt.phase",
-        "evt.refused_by",
-        "proc.exepath",
-        "proc.exe_ino",
-        "proc.exe_dev",
-        "proc.pname",
-        "proc.aname[1]",
-        "proc.apid[2]",
-        "proc.aexepath",
-        "ns.after[mnt]",
-        "ns.before[mnt]",
-        "ns.changed",
-        "ns.entered_host",
-        "fd.name",
-        "device.name",
-        "clock.id",
-    ] {
-        assert_eq!(fields.get(absent), None, "{absent}");
-    }
-    // Nor is an unknown namespace of the caller the unknown one of the host.
-    let blind = World { host: Host::default(), ..World::container() };
-    raw.ns_after = NsSet::default();
-    assert_eq!(present(&blind.event(&raw)).get("ns.host"), None);
-    // The record itself names the caller and its parent.
-    for (name, value) in [("proc.name", "probe"), ("proc.apid[1]", "4200"), ("proc.ppid", "4200")] {
-        assert_eq!(fields[name], value, "{name}");
-    }
-}
-
-#[test]
-fn a_hostile_name_is_escaped() {
-    let world = World::container();
-    let mut raw = raw(Call::Syslog, 103);
-    raw.task.comm = padded(b"a\xff\\\xc3\xa9b\0hidden");
-    let fields = present(&world.event(&raw));
-    for field in ["proc.name", "proc.aname[0]"] {
-        assert_eq!(fields[field], "a\\xff\\\\\u{e9}b", "{field}");
-    }
-}
-
-#[test]
-fn a_process_that_came_from_outside_is_starting_until_it_execs() {
-    let mut world = World::container();
-    let raw = raw(Call::Setns, 308);
-    world.processes.attached(SELF, CgroupId(77), true);
-    assert_eq!(present(&world.event(&raw))["evt.phase"], "starting");
-    let exec = RawExec {
-        task: raw.task,
-        exe_ino: 1,
-        exe_dev: 1,
-        exe_mnt_ns: CONTAINER_NS[0],
-        mnt_ns: CONTAINER_NS[0],
-        components: b"sh\0",
-        truncated: false,
-    };
-    world.processes.execed(&exec);
-    assert_eq!(present(&world.event(&raw))["evt.phase"], "running");
+fn sessions_of_the_host_and_containers_in_containers() {
+    let raw = raw(Call::Syslog, 103);
+    let session = World::new("/user.slice/user-1000.slice/session-3.scope");
+    let fields = present(&session.event(&raw));
+    assert_eq!((&*fields["host.unit"], &*fields["host.session"]), ("session-3.scope", "3"));
+    let inner = CONTAINER.replace('4', "5");
+    let nested = World::new(&format!("/system.slice/lxc.service/lxc.payload.web/docker/{inner}"));
+    let fields = present(&nested.event(&raw));
+    assert_eq!(fields["container.id"], inner[..12]);
+    assert_eq!(fields["container.chain"], format!("{} web", &inner[..12]));
+    assert_eq!(fields["host.unit"], "lxc.service");
 }

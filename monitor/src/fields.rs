@@ -7,6 +7,10 @@ use std::borrow::Cow;
 
 use arrayvec::ArrayVec;
 
+mod name;
+
+pub use name::{MAX_NAME_BYTES, Name};
+
 /// Type of a field's value; one per field, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldType {
@@ -44,6 +48,8 @@ pub enum ArgSpec {
     },
     /// One of these words, as in `evt.arg[flags]`; it may not be left out.
     Key(&'static [&'static str]),
+    /// Any text, as in `container.label[app]`; it may not be left out.
+    Name,
 }
 
 /// The argument of a field as written, checked against its [`ArgSpec`].
@@ -55,6 +61,8 @@ pub enum FieldArg {
     Index(u16),
     /// Position in the list of [`ArgSpec::Key`].
     Key(u16),
+    /// The text for [`ArgSpec::Name`].
+    Name(Name),
 }
 
 /// A field together with its argument: what a compiled rule holds.
@@ -157,11 +165,11 @@ pub enum FieldError {
         name: &'static str,
     },
     /// No brackets after a field that needs them.
-    #[error("field `{name}` needs an argument in brackets: one of {}", keys.join(", "))]
+    #[error("field `{name}` needs an argument in brackets{}{}", if keys.is_empty() { "" } else { ": one of " }, keys.join(", "))]
     ArgNeeded {
         /// The field.
         name: &'static str,
-        /// What it accepts.
+        /// What it accepts; empty if it takes any text.
         keys: &'static [&'static str],
     },
     /// An argument that the field does not accept.
@@ -189,6 +197,12 @@ pub fn resolve(name: &str, arg: Option<&str>) -> Result<FieldRef, FieldError> {
         (ArgSpec::None, None) | (ArgSpec::Index { .. }, None) => FieldArg::None,
         (ArgSpec::None, Some(_)) => return Err(FieldError::NoArg { name: spec.name }),
         (ArgSpec::Key(keys), None) => return Err(FieldError::ArgNeeded { name: spec.name, keys }),
+        (ArgSpec::Name, None) => return Err(FieldError::ArgNeeded { name: spec.name, keys: &[] }),
+        (ArgSpec::Name, Some(arg)) => FieldArg::Name(Name::new(arg).ok_or_else(|| FieldError::BadArg {
+            name: spec.name,
+            arg: arg.to_owned(),
+            expected: format!("a text of at most {MAX_NAME_BYTES} bytes"),
+        })?),
         (ArgSpec::Index { max }, Some(arg)) => match arg.parse::<u16>() {
             Ok(index) if index <= max => FieldArg::Index(index),
             _ => {
@@ -265,11 +279,11 @@ macro_rules! fields {
 }
 
 fields! {
-    EvtType "evt.type" Text ArgSpec::None, "The watched call: capset, setns, unshare, clone, clone3, settimeofday, clock_settime, stime, adjtimex, clock_adjtime, syslog, iopl, ioperm, open, creat, openat, openat2 or open_by_handle_at.";
+    EvtType "evt.type" Text ArgSpec::None, "The watched call: capset, setns, unshare, clone, clone3, settimeofday, clock_settime, stime, adjtimex, clock_adjtime, syslog, iopl, ioperm, open, creat, openat, openat2 or open_by_handle_at. Or what no single call tells: entered (a process from outside began its first program in a container that already ran, as docker exec does), escaped (a process was found in namespaces that are not those of its container).";
     EvtCategory "evt.category" Text ArgSpec::None, "What the call is about: capability, namespace, clock, kernel-log or raw-io.";
-    EvtVerdict "evt.verdict" Text ArgSpec::None, "allowed, refused, or failed (a plain error such as EINVAL).";
+    EvtVerdict "evt.verdict" Text ArgSpec::None, "allowed, refused, or failed (a plain error such as EINVAL). What is no call has happened, so it is allowed.";
     EvtRefusedBy "evt.refused_by" Text ArgSpec::None, "Who refused: seccomp, capability, lsm, device-cgroup or other; absent unless refused.";
-    EvtRes "evt.res" Text ArgSpec::None, "SUCCESS, or the name of the error, such as EPERM.";
+    EvtRes "evt.res" Text ArgSpec::None, "SUCCESS, or the name of the error, such as EPERM; absent if the event is no call.";
     EvtRawRes "evt.rawres" Number ArgSpec::None, "The call's return value; an error is negative.";
     EvtFailed "evt.failed" Bool ArgSpec::None, "True if the call returned an error.";
     EvtAbi "evt.abi" Text ArgSpec::None, "The system call table used: x86_64, i386 or x32.";
@@ -280,30 +294,63 @@ fields! {
     EvtArgsClaimed "evt.args_claimed" Bool ArgSpec::None, "True if some argument was read from user memory, which the caller can rewrite at any time.";
     EvtBootNs "evt.boot_ns" Number ArgSpec::None, "When the call returned: nanoseconds since boot.";
     EvtPhase "evt.phase" Text ArgSpec::None, "running or starting: whether the caller's container was still being set up by its runtime; absent on the host.";
-    ContainerId "container.id" Text ArgSpec::None, "The container's id as its runtime knows it, first 12 digits; `host`, or `unknown` if the cgroup is not known.";
+    ContainerId "container.id" Text ArgSpec::None, "The container's id as its runtime knows it, first 12 digits (for lxc and systemd-nspawn its name); `host`, or `unknown` if the cgroup is not known.";
     ContainerFullId "container.full_id" Text ArgSpec::None, "The container's whole id; absent on the host.";
-    ContainerRuntime "container.runtime" Text ArgSpec::None, "docker, containerd, cri-o, podman, kubernetes (runtime not known), `host`, or `unknown` as in container.id.";
+    ContainerRuntime "container.runtime" Text ArgSpec::None, "docker, containerd, cri-o, podman, kubernetes (runtime not known), lxc, systemd-nspawn, `host`, or `unknown` as in container.id.";
     ContainerType "container.type" Text ArgSpec::None, "Falco's name for container.runtime.";
+    ContainerChain "container.chain" TextList ArgSpec::None, "The ids of the container and of those that it lies in, deepest first, each as in container.id; absent on the host.";
+    ContainerMetadata "container.metadata" Text ArgSpec::None, "What is known of what the runtime wrote about the container: complete, pending (not read in the time that an alert waits), or missing (nothing was found, or nothing that could be believed); absent on the host.";
+    ContainerName "container.name" Text ArgSpec::None, "The container's name, as its runtime wrote it; in a Kubernetes pod that of the container, for the pod's sandbox the pod's. This field and all others that need what the runtime wrote are absent unless container.metadata is complete.";
+    ContainerImage "container.image" Text ArgSpec::None, "The image as it was asked for, such as docker.io/library/nginx:1.27.";
+    ContainerImageRepository "container.image.repository" Text ArgSpec::None, "The image's name without tag and digest.";
+    ContainerImageTag "container.image.tag" Text ArgSpec::None, "The image's tag; absent if it was named by its digest or id.";
+    ContainerImageId "container.image.id" Text ArgSpec::None, "The image's id as the runtime has it: the digest of its configuration, without `sha256:`.";
+    ContainerImageDigest "container.image.digest" Text ArgSpec::None, "Digest of the image's manifest.";
+    ContainerLabel "container.label" Text ArgSpec::Name, "A label of the container by its key, such as container.label[app] or container.label[com.example/team]; a key with blanks, quotes or brackets stands in quotes. At most 64 labels are kept.";
+    ContainerPrivileged "container.privileged" Bool ArgSpec::None, "Whether the runtime was told to start the container with everything allowed; absent if it did not say.";
+    K8sPodName "k8s.pod.name" Text ArgSpec::None, "Name of the Kubernetes pod; absent elsewhere.";
+    K8sNsName "k8s.ns.name" Text ArgSpec::None, "The pod's Kubernetes namespace.";
+    K8sContainerName "k8s.container.name" Text ArgSpec::None, "The container's name in its pod; absent for the pod's sandbox.";
     K8sPodUid "k8s.pod.uid" Text ArgSpec::None, "UID of the Kubernetes pod, from the cgroup's path; absent elsewhere.";
-    CgroupId "cgroup.id" Number ArgSpec::None, "The kernel's id of the caller's cgroup v2 directory.";
+    K8sPodQos "k8s.pod.qos" Text ArgSpec::None, "The pod's class, from the cgroup's path: Guaranteed, Burstable or BestEffort; absent elsewhere.";
+    HostUnit "host.unit" Text ArgSpec::None, "Unit of the host's systemd that the caller, or its outermost container, lies in, such as ssh.service; what a user's own manager runs is in user@UID.service.";
+    HostSession "host.session" Text ArgSpec::None, "Id of the login session that the caller is in, from the cgroup's path; absent elsewhere.";
+    CgroupId "cgroup.id" Number ArgSpec::None, "The kernel's id (inode number) of the caller's directory in the cgroup hierarchy that Ringfence goes by: v2, or that of a v1 controller; absent if none is mounted.";
     CgroupPath "cgroup.path" Text ArgSpec::None, "Path of that directory below the cgroup mount; absent if it was gone before it could be read.";
     ProcName "proc.name" Text ArgSpec::None, "The thread's name (comm): at most 15 bytes, chosen by the process, so only for display.";
     ProcExepath "proc.exepath" Text ArgSpec::None, "Path of the running executable in its mount namespace.";
     ProcExeIno "proc.exe_ino" Number ArgSpec::None, "Inode number of the executable.";
     ProcExeDev "proc.exe_dev" Text ArgSpec::None, "Device of the executable's file system, as major:minor.";
+    ProcIsExeUpperLayer "proc.is_exe_upper_layer" Bool ArgSpec::None, "True if the executable lies on an overlayfs and has a file of its own in the upper layer: it was made or changed after the container's start (a changed owner or mode suffices). Absent for programs that ran before Ringfence started.";
+    ProcIsExeFromMemfd "proc.is_exe_from_memfd" Bool ArgSpec::None, "True if the executable is what memfd_create(2) makes: a file in memory that lies in no directory.";
+    ProcCmdline "proc.cmdline" Text ArgSpec::None, "proc.name and proc.args as they were when the program was exec'ed, separated by a blank.";
+    ProcArgs "proc.args" Text ArgSpec::None, "The program's arguments without the first, joined by blanks, as the exec was given them; of more than 1,024 bytes the rest is shown as `...`. For programs that ran before Ringfence started it is a claim.";
+    ProcExe "proc.exe" Text ArgSpec::None, "The first argument of the program, argv[0]: by custom its name, but whoever starts it chooses it.";
+    ProcCwd "proc.cwd" Text ArgSpec::None, "The working directory when the program was exec'ed, or for programs that ran before, when Ringfence started; a later chdir(2) is not followed.";
+    ProcTty "proc.tty" Number ArgSpec::None, "Device number of the controlling terminal when the program was exec'ed, as proc(5) has it (34816 is /dev/pts/0); 0 without one.";
+    ProcSid "proc.sid" Number ArgSpec::None, "Session id as the host sees it: the process id of the session's leader.";
     ProcPid "proc.pid" Number ArgSpec::None, "Process id (TGID) as the host sees it.";
     ProcVpid "proc.vpid" Number ArgSpec::None, "Process id inside the process's own pid namespace.";
     ProcPpid "proc.ppid" Number ArgSpec::None, "The parent's process id as the host sees it.";
     ProcPname "proc.pname" Text ArgSpec::None, "The parent's name.";
+    ProcPexepath "proc.pexepath" Text ArgSpec::None, "The parent's executable.";
+    ProcPcmdline "proc.pcmdline" Text ArgSpec::None, "The parent's proc.cmdline.";
     ProcAname "proc.aname" Text ArgSpec::Index { max: 8 }, "Name of an ancestor: [0] is the process, [1] its parent, and so on.";
     ProcApid "proc.apid" Number ArgSpec::Index { max: 8 }, "Process id of an ancestor, counted as in proc.aname.";
     ProcAexepath "proc.aexepath" Text ArgSpec::Index { max: 8 }, "Executable of an ancestor, counted as in proc.aname.";
+    ProcAcmdline "proc.acmdline" Text ArgSpec::Index { max: 8 }, "proc.cmdline of an ancestor, counted as in proc.aname.";
+    ProcId "proc.id" Text ArgSpec::None, "The process's id for ever, also when its number is reused: the first 8 digits of the boot's id, its start in clock ticks since boot, and proc.pid, as in `1f0c2a4b-123456-4242`.";
+    ProcParentId "proc.parent_id" Text ArgSpec::None, "The parent's proc.id.";
     ProcStart "proc.start" Number ArgSpec::None, "When the process started: nanoseconds since boot. With proc.pid it names a process for ever.";
+    ProcEntry "proc.entry" Text ArgSpec::None, "How the process came into its container: main (it descends from the container's first program) or exec (from a program that somebody outside started in it later, as docker exec does). Absent on the host and where nobody saw it.";
+    ProcEscaped "proc.escaped" TextList ArgSpec::None, "Kinds of namespace in which the process is in the host's or another container's, though its container has its own. For a process that left its container's cgroup: the kinds of which the container has its own.";
     ThreadTid "thread.tid" Number ArgSpec::None, "Thread id as the host sees it.";
     UserUid "user.uid" Number ArgSpec::None, "Effective user id, in the initial user namespace.";
     UserName "user.name" Text ArgSpec::None, "The host's name for that id; absent if it has none.";
     UserLoginuid "user.loginuid" Number ArgSpec::None, "User id of the login session; -1 if there was no login.";
+    UserLoginname "user.loginname" Text ArgSpec::None, "The host's name for user.loginuid; absent if it has none, and without a login.";
     GroupGid "group.gid" Number ArgSpec::None, "Effective group id, in the initial user namespace.";
+    GroupName "group.name" Text ArgSpec::None, "The host's name for that id; absent if it has none.";
     CapBefore "cap.before" TextList ArgSpec::None, "Effective capabilities before the call; absent where nobody could see them.";
     CapAfter "cap.after" TextList ArgSpec::None, "Effective capabilities after the call.";
     CapGained "cap.gained" TextList ArgSpec::None, "Effective capabilities that the call added.";
@@ -316,6 +363,10 @@ fields! {
     NsChanged "ns.changed" TextList ArgSpec::None, "Kinds of namespace that the call changed: mnt, pid, user, net, uts, ipc, cgroup, time.";
     NsHost "ns.host" TextList ArgSpec::None, "Kinds of namespace in which the caller (for clone the child) is, after the call, in the host's own.";
     NsEnteredHost "ns.entered_host" TextList ArgSpec::None, "Kinds of namespace in which the call moved the caller into the host's own.";
+    NsDirection "ns.direction" Text ArgSpec::None, "From whose namespaces into whose a setns, unshare, clone or clone3 that succeeded led: host_to_container, container_to_host, container_to_container, own (such as it belongs to), or new (made by the call). If several kinds changed, the worst of them. Absent for other calls, and if nobody knows whose the namespace is. Of entered and escaped the same for the process as a whole.";
+    NsFrom "ns.from" Text ArgSpec::None, "Where the caller belongs, if ns.direction was judged: host, a container (as in container.id), or unknown.";
+    NsTo "ns.to" Text ArgSpec::None, "Whose the namespace is that ns.direction speaks of: host, a container, or unknown.";
+    NsOwner "ns.owner" Text ArgSpec::Key(NS_KINDS), "Whose the namespace of a kind is in which the caller (for clone the child) is after the call: host, host-made (made by a process of the host, as services and `ip netns` do), a container, or unknown. What a container shares belongs to the one that had it first.";
     ClockId "clock.id" Text ArgSpec::None, "The clock that was to be changed, by name.";
     SyslogAction "syslog.action" Text ArgSpec::None, "What syslog(2) was asked for: READ, READ_ALL, READ_CLEAR, CLEAR, CONSOLE_OFF, CONSOLE_ON, CONSOLE_LEVEL, SIZE_UNREAD, SIZE_BUFFER, OPEN or CLOSE.";
     DeviceName "device.name" Text ArgSpec::None, "The watched device or file that was opened: mem, kmem, port, kmsg, msr, proc_kmsg or proc_kcore.";
@@ -347,6 +398,10 @@ mod tests {
         assert!(matches!(resolve("evt.type", Some("x")), Err(FieldError::NoArg { .. })));
         assert!(matches!(resolve("evt.arg", None), Err(FieldError::ArgNeeded { .. })));
         assert!(matches!(resolve("evt.arg", Some("nope")), Err(FieldError::BadArg { .. })));
+        let FieldArg::Name(key) = resolve("container.label", Some("a.b/c")).unwrap().arg else { panic!() };
+        assert_eq!(key.as_str(), "a.b/c");
+        assert!(matches!(resolve("container.label", None), Err(FieldError::ArgNeeded { .. })));
+        assert!(matches!(resolve("container.label", Some(&"x".repeat(300))), Err(FieldError::BadArg { .. })));
         assert!(matches!(resolve("evt.typ", None), Err(FieldError::Unknown { .. })));
     }
 }

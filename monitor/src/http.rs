@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -56,20 +56,50 @@ pub enum Readiness {
 pub struct Health {
     metrics: Arc<Metrics>,
     readiness: Mutex<Readiness>,
+    /// What is seen no longer.
+    blind: Mutex<Option<String>>,
+    /// Until when the watch over the hooks must have looked again; unset while there is none.
+    watch_due: Mutex<Option<Instant>>,
 }
 
 impl Health {
     /// Starting, with these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let readiness = Mutex::new(Readiness::Starting("probes are not attached yet".to_owned()));
-        Arc::new(Self { metrics, readiness })
+        Arc::new(Self { metrics, readiness, blind: Mutex::default(), watch_due: Mutex::default() })
+    }
+
+    /// Says what is seen no longer, or with `None` that all is seen again; `/readyz` and the metrics follow.
+    pub fn set_blind(&self, blind: Option<String>) {
+        *self.blind.lock().unwrap_or_else(PoisonError::into_inner) = blind;
+        self.publish();
+    }
+
+    /// The watch over the hooks looked, and will do so again within this time. If it does not, nobody notices
+    /// blindness, which counts as blindness.
+    pub fn watch_looked(&self, next_within: Duration) {
+        *self.watch_due.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + next_within);
+    }
+
+    /// Coverage is degraded where something was missing at the start, and where something is seen no longer.
+    fn publish(&self) {
+        let blind = self.blind().is_some();
+        self.metrics.blind.set(blind.into());
+        let degraded = matches!(self.readiness(), Readiness::Degraded(_)) || blind;
+        self.metrics.coverage_degraded.set(degraded.into());
+    }
+
+    fn blind(&self) -> Option<String> {
+        let told = self.blind.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let due = *self.watch_due.lock().unwrap_or_else(PoisonError::into_inner);
+        let overdue = due.is_some_and(|due| Instant::now() > due);
+        told.or_else(|| overdue.then(|| "the watch over the hooks stands still".to_owned()))
     }
 
     /// Changes what `/readyz` says, and the metric of degraded coverage with it.
     pub fn set(&self, readiness: Readiness) {
-        let degraded = matches!(readiness, Readiness::Degraded(_));
-        self.metrics.coverage_degraded.set(i64::from(degraded));
         *self.readiness.lock().unwrap_or_else(PoisonError::into_inner) = readiness;
+        self.publish();
     }
 
     fn readiness(&self) -> Readiness {
@@ -158,6 +188,8 @@ async fn connection(stream: TcpStream, app: Router) {
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {
+    // A watch that stands still cannot say so itself.
+    health.publish();
     match health.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
@@ -166,6 +198,10 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
 
 async fn readyz(State(health): State<Arc<Health>>) -> Response {
     match health.readiness() {
+        Readiness::Ready | Readiness::Degraded(_) if health.blind().is_some() => {
+            let blind = health.blind().unwrap_or_default();
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: blind: {blind}\n")).into_response()
+        }
         Readiness::Ready => "ready\n".into_response(),
         Readiness::Degraded(missing) => format!("ready, degraded: {missing}\n").into_response(),
         Readiness::Starting(why) => {
@@ -183,7 +219,14 @@ mod tests {
     use crate::metrics::Labels;
 
     fn health() -> Arc<Health> {
-        let labels = Labels { kinds: &["exec"], decode_errors: &[], probes: &[], tables: &[] };
+        let labels = Labels {
+            kinds: &["exec"],
+            decode_errors: &[],
+            probes: &[],
+            hooks: &[],
+            causes: &[],
+            tables: &[],
+        };
         Health::new(Arc::new(Metrics::new(&labels).unwrap()))
     }
 
@@ -233,6 +276,22 @@ mod tests {
             (200, "ready, degraded: no seccomp probe\n".to_owned())
         );
         assert!(ask(address, "GET", "/metrics").await.1.contains("\nringfence_coverage_degraded 1\n"));
+        health.set(Readiness::Ready);
+        health.set_blind(Some("fexit/x".to_owned()));
+        assert_eq!(ask(address, "GET", "/readyz").await, (503, "not ready: blind: fexit/x\n".to_owned()));
+        let metrics = ask(address, "GET", "/metrics").await.1;
+        assert!(metrics.contains("\nringfence_blind 1\n"), "{metrics}");
+        assert!(metrics.contains("\nringfence_coverage_degraded 1\n"), "{metrics}");
+        health.set_blind(None);
+        assert_eq!(ask(address, "GET", "/readyz").await.0, 200);
+        health.watch_looked(Duration::from_secs(60));
+        assert_eq!(ask(address, "GET", "/readyz").await.0, 200);
+        health.watch_looked(Duration::ZERO);
+        let (status, body) = ask(address, "GET", "/readyz").await;
+        assert!(status == 503 && body.contains("the watch over the hooks stands still"), "{body}");
+        assert!(ask(address, "GET", "/metrics").await.1.contains("\nringfence_blind 1\n"));
+        health.watch_looked(Duration::from_secs(60));
+        assert!(ask(address, "GET", "/metrics").await.1.contains("\nringfence_blind 0\n"));
         health.set(Readiness::Stopping);
         assert_eq!(ask(address, "GET", "/readyz").await.0, 503);
     }

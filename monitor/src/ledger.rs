@@ -33,6 +33,23 @@ pub fn slot_names() -> impl Iterator<Item = &'static str> {
     (0..COUNTER_SLOTS).filter_map(slot_name)
 }
 
+/// What was found of the table that says whose records were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostTable {
+    /// As it was left, and it has room.
+    Sound,
+    /// Somebody else removed or changed entries.
+    Changed,
+    /// No room: losses of further cgroups are counted, but not attributed.
+    Full,
+}
+
+/// Keys that no program writes: there is no such slot.
+const SENTINEL: [u64; 2] = [u64::MAX, u32::MAX as u64];
+const ROOM: [u64; 2] = [0, u32::MAX as u64];
+/// What stands at the sentinel's key.
+const UNTOUCHED: u64 = u64::MAX;
+
 impl Ledger {
     /// Takes the maps of a ring buffer of `ring_bytes`.
     pub fn new(counters: CounterMap, lost: LostMap, ring_bytes: u32) -> Self {
@@ -48,17 +65,34 @@ impl Ledger {
         let mut counters = Vec::with_capacity(COUNTER_SLOTS);
         for slot in (0..COUNTER_SLOTS).filter(|slot| slot_name(*slot).is_some()) {
             let mut total = Counter::default();
-            for [seen, sent, lost] in maps.0.get(&(slot as u32), 0)?.iter() {
+            for [seen, sent, lost, unattributed] in maps.0.get(&(slot as u32), 0)?.iter() {
                 total.seen += seen;
                 total.sent += sent;
                 total.lost += lost;
+                total.unattributed += unattributed;
             }
             counters.push(total);
         }
         Ok(counters)
     }
 
-    /// Lost records by cgroup and kind. What found no room in the table is in [`Ledger::counters`] only.
+    /// Looks whether the table of losses is as the programs left it, by an entry that only we know, and whether it
+    /// has room for another one. What was changed is put right, so it is found once.
+    pub fn check_lost(&self) -> LostTable {
+        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = &mut maps.1;
+        let sound = matches!(lost.get(&SENTINEL, 0), Ok(UNTOUCHED));
+        let has_room = (sound || lost.insert(SENTINEL, UNTOUCHED, 0).is_ok())
+            && lost.insert(ROOM, 0, 0).is_ok()
+            && lost.remove(&ROOM).is_ok();
+        match (sound, has_room) {
+            (_, false) => LostTable::Full,
+            (false, true) => LostTable::Changed,
+            (true, true) => LostTable::Sound,
+        }
+    }
+
+    /// Lost records by cgroup and kind. What found no room in the table is [`Counter::unattributed`].
     pub fn lost_by_cgroup(&self) -> Vec<(CgroupId, &'static str, u64)> {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         maps.1
@@ -87,6 +121,7 @@ impl KernelCounters for Ledger {
             // Nothing is held back yet: flood isolation has an issue of its own.
             held_back: 0,
             lost: vec![counter.lost],
+            unattributed: counter.unattributed,
         };
         Ok(KernelSnapshot {
             calls: self.counters()?.into_iter().map(counts).collect(),

@@ -5,23 +5,30 @@
 
 // The kernel's side of the line: load, attach, count.
 pub mod attach;
+pub mod bpf_files;
 pub mod btf;
+pub mod canary;
 pub mod ledger;
+pub mod misses;
 
 // The path of one event.
 pub mod reader;
 pub mod decode;
 pub mod enrich;
 pub mod event;
+pub mod event_type;
+pub mod held;
 pub mod fields;
 pub mod rules;
 pub mod alert;
+pub mod alerting;
 pub mod sink;
 pub mod pipeline;
 
 // What the path's stations use.
 pub mod args;
 pub mod errno;
+pub mod hierarchy;
 pub mod kernel_files;
 pub mod text;
 pub mod wall_clock;
@@ -29,6 +36,8 @@ pub mod wall_clock;
 // Around it: settings, life cycle, commands, health.
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod coverage;
 pub mod daemon;
 pub mod doctor;
 pub mod http;

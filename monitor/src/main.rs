@@ -6,5 +6,9 @@ use monitor::cli::{self, Entry};
 use monitor::{daemon, doctor};
 
 fn main() -> ExitCode {
-    cli::main(Entry { run: |settings| Ok(daemon::run(settings)?), probe_checks: doctor::probe_checks })
+    cli::main(Entry {
+        run: |settings| Ok(daemon::run(settings)?),
+        probe_checks: doctor::probe_checks,
+        sight: |choice| Ok(doctor::sight(choice)?),
+    })
 }

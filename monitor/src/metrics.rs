@@ -6,14 +6,17 @@
 mod names;
 mod sources;
 
+pub(crate) use names::PROBE_MISSED;
 pub use names::{Kind, METRICS, MetricSpec};
 pub use sources::{KernelCounters, KernelCounts, KernelSnapshot, Samples, Source};
 
 use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::control::Outcome;
+use crate::enrich::metadata::Miss;
 use crate::rules::Rule;
 use crate::sink::{Sink, SinkStats};
 use names::*;
@@ -40,6 +43,38 @@ impl Enrichment {
             Enrichment::Complete => "complete",
             Enrichment::ProcessUnknown => "process_unknown",
             Enrichment::ContainerUnknown => "container_unknown",
+        }
+    }
+}
+
+/// How an event's wait for its container's name ended, as the label `result`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitEnd {
+    /// The name came.
+    Named,
+    /// The answer came: there is no name.
+    Missing,
+    /// It had waited as long as alerts may.
+    TimedOut,
+    /// Others needed its room.
+    NoRoom,
+    /// The daemon ended.
+    Shutdown,
+}
+
+impl WaitEnd {
+    /// Every end, in the order of their numbers.
+    pub const ALL: [WaitEnd; 5] =
+        [WaitEnd::Named, WaitEnd::Missing, WaitEnd::TimedOut, WaitEnd::NoRoom, WaitEnd::Shutdown];
+
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WaitEnd::Named => "named",
+            WaitEnd::Missing => "missing",
+            WaitEnd::TimedOut => "timed_out",
+            WaitEnd::NoRoom => "no_room",
+            WaitEnd::Shutdown => "shutdown",
         }
     }
 }
@@ -82,6 +117,10 @@ pub struct Labels<'a> {
     pub decode_errors: &'a [&'a str],
     /// Names of the probes.
     pub probes: &'a [&'a str],
+    /// The hooks of the probes, in the same order.
+    pub hooks: &'a [&'a str],
+    /// Causes of blindness.
+    pub causes: &'a [&'a str],
     /// Names of the bounded tables, such as `process`.
     pub tables: &'a [&'a str],
 }
@@ -93,6 +132,7 @@ pub struct Metrics {
     alerts: IntCounterVec,
     rules_loaded: IntGaugeVec,
     attach_mode: IntGaugeVec,
+    hierarchy: IntGaugeVec,
     /// Events read from the ring, by position in [`Labels::kinds`].
     pub events_received: Vec<IntCounter>,
     /// Calls that led to no alert, by [`Discard`]'s number.
@@ -101,10 +141,28 @@ pub struct Metrics {
     pub decode_errors: Vec<IntCounter>,
     /// Results of enrichment, by [`Enrichment`]'s number.
     pub enrichment: Vec<IntCounter>,
+    /// Events that waited for a name, by [`WaitEnd`]'s number.
+    pub events_waited: Vec<IntCounter>,
+    /// Looks at a runtime's files: those that gave a name, then by position in [`Miss::ALL`].
+    metadata_reads: Vec<IntCounter>,
+    /// Questions for a name that found the queue full.
+    pub metadata_questions_dropped: IntCounter,
     /// 1 where the probe is attached, by position in [`Labels::probes`].
     pub probe_attached: Vec<IntGauge>,
     /// 1 while something is not watched that should be.
     pub coverage_degraded: IntGauge,
+    /// 1 where the last canary came back, by position in [`Labels::hooks`].
+    pub canary_up: Vec<IntGauge>,
+    /// 1 where no canary tests the hook, by position in [`Labels::hooks`].
+    pub canary_untested: Vec<IntGauge>,
+    /// The slowest canary of the last whole round.
+    pub canary_round_trip: Gauge,
+    /// 1 while something is seen no longer.
+    pub blind: IntGauge,
+    /// Blindness found, by position in [`Labels::causes`].
+    pub blindness: Vec<IntCounter>,
+    /// Connections to the control socket, by the number of [`crate::control::Outcome`].
+    pub control_requests: Vec<IntCounter>,
     /// Entries in use, by position in [`Labels::tables`].
     pub table_entries: Vec<IntGauge>,
     /// Entries there is room for, by position in [`Labels::tables`].
@@ -130,18 +188,35 @@ impl Metrics {
         };
         let coverage_degraded = IntGauge::with_opts(opts(&COVERAGE_DEGRADED))?;
         registry.register(Box::new(coverage_degraded.clone()))?;
+        let blind = IntGauge::with_opts(opts(&BLIND))?;
+        registry.register(Box::new(blind.clone()))?;
+        let canary_round_trip = Gauge::with_opts(opts(&CANARY_ROUND_TRIP))?;
+        registry.register(Box::new(canary_round_trip.clone()))?;
+        let metadata_questions_dropped = IntCounter::with_opts(opts(&METADATA_QUESTIONS_DROPPED))?;
+        registry.register(Box::new(metadata_questions_dropped.clone()))?;
+        let read_results: Vec<&str> = std::iter::once("ok").chain(Miss::ALL.map(Miss::label)).collect();
         gauge_vec(&registry, &BUILD_INFO)?.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
             alerts: counter_vec(&registry, &ALERTS)?,
             rules_loaded: gauge_vec(&registry, &RULES_LOADED)?,
             attach_mode: gauge_vec(&registry, &ATTACH_MODE)?,
+            hierarchy: gauge_vec(&registry, &HIERARCHY)?,
             events_received: counters(&EVENTS_RECEIVED, labels.kinds)?,
             events_discarded: counters(&EVENTS_DISCARDED, &Discard::ALL.map(Discard::name))?,
             decode_errors: counters(&DECODE_ERRORS, labels.decode_errors)?,
             enrichment: counters(&ENRICHMENT, &Enrichment::ALL.map(Enrichment::name))?,
+            events_waited: counters(&EVENTS_WAITED, &WaitEnd::ALL.map(WaitEnd::name))?,
+            metadata_reads: counters(&METADATA_READS, &read_results)?,
+            metadata_questions_dropped,
             probe_attached: gauges(&PROBE_ATTACHED, labels.probes)?,
             coverage_degraded,
+            canary_up: gauges(&CANARY_UP, labels.hooks)?,
+            canary_untested: gauges(&CANARY_UNTESTED, labels.hooks)?,
+            canary_round_trip,
+            blind,
+            blindness: counters(&BLINDNESS, labels.causes)?,
+            control_requests: counters(&CONTROL_REQUESTS, &Outcome::ALL.map(Outcome::name))?,
             table_entries: gauges(&TABLE_ENTRIES, labels.tables)?,
             table_capacity: gauges(&TABLE_CAPACITY, labels.tables)?,
             table_evictions: counters(&TABLE_EVICTIONS, labels.tables)?,
@@ -167,10 +242,32 @@ impl Metrics {
             .collect()
     }
 
+    /// The counter of alerts with an id and a priority that no rule file has.
+    ///
+    /// # Errors
+    /// Only if the table of names is wrong.
+    pub fn internal_alerts(&self, id: &str, priority: &str) -> prometheus::Result<IntCounter> {
+        self.alerts.get_metric_with_label_values(&[id, priority])
+    }
+
+    /// Counts a look at a runtime's files, and why it gave no name if it did not.
+    pub fn count_metadata_read(&self, miss: Option<Miss>) {
+        let place = miss.and_then(|miss| Miss::ALL.iter().position(|known| *known == miss));
+        if let Some(counter) = self.metadata_reads.get(place.map_or(0, |place| place + 1)) {
+            counter.inc();
+        }
+    }
+
     /// States the attach mode in force.
     pub fn set_attach_mode(&self, mode: &str) {
         self.attach_mode.reset();
         self.attach_mode.with_label_values(&[mode]).set(1);
+    }
+
+    /// States the cgroup hierarchy in force, by [`crate::hierarchy::Hierarchy::name`].
+    pub fn set_hierarchy(&self, name: Option<&'static str>) {
+        self.hierarchy.reset();
+        self.hierarchy.with_label_values(&[name.unwrap_or("none")]).set(1);
     }
 
     /// Adds counters that are kept elsewhere and read at every scrape.

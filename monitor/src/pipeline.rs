@@ -1,76 +1,69 @@
 //! The path of one event inside the daemon: decode, enrich, match, alert. One owner, no lock, no `await`.
 
-use std::path::PathBuf;
+mod state;
+mod waiting;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use monitor_common::call::Call;
-use monitor_common::wire::{KIND_NAMES, kind};
-use prometheus::IntCounter;
+use monitor_common::ids::BootNs;
+use monitor_common::verdict::Verdict;
+use monitor_common::wire::{KIND_NAMES, call_flag, kind};
 
-use crate::alert::{Alert, AlertForm, AlertRule, JsonLines, TextLines};
-use crate::decode::{DecodeError, RawCall, RawEvent, decode};
+use crate::alerting::Alerting;
+pub use crate::alerting::{Format, Output};
+use crate::attach::Probe;
+use crate::canary::{Cause, Matcher};
+use crate::control::{self, Answer, Question, Request, Tables};
+use crate::decode::{DecodeError, RawCall, RawEvent, boot_of, canary_boot, decode};
 use crate::enrich::Host;
-use crate::enrich::container::{Cgroups, MAX_CGROUPS};
-use crate::enrich::device::ProcFiles;
-use crate::enrich::process::Processes;
+use crate::enrich::container::{Cgroups, Container, MAX_CGROUPS};
+use crate::enrich::device::{Device, ProcFiles};
+use crate::enrich::lineage::Ancestors;
+use crate::enrich::names::{MAX_NAMES, Named, Names};
+use crate::enrich::namespaces::{At, Facts, MAX_NAMESPACES, Namespaces};
+use crate::enrich::process::{MAX_TEXT_BYTES, Processes};
 use crate::enrich::users::Users;
 use crate::event::{Event, verdict};
-use crate::metrics::{Discard, Enrichment, Labels, Metrics};
-use crate::rules::{Priority, Rule, RuleSet};
-use crate::sink::{Batch, Sink};
+use crate::event_type::EventType;
+use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
+use crate::hierarchy::Hierarchy;
+use crate::metrics::{Enrichment, Labels, Metrics};
+use crate::rules::{Priority, RuleSet};
 use crate::wall_clock::BootOffset;
-
-/// How a sink's lines look.
-pub enum Format {
-    /// One JSON object a line.
-    Json(JsonLines),
-    /// For people.
-    Text(TextLines),
-}
-
-/// A sink, and the lines that are being collected for it.
-pub struct Output {
-    /// Where the lines go.
-    pub sink: Sink,
-    /// How they look.
-    pub format: Format,
-    batch: Batch,
-}
-
-impl Output {
-    /// An output without lines.
-    pub fn new(sink: Sink, format: Format) -> Self {
-        Output { sink, format, batch: Batch::default() }
-    }
-
-    fn hand_over(&mut self) {
-        if self.batch.lines > 0 {
-            let fresh = Batch { bytes: self.sink.buffer(), lines: 0 };
-            let full = std::mem::replace(&mut self.batch, fresh);
-            // What finds no room is counted by the sink under its reason.
-            let _ = self.sink.offer(full);
-        }
-    }
-}
 
 /// Bounded tables, as the label `table` names them.
 #[derive(Clone, Copy)]
 enum Table {
     Processes,
     Cgroups,
+    /// Bytes of paths and command lines.
+    ProgramTexts,
+    Names,
+    Waiting,
+    Namespaces,
 }
 
 /// The tables' names, by their number.
-const TABLES: &[&str] = &["processes", "cgroups"];
+const TABLES: &[&str] = &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces"];
 
 /// Makes the metrics that the pipeline counts in.
 ///
 /// # Errors
 /// As [`Metrics::new`].
-pub fn metrics(probes: &[&str]) -> prometheus::Result<Metrics> {
+pub fn metrics(probes: &[Probe]) -> prometheus::Result<Metrics> {
     let decode_errors: Vec<&str> = DecodeError::ALL.iter().map(|error| error.label()).collect();
-    Metrics::new(&Labels { kinds: &KIND_NAMES, decode_errors: &decode_errors, probes, tables: TABLES })
+    let names: Vec<&str> = probes.iter().map(|probe| probe.name.as_str()).collect();
+    let hooks: Vec<&str> = probes.iter().map(|probe| probe.hook.as_str()).collect();
+    Metrics::new(&Labels {
+        kinds: &KIND_NAMES,
+        decode_errors: &decode_errors,
+        probes: &names,
+        hooks: &hooks,
+        causes: &Cause::ALL.map(Cause::name),
+        tables: TABLES,
+    })
 }
 
 /// What a pipeline is made of.
@@ -81,33 +74,39 @@ pub struct Parts {
     pub min_priority: Priority,
     /// Bound of the process table.
     pub process_entries: usize,
-    /// Where the cgroup v2 hierarchy is mounted.
-    pub cgroup_root: Option<PathBuf>,
+    /// The hierarchy by which cgroups are known.
+    pub hierarchy: Option<Hierarchy>,
     /// Where alerts go.
     pub outputs: Vec<Output>,
     /// The machine's name.
     pub hostname: String,
     /// What is counted; made by [`metrics`].
     pub metrics: Arc<Metrics>,
+    /// The containers' names.
+    pub names: Names,
+    /// The host's users.
+    pub users: Users,
+    /// How long an alert waits for its container's name; zero: not at all.
+    pub metadata_wait: Duration,
+    /// Who takes the canaries' records out; without it no record is a canary's, whatever its mark says.
+    pub canary: Option<Matcher>,
 }
 
 /// Everything that an event passes.
 pub struct Pipeline {
-    rules: RuleSet,
-    forms: Vec<AlertForm>,
-    min_priority: Priority,
+    alerting: Alerting,
     processes: Processes,
     cgroups: Cgroups,
+    namespaces: Namespaces,
     host: Host,
     users: Users,
     proc_files: ProcFiles,
     offset: BootOffset,
-    outputs: Vec<Output>,
     metrics: Arc<Metrics>,
-    /// Alerts by rule, in the order of the rule set.
-    alerts: Vec<IntCounter>,
-    /// The rendered template of the alert at hand.
-    text: String,
+    canary: Option<Matcher>,
+    names: Names,
+    room: Room<Container, Held>,
+    metadata_wait: Duration,
     /// When the wall clock was last compared with the boot clock.
     ticked: Instant,
 }
@@ -115,44 +114,50 @@ pub struct Pipeline {
 /// The wall clock is looked at so often.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A batch is handed over when it has grown to this size, so that sinks write while the ring is drained.
-const BATCH_BYTES: usize = 64 << 10;
-
 impl Pipeline {
     /// Puts the parts together; the tables are empty until [`Pipeline::seed`].
     ///
     /// # Errors
     /// The rules' counters cannot be made.
     pub fn new(parts: Parts) -> prometheus::Result<Self> {
-        let Parts { rules, min_priority, process_entries, cgroup_root, outputs, hostname, metrics } = parts;
-        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), &hostname);
+        let Parts { rules, min_priority, process_entries, hierarchy, outputs, hostname, .. } = parts;
+        let Parts { metrics, names, users, metadata_wait, canary, .. } = parts;
         let host = Host::read();
-        for (table, capacity) in [(Table::Processes, process_entries), (Table::Cgroups, MAX_CGROUPS)] {
+        for (table, capacity) in [
+            (Table::Processes, process_entries),
+            (Table::Cgroups, MAX_CGROUPS),
+            (Table::Namespaces, MAX_NAMESPACES),
+            (Table::Names, MAX_NAMES),
+            (Table::Waiting, ROOM),
+            (Table::ProgramTexts, MAX_TEXT_BYTES),
+        ] {
             metrics.table_capacity[table as usize].set(capacity as i64);
         }
         Ok(Pipeline {
-            forms: rules.rules().iter().map(form).collect(),
-            alerts: metrics.rules(rules.rules())?,
-            min_priority,
+            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?,
             processes: Processes::new(process_entries, host.namespaces[0]),
-            cgroups: Cgroups::new(cgroup_root),
+            cgroups: Cgroups::new(hierarchy),
+            namespaces: Namespaces::new(host.namespaces),
             host,
-            users: Users::read(),
+            users,
             proc_files: ProcFiles::read(),
             offset: BootOffset::measure(),
-            outputs,
             metrics,
-            rules,
-            text: String::new(),
+            canary,
+            names,
+            room: Room::new(ROOM, ROOM_OF_ONE),
+            metadata_wait,
             ticked: Instant::now(),
         })
     }
 
-    /// Learns what exists already: cgroups and processes. Called when the programs are attached, so that
+    /// Learns what exists already: cgroups, processes and namespaces. Called when the programs are attached, so that
     /// nothing falls between.
     pub fn seed(&mut self) {
         self.cgroups.walk();
-        self.processes.seed(self.cgroups.root());
+        self.ask_names();
+        self.processes.seed(self.cgroups.hierarchy());
+        self.seed_namespaces();
         self.publish();
     }
 
@@ -165,38 +170,75 @@ impl Pipeline {
                 return self.metrics.decode_errors[reason].inc();
             }
         };
+        if let Some(boot) = canary_boot(bytes) {
+            self.received(kind::CANARY);
+            if self.canary.as_mut().is_some_and(|canary| canary.knows(&event)) {
+                return self.canary(&event, boot);
+            }
+        }
         match event {
             RawEvent::Call(call) => {
                 self.received(kind::CALL);
-                self.call(&call);
+                self.call(&call, false);
             }
             RawEvent::Exec(exec) => {
                 self.received(kind::EXEC);
-                self.processes.execed(&exec);
+                self.execed(&exec, boot_of(bytes));
             }
             RawEvent::Fork { task, caller } => {
                 self.received(kind::FORK);
                 let from = self.processes.get(caller).map(|process| process.cgroup);
-                let enters = self.cgroups.enters_container(from, task.cgroup);
+                let enters = self.enters(caller, task.cgroup);
                 self.processes.forked(&task, caller, enters);
+                self.settle_unknown(task.process);
+                if from.is_some_and(|from| from != task.cgroup) {
+                    self.moved(task.process, task.cgroup, Some(&task), boot_of(bytes));
+                }
             }
             RawEvent::Exit { boot, process } => {
                 self.received(kind::EXIT);
+                if let Some(process) = self.processes.get(process) {
+                    self.namespaces.exited(process.key, &process.standing);
+                }
                 self.processes.exited(process, boot);
             }
             RawEvent::Cgroup { made: true, id, path, .. } => {
                 self.received(kind::CGROUP_MKDIR);
                 self.cgroups.made(id, path);
+                self.namespaces.cgroup_made(path);
+                self.ask_names();
             }
-            RawEvent::Cgroup { boot, id, .. } => {
+            RawEvent::Cgroup { boot, id, path, .. } => {
                 self.received(kind::CGROUP_RMDIR);
-                self.cgroups.removed(id, boot);
+                self.cgroup_removed(id, boot);
+                self.namespaces.cgroup_removed(path, boot);
             }
             RawEvent::Attach { process, cgroup } => {
                 self.received(kind::CGROUP_ATTACH);
-                let from = self.processes.get(process).map(|known| known.cgroup);
-                let enters = self.cgroups.enters_container(from, cgroup);
-                self.processes.attached(process, cgroup, enters);
+                let enters = self.enters(process, cgroup);
+                self.processes.attached(process, cgroup, enters, boot_of(bytes));
+                self.settle_unknown(process);
+                self.moved(process, cgroup, None, boot_of(bytes));
+            }
+            RawEvent::Nsproxy { boot, task, ns } => {
+                self.received(kind::NSPROXY);
+                self.switched(&task, &ns, boot);
+            }
+        }
+    }
+
+    /// Takes a record of a canary: it passes what others pass, and ends at its matcher.
+    fn canary(&mut self, event: &RawEvent<'_>, boot: BootNs) {
+        match event {
+            RawEvent::Call(call) => self.call(call, true),
+            other => {
+                // A walk of the tree may have found the directory.
+                if let RawEvent::Cgroup { made: false, id, .. } = other {
+                    self.cgroups.removed(*id, boot);
+                }
+                if let Some(canary) = &self.canary {
+                    canary.life_cycle(other, boot);
+                }
             }
         }
     }
@@ -205,24 +247,59 @@ impl Pipeline {
         self.metrics.events_received[usize::from(kind)].inc();
     }
 
-    fn discarded(&self, why: Discard) {
-        self.metrics.events_discarded[why as usize].inc();
-    }
-
-    fn call(&mut self, raw: &RawCall<'_>) {
+    fn call(&mut self, raw: &RawCall<'_>, is_canary: bool) {
         let device = if is_open(raw.call) {
             match self.proc_files.of(raw) {
                 Ok(device) => Some(device),
                 // What a refused handle stands for nobody knows; the attempt itself counts.
                 Err(_) if raw.call == Call::OpenByHandleAt => None,
-                Err(why) => return self.discarded(why),
+                Err(_) if is_canary => None,
+                Err(why) => return self.alerting.discarded(why),
             }
         } else {
             None
         };
-        let cgroup = self.cgroups.get(raw.task.cgroup, raw.boot);
         if self.processes.get(raw.task.process).is_none() {
             self.processes.learn(&raw.task);
+            self.settle_unknown(raw.task.process);
+        }
+        if is_canary {
+            return self.event(raw.call.into(), raw, Facts::default(), device, true);
+        }
+        let key = raw.task.process;
+        let ns = if raw.ns_before[0].0 == 0 { &raw.ns_after } else { &raw.ns_before };
+        self.end_start(key, ns, Some(&raw.task), raw.boot);
+        let cgroup = self.cgroups.get(raw.task.cgroup, raw.boot);
+        let starting = self.processes.get(key).is_some_and(|process| process.starting);
+        let at = At { process: key, cgroup: cgroup.as_deref(), starting, boot: raw.boot };
+        let before = self.processes.standing(key);
+        let mut standing = before.clone();
+        let allowed = verdict(raw) == Verdict::Allowed;
+        let (facts, found) = self.namespaces.called(at, raw, allowed, &mut standing);
+        if standing != before {
+            self.processes.set_standing(key, standing);
+        }
+        self.event(raw.call.into(), raw, facts, device, false);
+        if let Some(found) = found {
+            let ns = if raw.has(call_flag::CHILD) { raw.ns_before } else { raw.ns_after };
+            self.found(found, raw.boot, raw.task, ns);
+        }
+    }
+
+    /// Takes an event to the rules, or a canary's to its matcher.
+    fn event(
+        &mut self,
+        ty: EventType,
+        raw: &RawCall<'_>,
+        namespaces: Facts,
+        device: Option<Device>,
+        is_canary: bool,
+    ) {
+        let cgroup = self.cgroups.get(raw.task.cgroup, raw.boot);
+        self.ask_names();
+        let container = cgroup.as_ref().and_then(|cgroup| cgroup.container());
+        if let Some(container) = container {
+            self.heard_of(container);
         }
         let process = self.processes.get(raw.task.process);
         let enrichment = match (process.is_some(), cgroup.is_some()) {
@@ -230,49 +307,35 @@ impl Pipeline {
             (false, true) => Enrichment::ProcessUnknown,
             (true, true) => Enrichment::Complete,
         };
-        self.metrics.enrichment[enrichment as usize].inc();
+        if !is_canary {
+            self.metrics.enrichment[enrichment as usize].inc();
+        }
         let event = Event {
+            ty,
             raw,
             verdict: verdict(raw),
             process,
-            processes: &self.processes,
+            ancestors: Ancestors::Table(&self.processes),
             cgroup: cgroup.as_deref(),
+            named: self.names.of(container),
             device,
+            namespaces,
             host: &self.host,
             users: &self.users,
         };
-        let unix_ns = self.offset.unix_ns(raw.boot);
-        let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
-        let (mut matched, mut raised) = (false, false);
-        self.rules.matches(raw.call, &event, |rule| {
-            matched = true;
-            if rule.priority < self.min_priority {
-                return;
+        if is_canary {
+            if let Some(canary) = &self.canary {
+                canary.call(&event);
             }
-            let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
-                return;
-            };
-            raised = true;
-            count.inc();
-            text.clear();
-            rule.output.render(&event, text);
-            let alert = Alert { form, event: &event, output: text, unix_ns };
-            for output in outputs.iter_mut() {
-                match &mut output.format {
-                    Format::Json(lines) => lines.write(&alert, &mut output.batch.bytes),
-                    Format::Text(lines) => lines.write(&alert, &mut output.batch.bytes),
-                }
-                output.batch.lines += 1;
-                if output.batch.bytes.len() >= BATCH_BYTES {
-                    output.hand_over();
-                }
-            }
-        });
-        match (matched, raised) {
-            (false, _) => self.discarded(Discard::NoRule),
-            (true, false) => self.discarded(Discard::BelowPriority),
-            (true, true) => {}
+            return;
         }
+        let unix_ns = self.offset.unix_ns(raw.boot);
+        // An event that raises no alert whatever the name is goes on, past others of its container that wait.
+        if event.named == Named::Pending && !self.metadata_wait.is_zero() && self.alerting.may_alert(&event) {
+            let held = Held::of(&event, &self.processes, cgroup.clone(), unix_ns);
+            return self.put_by(held);
+        }
+        self.alerting.judge(&event, unix_ns);
     }
 
     /// Hands what was collected to the sinks; called when the ring is empty, and now and then while it is not.
@@ -281,31 +344,62 @@ impl Pipeline {
         if self.ticked.elapsed() >= TICK {
             self.tick();
         }
-        for output in &mut self.outputs {
-            output.hand_over();
-        }
+        self.end_waits();
+        self.alerting.hand_over();
         self.publish();
     }
 
     fn publish(&mut self) {
-        let evicted =
-            [(Table::Processes, &mut self.processes.evicted), (Table::Cgroups, &mut self.cgroups.refused)];
+        let evicted = [
+            (Table::Processes, std::mem::take(&mut self.processes.evicted)),
+            (Table::Cgroups, std::mem::take(&mut self.cgroups.refused)),
+            (Table::ProgramTexts, std::mem::take(&mut self.processes.texts_left_out)),
+            (Table::Namespaces, self.namespaces.take_evicted()),
+        ];
         for (table, count) in evicted {
-            self.metrics.table_evictions[table as usize].inc_by(std::mem::take(count));
+            self.metrics.table_evictions[table as usize].inc_by(count);
         }
-        self.metrics.table_entries[Table::Processes as usize].set(self.processes.len() as i64);
-        self.metrics.table_entries[Table::Cgroups as usize].set(self.cgroups.len() as i64);
+        self.metrics.table_evictions[Table::Names as usize].inc_by(self.names.take_evicted());
+        let entries = [
+            (Table::Processes, self.processes.len()),
+            (Table::Cgroups, self.cgroups.len()),
+            (Table::ProgramTexts, self.processes.text_bytes()),
+            (Table::Names, self.names.len()),
+            (Table::Waiting, self.room.len()),
+            (Table::Namespaces, self.namespaces.owners().len()),
+            (Table::ProgramTexts, self.processes.text_bytes()),
+        ];
+        for (table, entries) in entries {
+            self.metrics.table_entries[table as usize].set(entries as i64);
+        }
     }
 
-    /// Once a second: notices a changed wall clock.
+    /// Once a second: notices a changed wall clock, and forgets what has been gone for long.
     pub fn tick(&mut self) {
         self.ticked = Instant::now();
         self.offset.refresh();
+        self.names.tick(self.ticked);
+        self.end_starts(state::boot_now());
+        self.tell_untold();
+        self.expire(state::boot_now());
+    }
+
+    /// Answers a question that came over the control socket.
+    pub fn answer(&self, question: Question) {
+        question.answer(|request| match request {
+            Request::Containers {} => Answer::Containers(control::containers(Tables {
+                cgroups: &self.cgroups,
+                processes: &self.processes,
+                names: &self.names,
+                residents: self.namespaces.residents(),
+                host: &self.host,
+            })),
+        });
     }
 
     /// Ends the pipeline; the sinks still hold lines.
     pub fn into_outputs(self) -> Vec<Output> {
-        self.outputs
+        self.alerting.into_outputs()
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use monitor_common::caps::Cap;
 
+use crate::hierarchy::{Hierarchy, HierarchyChoice};
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckState {
@@ -77,14 +79,15 @@ pub fn checks() -> Vec<Check> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // With `auto`, finding none is no error.
+    let hierarchy = Hierarchy::find(HierarchyChoice::Auto).ok().flatten();
     let kernel = KernelVersion::parse(&release);
     vec![
         check_kernel(&release, kernel),
         check_architecture(&uname.machine().to_string_lossy()),
         check_capabilities(parse_cap_eff(&status), kernel, rustix::process::geteuid().as_raw()),
         check_btf(Path::new("/sys/kernel/btf/vmlinux")),
-        check_cgroups(CgroupLayout::from_mounts(&mounts)),
+        check_cgroups(hierarchy.as_ref()),
     ]
 }
 
@@ -104,6 +107,11 @@ impl KernelVersion {
     const CAP_BPF: KernelVersion = KernelVersion { major: 5, minor: 8 };
     /// The first that accounts BPF memory to the cgroup instead of RLIMIT_MEMLOCK.
     const NO_MEMLOCK: KernelVersion = KernelVersion { major: 5, minor: 11 };
+
+    /// That of the running kernel; `None` if its name does not begin with one.
+    pub fn running() -> Option<Self> {
+        Self::parse(&rustix::system::uname().release().to_string_lossy())
+    }
 
     /// Reads the start of `uname -r`, such as `6.1.0-13-cloud-amd64`.
     pub fn parse(release: &str) -> Option<Self> {
@@ -226,56 +234,15 @@ fn check_btf(path: &Path) -> Check {
     }
 }
 
-/// How control groups are mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CgroupLayout {
-    /// Version 2 only; where.
-    V2(String),
-    /// Controllers of version 1 beside a version 2 tree; where that is.
-    Hybrid(String),
-    /// Version 1 only.
-    V1,
-    /// Nothing is mounted.
-    None,
-}
-
-impl CgroupLayout {
-    /// Reads `/proc/mounts`.
-    pub fn from_mounts(mounts: &str) -> Self {
-        let (mut v1, mut v2) = (false, None);
-        for line in mounts.lines() {
-            let mut words = line.split(' ');
-            let (Some(point), Some(kind)) = (words.nth(1), words.next()) else { continue };
-            match kind {
-                "cgroup" => v1 = true,
-                "cgroup2" if v2.is_none() => v2 = Some(point.to_owned()),
-                _ => {}
-            }
-        }
-        match (v1, v2) {
-            (false, Some(point)) => CgroupLayout::V2(point),
-            (true, Some(point)) => CgroupLayout::Hybrid(point),
-            (true, None) => CgroupLayout::V1,
-            (false, None) => CgroupLayout::None,
-        }
-    }
-}
-
-fn check_cgroups(layout: CgroupLayout) -> Check {
+/// `None`: nothing is mounted.
+fn check_cgroups(hierarchy: Option<&Hierarchy>) -> Check {
     const NAME: &str = "cgroups";
-    match layout {
-        CgroupLayout::V2(point) => Check::ok(NAME, format!("version 2 on {point}")),
-        CgroupLayout::Hybrid(point) => Check::ok(NAME, format!("hybrid, version 2 on {point}")),
-        CgroupLayout::V1 => Check::bad(
+    match hierarchy {
+        Some(hierarchy) => Check::ok(NAME, format!("containers are known by {hierarchy}")),
+        None => Check::bad(
             NAME,
             CheckState::Warn,
-            "version 1 only: containers cannot be told from the host",
-            "boot with systemd.unified_cgroup_hierarchy=1, or mount a cgroup2 file system",
-        ),
-        CgroupLayout::None => Check::bad(
-            NAME,
-            CheckState::Warn,
-            "no cgroup file system is mounted: container ids stay unknown",
+            "no cgroup hierarchy is mounted: containers cannot be told from the host",
             "mount one: `mount -t cgroup2 none /sys/fs/cgroup`",
         ),
     }
@@ -325,19 +292,6 @@ mod tests {
         let message = check_capabilities(Some(0), NEW, 1000).to_string();
         assert!(message.contains("CAP_BPF") && message.contains("CAP_PERFMON"), "{message}");
         assert!(message.contains("uid 1000") && message.contains("root"), "{message}");
-    }
-
-    #[test]
-    fn cgroup_layouts() {
-        let v2 = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n";
-        assert_eq!(CgroupLayout::from_mounts(v2), CgroupLayout::V2("/sys/fs/cgroup".into()));
-        let hybrid = "tmpfs /sys/fs/cgroup tmpfs ro 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n\
-                      cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n";
-        assert_eq!(CgroupLayout::from_mounts(hybrid), CgroupLayout::Hybrid("/sys/fs/cgroup/unified".into()));
-        assert_eq!(CgroupLayout::from_mounts("cgroup /c/memory cgroup rw 0 0\n"), CgroupLayout::V1);
-        assert_eq!(CgroupLayout::from_mounts("cgroup2\n\nx y\n"), CgroupLayout::None);
-        assert_eq!(check_cgroups(CgroupLayout::V1).state, CheckState::Warn);
     }
 
     #[test]

@@ -35,11 +35,11 @@ pub fn until_nul(bytes: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Turns an escaped text back; the documents promise that this is possible.
-    fn unescape(text: &str) -> Vec<u8> {
+    pub(crate) fn unescape(text: &str) -> Vec<u8> {
         let mut out = Vec::new();
         let mut rest = text.as_bytes();
         while let Some((&byte, tail)) = rest.split_first() {

@@ -8,8 +8,9 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use liblzma::read::XzDecoder;
-use monitor::attach::{hooked_functions, hooked_tracepoints};
+use monitor::attach::{hooked_functions, hooked_tracepoints, hooked_wrappers};
 use monitor::btf::KernelTypes;
+use monitor::hierarchy::CONTROLLERS;
 use monitor_common::control::{MISSING, Need, Offsets};
 
 /// A kernel, and what is particular to it.
@@ -21,6 +22,8 @@ struct Kernel {
     seccomp_arguments: usize,
     /// The helper that finds a task's registers came with 5.15.
     has_task_pt_regs: bool,
+    /// Where one wrapper knows its argument's type by name only, none is read directly.
+    wrappers_typed: bool,
 }
 
 const KERNELS: &[Kernel] = &[
@@ -29,26 +32,36 @@ const KERNELS: &[Kernel] = &[
         has_cap_capable_tracepoint: false,
         seccomp_arguments: 3,
         has_task_pt_regs: false,
+        wrappers_typed: false,
     },
     Kernel {
         version: "6.1",
         has_cap_capable_tracepoint: false,
         seccomp_arguments: 3,
         has_task_pt_regs: true,
+        wrappers_typed: true,
     },
     Kernel {
         version: "6.12",
         has_cap_capable_tracepoint: false,
         seccomp_arguments: 3,
         has_task_pt_regs: true,
+        wrappers_typed: true,
     },
     Kernel {
         version: "6.18",
         has_cap_capable_tracepoint: true,
         seccomp_arguments: 2,
         has_task_pt_regs: true,
+        wrappers_typed: true,
     },
-    Kernel { version: "7.2", has_cap_capable_tracepoint: true, seccomp_arguments: 2, has_task_pt_regs: true },
+    Kernel {
+        version: "7.2",
+        has_cap_capable_tracepoint: true,
+        seccomp_arguments: 2,
+        has_task_pt_regs: true,
+        wrappers_typed: true,
+    },
 ];
 
 fn fixtures() -> PathBuf {
@@ -86,6 +99,11 @@ fn faults(kernel: &Kernel) -> Vec<String> {
     for tracepoint in hooked_tracepoints().filter(|tracepoint| !types.has_tracepoint(tracepoint)) {
         faults.push(format!("no tracepoint {tracepoint}"));
     }
+    for controller in &CONTROLLERS {
+        if types.enum_value("cgroup_subsys_id", controller.enumerator).is_none() {
+            faults.push(format!("no controller {}", controller.enumerator));
+        }
+    }
     let mut expect = |what: &str, found: String, expected: String| {
         if found != expected {
             faults.push(format!("{what}: found {found}, expected {expected}"));
@@ -106,6 +124,10 @@ fn faults(kernel: &Kernel) -> Vec<String> {
         types.has_function("bpf_task_pt_regs").to_string(),
         kernel.has_task_pt_regs.to_string(),
     );
+    let typed = hooked_wrappers().all(|wrapper| types.first_argument_is_complete(&wrapper));
+    expect("typed arguments of the wrappers", typed.to_string(), kernel.wrappers_typed.to_string());
+    // Which of a process's ids is that of its session: a constant of the programs.
+    expect("PIDTYPE_SID", format!("{:?}", types.enum_value("pid_type", "PIDTYPE_SID")), "Some(3)".to_owned());
     // What the programs take from fexit's arguments by position.
     expect(
         "arguments of cap_capable",
@@ -116,6 +138,11 @@ fn faults(kernel: &Kernel) -> Vec<String> {
         "arguments of security_capset",
         format!("{:?}", types.function_args("security_capset")),
         "Some(5)".to_owned(),
+    );
+    expect(
+        "arguments of switch_task_namespaces",
+        format!("{:?}", types.function_args("switch_task_namespaces")),
+        "Some(2)".to_owned(),
     );
     faults
 }
@@ -156,11 +183,27 @@ fn offsets_differ_where_the_kernels_do() {
 }
 
 #[test]
+fn controllers_have_places_of_their_own() {
+    // The order is that of include/linux/cgroup_subsys.h, where `rdma`, `misc` and `dmem` were added at the end.
+    let types = types("6.1");
+    let place = |name| types.enum_value("cgroup_subsys_id", name);
+    assert_eq!((place("cpuset_cgrp_id"), place("cpu_cgrp_id")), (Some(0), Some(1)));
+    let mut places: Vec<_> =
+        CONTROLLERS.iter().filter_map(|controller| place(controller.enumerator)).collect();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), CONTROLLERS.len());
+    assert_eq!(place("no_such_cgrp_id"), None);
+    assert_eq!(types.enum_value("no_such_enum", "cpu_cgrp_id"), None);
+}
+
+#[test]
 fn members_are_found_in_anonymous_and_embedded_structures() {
     let types = types("6.1");
     // Fixed by the user ABI, so the numbers are known without a look at the file.
     assert_eq!(types.member_offset("pt_regs", "orig_ax"), Some(120));
     assert_eq!(types.member_offset("list_head", "prev"), Some(8));
+    assert_eq!(types.member_offset("list_head", ""), Some(16), "a size");
     // `d_name` embeds a `qstr`, whose length stands in an anonymous union.
     assert_eq!(
         types.member_offset("dentry", "d_name.len"),
@@ -171,6 +214,23 @@ fn members_are_found_in_anonymous_and_embedded_structures() {
     {
         assert_eq!(types.member_offset(ty, path), None, "{ty}.{path}");
     }
+}
+
+#[test]
+fn overlayfs_keeps_its_upper_dentry_behind_the_inode() {
+    // The programs rely on it. Where overlayfs is a module, its structures stand in a file of the module's own.
+    let with_overlayfs: Vec<&str> = KERNELS
+        .iter()
+        .filter(|kernel| {
+            let types = types(kernel.version);
+            let member = |name| types.member_offset("ovl_inode", name);
+            let Some((upper, inode)) = member("__upperdentry").zip(member("vfs_inode")) else { return false };
+            assert_eq!(Some(upper - inode), types.member_offset("inode", ""), "{}", kernel.version);
+            true
+        })
+        .map(|kernel| kernel.version)
+        .collect();
+    assert_eq!(with_overlayfs, ["6.18"]);
 }
 
 #[test]
@@ -188,5 +248,6 @@ fn a_required_member_has_no_stand_in() {
     // The programs read these without asking; a kernel without one must stop the start.
     let optional: Vec<&str> =
         Offsets::SPEC.iter().filter(|spec| spec.need == Need::Optional).map(|spec| spec.name).collect();
-    assert_eq!(optional, ["task_seccomp_mode", "task_loginuid"]);
+    let terminals = ["signal_tty", "tty_driver", "tty_index", "tty_driver_major", "tty_driver_minor"];
+    assert_eq!(optional, [&terminals[..], &["task_seccomp_mode", "task_loginuid"]].concat());
 }

@@ -250,7 +250,7 @@ fn odd_rules_are_warned_about() {
     let rules = RuleSet::from_sources(&[("t.yaml", &never)]).unwrap();
     assert_eq!(rules.warnings().len(), 1);
     assert_eq!(rules.warnings()[0].severity(), Severity::Warning);
-    assert_eq!(rules.warnings()[0].message(), "no watched call can ever match this rule");
+    assert_eq!(rules.warnings()[0].message(), "no event can ever match this rule");
     let silenced = format!("{never}  warn_evttypes: false\n");
     assert!(RuleSet::from_sources(&[("t.yaml", &silenced)]).unwrap().warnings().is_empty());
 

@@ -1,12 +1,15 @@
 //! The shipped rules: they load, each has an event that it matches and a near miss that it does not, and
 //! together they keep their promises on every call, outcome and place.
 
+mod rules_cases;
 mod rules_common;
 
 use std::path::Path;
 
+use monitor::event_type::EventType;
 use monitor::rules::{Priority, Rule, RuleSet};
 use monitor_common::call::Call;
+use rules_cases::{cases, event, state, type_of};
 use rules_common::{Fake, matching};
 
 fn pack() -> RuleSet {
@@ -16,22 +19,6 @@ fn pack() -> RuleSet {
 
 const OPENS: &[Call] = &[Call::Open, Call::Creat, Call::Openat, Call::Openat2, Call::OpenByHandleAt];
 const VERDICTS: &[&str] = &["allowed", "refused", "failed"];
-
-/// An event of this call, outcome and place, without what is particular to the call.
-fn event(call: Call, verdict: &'static str, place: &'static str) -> Fake {
-    let event = Fake::default()
-        .text("evt.type", call.name())
-        .text("evt.verdict", verdict)
-        .text("proc.name", "probe")
-        .text("proc.exepath", "/bin/probe")
-        .number("proc.pid", 4242)
-        .number("proc.vpid", 7)
-        .number("user.uid", 0);
-    match place {
-        "host" => event.text("container.id", "host").number("proc.vpid", 4242),
-        phase => event.text("container.id", "0123456789ab").text("evt.phase", phase),
-    }
-}
 
 /// The variants of a call: what its decoded fields can say.
 fn variants(call: Call, verdict: &'static str, place: &'static str) -> Vec<Fake> {
@@ -47,7 +34,10 @@ fn variants(call: Call, verdict: &'static str, place: &'static str) -> Vec<Fake>
             event(),
             event().list("ns.changed", &["net"]),
             event().list("ns.changed", &["user", "mnt"]),
-            event().list("ns.changed", &["mnt"]).number("proc.vpid", 4242),
+            event().list("ns.changed", &["mnt"]).text("ns.direction", "own"),
+            event().list("ns.changed", &["mnt"]).text("ns.direction", "new"),
+            event().list("ns.changed", &["user"]).text("ns.direction", "new"),
+            event().list("ns.changed", &["mnt"]).text("ns.direction", "host_to_container"),
         ],
         Call::Syslog => ["READ", "READ_ALL", "READ_CLEAR", "CLEAR", "CONSOLE_LEVEL", "SIZE_UNREAD"]
             .map(|action| event().text("syslog.action", action))
@@ -61,9 +51,19 @@ fn variants(call: Call, verdict: &'static str, place: &'static str) -> Vec<Fake>
     }
 }
 
-fn found<'r>(rules: &'r RuleSet, call: Call, event: &Fake) -> Vec<&'r Rule> {
+/// Events that lead out of a container.
+fn leaving(call: Call, place: &'static str) -> Vec<Fake> {
+    let event = || event(call, "allowed", place);
+    ["container_to_host", "container_to_container"]
+        .into_iter()
+        .flat_map(|way| [&["mnt"][..], &["user", "mnt"]].map(|kinds| (way, kinds)))
+        .map(|(way, kinds)| event().list("ns.changed", kinds).text("ns.direction", way))
+        .collect()
+}
+
+fn found<'r>(rules: &'r RuleSet, ty: impl Into<EventType>, event: &Fake) -> Vec<&'r Rule> {
     let mut found = Vec::new();
-    rules.matches(call, event, |rule| found.push(rule));
+    rules.matches(ty, event, |rule| found.push(rule));
     found
 }
 
@@ -82,16 +82,11 @@ fn it_loads_without_a_warning_and_every_rule_is_complete() {
             assert_eq!(tagged, rule.tags.first().is_some_and(|tag| tag == place), "{id}: place comes first");
         }
         let fields: Vec<&str> = rule.output.fields().iter().map(|(key, _)| key.as_str()).collect();
-        for field in [
-            "proc.name",
-            "proc.exepath",
-            "proc.pid",
-            "container.id",
-            "user.uid",
-            "evt.verdict",
-            "evt.refused_by",
-            "evt.args",
-        ] {
+        let of_calls = rule.types().iter().any(|ty| ty.call().is_some());
+        let call = ["evt.verdict", "evt.refused_by", "evt.args"].into_iter().filter(|_| of_calls);
+        for field in
+            ["proc.name", "proc.exepath", "proc.pid", "container.id", "user.uid"].into_iter().chain(call)
+        {
             assert!(fields.contains(&field), "{id}: the output does not name {field}");
         }
         for name in ["proc.name", "proc.pname", "proc.aname", "fd.name"] {
@@ -135,11 +130,43 @@ fn on_the_host_what_succeeded_alerts_once_and_nothing_else_does() {
 }
 
 #[test]
+fn who_leads_out_of_a_container_alerts_exactly_once_wherever_its_cgroup_is() {
+    let rules = pack();
+    for call in [Call::Setns, Call::Unshare, Call::Clone, Call::Clone3] {
+        for event in ["running", "host"].into_iter().flat_map(|place| leaving(call, place)) {
+            let found = found(&rules, call, &event);
+            let ids: Vec<_> = found.iter().map(|rule| rule.id.as_str()).collect();
+            let to_host = format!("{event:?}").contains("container_to_host");
+            let expected = if to_host {
+                ("host-namespace-entered-from-container", Priority::Critical)
+            } else {
+                ("other-container-entered-from-container", Priority::Error)
+            };
+            assert_eq!((ids, found[0].priority), (vec![expected.0], expected.1), "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_call_alerts_exactly_once() {
+    let rules = pack();
+    for (ty, place, id, priority) in [
+        (EventType::Entered, "running", "container-entered-from-outside", Priority::Notice),
+        (EventType::Escaped, "running", "container-escaped", Priority::Critical),
+        (EventType::Escaped, "host", "container-escaped", Priority::Critical),
+    ] {
+        let found = found(&rules, ty, &state(ty, place));
+        let ids: Vec<_> = found.iter().map(|rule| rule.id.as_str()).collect();
+        assert_eq!((ids, found[0].priority), (vec![id], priority), "{ty:?} {place}");
+    }
+}
+
+#[test]
 fn a_starting_container_raises_nothing_but_the_record() {
     let rules = pack();
     for call in Call::ALL {
         for verdict in VERDICTS {
-            for event in variants(*call, verdict, "starting") {
+            for event in variants(*call, verdict, "starting").into_iter().chain(leaving(*call, "starting")) {
                 let found = found(&rules, *call, &event);
                 assert_eq!(found.len(), 1);
                 assert_eq!(found[0].priority, Priority::Debug, "{event:?}");
@@ -183,173 +210,13 @@ fn an_unknown_phase_counts_as_running() {
     assert_eq!(matching(&rules, Call::Iopl, &event), ["raw-io-obtained-in-container"]);
 }
 
-/// For each rule one event that it must match and one near miss that it must not.
-fn cases() -> Vec<(&'static str, Call, Fake, Fake)> {
-    use Call::{Adjtimex, Capset, ClockSettime, Clone3, Ioperm, Openat, Setns, Syslog, Unshare};
-    let run = |call, verdict| event(call, verdict, "running");
-    let host = |call| event(call, "allowed", "host");
-    let gained = |event: Fake, cap| event.list("cap.gained", &[cap]);
-    let action = |event: Fake, action| event.text("syslog.action", action);
-    let device = |event: Fake, device| event.text("device.name", device);
-    let changed = |event: Fake, kind| event.list("ns.changed", &[kind]);
-    let in_host_pid_ns = |event: Fake| event.number("proc.vpid", 4242);
-    vec![
-        (
-            "capability-dangerous-gained-in-container",
-            Capset,
-            gained(run(Capset, "allowed"), "CAP_SYS_ADMIN"),
-            gained(run(Capset, "allowed"), "CAP_KILL"),
-        ),
-        (
-            "capability-gained-in-container",
-            Capset,
-            gained(run(Capset, "allowed"), "CAP_KILL"),
-            run(Capset, "allowed"),
-        ),
-        (
-            "capability-change-refused-in-container",
-            Capset,
-            run(Capset, "failed"),
-            event(Capset, "failed", "starting"),
-        ),
-        ("capability-dropped-in-container", Capset, run(Capset, "allowed"), run(Capset, "refused")),
-        (
-            "capability-gained-on-host",
-            Capset,
-            gained(host(Capset), "CAP_SYS_ADMIN"),
-            gained(run(Capset, "allowed"), "CAP_SYS_ADMIN"),
-        ),
-        ("capability-dropped-on-host", Capset, host(Capset), gained(host(Capset), "CAP_KILL")),
-        (
-            "host-namespace-entered-from-container",
-            Setns,
-            changed(run(Setns, "allowed"), "mnt").list("ns.entered_host", &["mnt"]),
-            changed(run(Setns, "allowed"), "mnt"),
-        ),
-        (
-            "namespace-entered-in-container",
-            Setns,
-            changed(run(Setns, "allowed"), "mnt"),
-            changed(in_host_pid_ns(run(Setns, "allowed")), "mnt"),
-        ),
-        (
-            "container-entered-from-outside",
-            Setns,
-            in_host_pid_ns(run(Setns, "allowed")),
-            run(Setns, "allowed"),
-        ),
-        (
-            "namespace-entry-refused-in-container",
-            Setns,
-            run(Setns, "refused"),
-            event(Setns, "refused", "host"),
-        ),
-        (
-            "user-namespace-created-in-container",
-            Clone3,
-            changed(run(Clone3, "allowed"), "user"),
-            changed(run(Clone3, "refused"), "user"),
-        ),
-        (
-            "namespace-created-in-container",
-            Unshare,
-            changed(run(Unshare, "allowed"), "net"),
-            changed(run(Unshare, "allowed"), "user"),
-        ),
-        (
-            "namespace-creation-refused-in-container",
-            Unshare,
-            run(Unshare, "refused"),
-            changed(run(Unshare, "allowed"), "net"),
-        ),
-        (
-            "user-namespace-created-on-host",
-            Unshare,
-            changed(host(Unshare), "user"),
-            changed(host(Unshare), "net"),
-        ),
-        ("namespace-used-on-host", Setns, changed(host(Setns), "user"), event(Setns, "failed", "host")),
-        ("clock-changed-from-container", ClockSettime, run(ClockSettime, "allowed"), host(ClockSettime)),
-        (
-            "clock-change-refused-in-container",
-            ClockSettime,
-            run(ClockSettime, "refused"),
-            run(ClockSettime, "allowed"),
-        ),
-        ("clock-set-on-host", ClockSettime, host(ClockSettime), event(ClockSettime, "refused", "host")),
-        ("clock-tuned-on-host", Adjtimex, host(Adjtimex), run(Adjtimex, "allowed")),
-        (
-            "kernel-log-tampered-from-container",
-            Syslog,
-            action(run(Syslog, "allowed"), "CLEAR"),
-            action(run(Syslog, "allowed"), "READ_ALL"),
-        ),
-        (
-            "kernel-log-tampering-refused-in-container",
-            Syslog,
-            action(run(Syslog, "refused"), "CONSOLE_OFF"),
-            action(run(Syslog, "refused"), "READ"),
-        ),
-        (
-            "kernel-log-read-from-container",
-            Openat,
-            device(run(Openat, "allowed"), "kmsg"),
-            device(run(Openat, "allowed"), "mem"),
-        ),
-        (
-            "kernel-log-access-refused-in-container",
-            Syslog,
-            action(run(Syslog, "refused"), "READ_ALL"),
-            action(run(Syslog, "refused"), "READ_CLEAR"),
-        ),
-        (
-            "kernel-log-cleared-on-host",
-            Syslog,
-            action(host(Syslog), "READ_CLEAR"),
-            action(host(Syslog), "READ_ALL"),
-        ),
-        (
-            "kernel-log-console-changed-on-host",
-            Syslog,
-            action(host(Syslog), "CONSOLE_LEVEL"),
-            action(host(Syslog), "CLEAR"),
-        ),
-        (
-            "kernel-log-read-on-host",
-            Openat,
-            device(host(Openat), "proc_kmsg"),
-            device(host(Openat), "proc_kcore"),
-        ),
-        (
-            "raw-io-obtained-in-container",
-            Openat,
-            device(run(Openat, "allowed"), "mem"),
-            device(event(Openat, "allowed", "starting"), "mem"),
-        ),
-        ("raw-io-refused-in-container", Ioperm, run(Ioperm, "failed"), event(Ioperm, "failed", "host")),
-        ("raw-io-obtained-on-host", Openat, device(host(Openat), "port"), device(host(Openat), "msr")),
-        (
-            "raw-io-inspected-on-host",
-            Openat,
-            device(host(Openat), "msr"),
-            device(run(Openat, "allowed"), "msr"),
-        ),
-        (
-            "wall-touched-while-container-starts",
-            Setns,
-            event(Setns, "allowed", "starting"),
-            run(Setns, "allowed"),
-        ),
-    ]
-}
-
 #[test]
 fn each_rule_matches_its_event_and_not_its_near_miss() {
     let rules = pack();
     let cases = cases();
-    for (id, call, event, near_miss) in &cases {
-        assert!(matching(&rules, *call, event).contains(id), "{id} does not match {event:?}");
-        assert!(!matching(&rules, *call, near_miss).contains(id), "{id} matches {near_miss:?}");
+    for (id, event, near_miss) in &cases {
+        assert!(matching(&rules, type_of(event), event).contains(id), "{id} does not match {event:?}");
+        assert!(!matching(&rules, type_of(near_miss), near_miss).contains(id), "{id} matches {near_miss:?}");
     }
     for rule in rules.rules() {
         assert!(cases.iter().any(|(id, ..)| *id == rule.id), "{} has no case", rule.id);
@@ -370,7 +237,7 @@ fn the_index_by_call_changes_nothing() {
         }
     }
     let clock = rules.rules().iter().find(|rule| rule.id == "clock-set-on-host").unwrap();
-    let calls: Vec<Call> = Call::ALL.iter().copied().filter(|call| clock.calls().has(*call)).collect();
+    let calls: Vec<Call> = Call::ALL.iter().copied().filter(|call| clock.types().has(*call)).collect();
     assert_eq!(calls, [Call::Settimeofday, Call::ClockSettime, Call::Stime]);
 }
 

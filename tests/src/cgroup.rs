@@ -10,19 +10,85 @@ use std::process::Command;
 /// The container id of `attempt demo`: a constant that spells what it is.
 pub const DEMO_ID: &str = "de30de30de30de30de30de30de30de30de30de30de30de30de30de30de30de30";
 
-/// Where the cgroup v2 hierarchy is mounted: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on hybrid hosts.
+/// A mounted cgroup hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// `v2`, or the controller of version 1 by which Ringfence's option names it.
+    pub name: &'static str,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+}
+
+/// Controllers of version 1 whose directories a process can enter as they are made, the one first that Ringfence
+/// must choose.
+const CONTROLLERS: &[&str] = &["devices", "pids", "memory", "cpu", "freezer", "blkio", "perf_event"];
+
+/// Every mounted hierarchy that the suite can use.
 ///
 /// # Errors
-/// If `/proc/self/mountinfo` cannot be read or names no cgroup v2 mount.
-pub fn mount() -> io::Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    mounts
-        .lines()
-        .find_map(|line| {
+/// If `/proc/self/mountinfo` cannot be read.
+pub fn hierarchies() -> io::Result<Vec<Hierarchy>> {
+    Ok(hierarchies_in(&fs::read_to_string("/proc/self/mountinfo")?))
+}
+
+fn hierarchies_in(mountinfo: &str) -> Vec<Hierarchy> {
+    let find = |fits: &dyn Fn(&str, &str) -> bool| {
+        mountinfo.lines().find_map(|line| {
             let (left, right) = line.split_once(" - ")?;
-            right.starts_with("cgroup2 ").then(|| PathBuf::from(left.split(' ').nth(4).unwrap_or_default()))
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next()?, right.nth(1)?);
+            fits(kind, options).then(|| PathBuf::from(left.split(' ').nth(4).unwrap_or_default()))
         })
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup v2 hierarchy is mounted"))
+    };
+    let v2 = find(&|kind, _| kind == "cgroup2").map(|mount| Hierarchy { name: "v2", mount });
+    let v1 = CONTROLLERS.iter().filter_map(|name| {
+        let mount =
+            find(&|kind, options| kind == "cgroup" && options.split(',').any(|option| option == *name))?;
+        Some(Hierarchy { name, mount })
+    });
+    v2.into_iter().chain(v1).collect()
+}
+
+/// The hierarchy that Ringfence must choose by itself: version 2 if it stands in `/sys/fs/cgroup`, else that of
+/// the first controller.
+///
+/// # Errors
+/// If none is mounted.
+pub fn hierarchy() -> io::Result<Hierarchy> {
+    let all = hierarchies()?;
+    let usual = all.iter().find(|one| one.name == "v2" && one.mount == Path::new("/sys/fs/cgroup"));
+    usual
+        .or_else(|| all.iter().find(|one| one.name != "v2"))
+        .or(all.first())
+        .cloned()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup hierarchy is mounted"))
+}
+
+impl Hierarchy {
+    /// The cgroup of a process, from the hierarchy's line in `/proc/PID/cgroup`, and its kernel id.
+    ///
+    /// # Errors
+    /// If the process is gone, or the path is not below our mount.
+    pub fn of_process(&self, pid: &str) -> io::Result<(String, u64)> {
+        let lines = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let path = lines.lines().find_map(|line| self.path_in(line)).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("the process has no cgroup in {}", self.name))
+        })?;
+        let directory = self.mount.join(path.trim_start_matches('/'));
+        Ok((path.to_owned(), fs::metadata(directory)?.ino()))
+    }
+
+    /// The path in a line of `/proc/PID/cgroup`, if it is this hierarchy's.
+    fn path_in<'l>(&self, line: &'l str) -> Option<&'l str> {
+        let mut parts = line.splitn(3, ':');
+        let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let ours = if self.name == "v2" {
+            number == "0"
+        } else {
+            controllers.split(',').any(|one| one == self.name)
+        };
+        ours.then_some(path)
+    }
 }
 
 /// A cgroup that we made, with the parents that we had to make for it; removed when dropped.
@@ -33,14 +99,22 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup `name` (a path below the mount) and its missing parents.
+    /// Makes the cgroup `name` (a path below the mount) in [`hierarchy`], and its missing parents.
     ///
     /// # Errors
     /// The kernel's; nothing is left behind then.
-    pub fn make(name: &str) -> io::Result<Cgroup> {
-        let mut path = mount()?;
+    pub fn make(name: &(impl AsRef<Path> + ?Sized)) -> io::Result<Cgroup> {
+        Self::make_in(&hierarchy()?, name)
+    }
+
+    /// The same in another hierarchy.
+    ///
+    /// # Errors
+    /// The kernel's; nothing is left behind then.
+    pub fn make_in(hierarchy: &Hierarchy, name: &(impl AsRef<Path> + ?Sized)) -> io::Result<Cgroup> {
+        let mut path = hierarchy.mount.clone();
         let mut cgroup = Cgroup { path: path.join(name), made: Vec::new() };
-        for part in Path::new(name) {
+        for part in name.as_ref() {
             path.push(part);
             match fs::create_dir(&path) {
                 Ok(()) => cgroup.made.push(path.clone()),
@@ -69,22 +143,25 @@ impl Cgroup {
         Ok(fs::metadata(&self.path)?.ino())
     }
 
+    /// Makes the command run in this cgroup.
+    pub fn enter(&self, command: &mut Command) {
+        let procs = self.path.join("cgroup.procs");
+        // SAFETY: between fork and exec the child writes to one file; our programs are single-threaded when they
+        // start others, or take no lock here.
+        unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+    }
+
     /// Makes the command run as a container's own program does: in this cgroup, and exec'ed in a mount namespace
     /// of its own. Without the latter it would pass for a runtime that is still building the container.
     pub fn contain(&self, command: &mut Command) {
-        let procs = self.path.join("cgroup.procs");
-        let enter = move || {
-            fs::write(&procs, "0")?;
+        self.enter(command);
+        let part = || {
             // SAFETY: a call without pointers.
-            if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 {
-                Ok(())
-            } else {
-                Err(io::Error::last_os_error())
-            }
+            let ret = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+            if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
         };
-        // SAFETY: between fork and exec the child writes to one file and makes one call; our programs are
-        // single-threaded when they start others, or take no lock here.
-        unsafe { command.pre_exec(enter) };
+        // SAFETY: one system call between fork and exec.
+        unsafe { command.pre_exec(part) };
     }
 
     /// Removes it and the parents that were made for it.
@@ -122,18 +199,23 @@ impl Drop for Cgroup {
     }
 }
 
-/// The cgroup of a process, from the line of the v2 hierarchy in `/proc/PID/cgroup`, and its kernel id.
+/// The cgroup of a process in [`hierarchy`], and its kernel id.
 ///
 /// # Errors
-/// If the process is gone, or the path is not below our mount.
+/// As [`Hierarchy::of_process`].
 pub fn of_process(pid: &str) -> io::Result<(String, u64)> {
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let path = lines
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process has no cgroup v2"))?;
-    let directory = mount()?.join(path.trim_start_matches('/'));
-    Ok((path.to_owned(), fs::metadata(directory)?.ino()))
+    hierarchy()?.of_process(pid)
+}
+
+/// The version 2 directory that a process is in.
+///
+/// # Errors
+/// If version 2 is not mounted, or as [`Hierarchy::of_process`].
+pub fn version2_directory(pid: &str) -> io::Result<PathBuf> {
+    let v2 = hierarchies()?.into_iter().find(|hierarchy| hierarchy.name == "v2");
+    let v2 = v2.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup version 2 is not mounted"))?;
+    let (path, _) = v2.of_process(pid)?;
+    Ok(v2.mount.join(path.trim_start_matches('/')))
 }
 
 /// A container runtime's way to name the cgroup of a container.
@@ -212,6 +294,18 @@ pub fn container_id(seed: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hierarchies_are_told_by_type_and_controller() {
+        let v1 = Hierarchy { name: "cpu", mount: "/c/cpu".into() };
+        let v2 = Hierarchy { name: "v2", mount: "/c/unified".into() };
+        let mountinfo = "31 23 0:28 / /c rw - tmpfs tmpfs rw\n32 31 0:29 / /c/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+                         33 31 0:30 / /c/systemd rw - cgroup cgroup rw,name=systemd\n41 31 0:38 / /c/unified rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(hierarchies_in(mountinfo), [v2.clone(), v1.clone()]);
+        assert_eq!(v1.path_in("3:cpu,cpuacct:/a:b"), Some("/a:b"));
+        assert_eq!((v1.path_in("0::/x"), v1.path_in("3:cpuacct:/x")), (None, None));
+        assert_eq!((v2.path_in("0::/x"), v2.path_in("3:cpu:/x")), (Some("/x"), None));
+    }
 
     #[test]
     fn names_are_filled_in() {

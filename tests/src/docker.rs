@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,13 +10,19 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::cgroup;
+use crate::engine_api::Api;
 use crate::harness::PATIENCE;
 
 /// The image that every container is made from: busybox and the program that makes attempts.
-const IMAGE: &str = "ringfence-suite";
+pub const IMAGE: &str = "ringfence-suite";
 
 /// Commands of busybox that tests use.
-const APPLETS: &[&str] = &["sh", "cat", "ls", "true", "sleep", "mknod"];
+const APPLETS: &[&str] = &["sh", "cat", "ls", "true", "sleep", "mknod", "nsenter", "unshare", "mkfifo"];
+
+/// A runtime that starts nothing: see [`Engine::bundle_config`].
+const RECORDER: &str = "recorder";
+/// Where it leaves the configuration, below the engine's directory.
+const RECORD: &str = "record.json";
 
 /// A running engine; stopped and cleared away when dropped.
 #[derive(Debug)]
@@ -30,12 +36,40 @@ pub struct Engine {
 pub struct Ran {
     /// The container's id, 64 hex digits.
     pub id: String,
-    /// The kernel's id of its cgroup v2 directory.
+    /// The kernel's id of its directory in [`cgroup::hierarchy`].
     pub cgroup_id: u64,
     /// Path of that directory below the mount.
     pub cgroup_path: String,
     /// What it printed on standard output.
     pub lines: Vec<String>,
+}
+
+/// Makes the files of a container: busybox and `attempt` (both linked statically).
+///
+/// # Errors
+/// The kernel's, or that busybox is missing (Debian: `busybox-static`).
+pub fn make_root(root: &Path, attempt: &Path) -> io::Result<()> {
+    for directory in ["bin", "tmp"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox")).map_err(|error| {
+        io::Error::new(error.kind(), format!("/bin/busybox (package busybox-static): {error}"))
+    })?;
+    for applet in APPLETS {
+        symlink("busybox", root.join("bin").join(applet))?;
+    }
+    fs::copy(attempt, root.join("attempt")).map(drop)
+}
+
+/// Writes [`RECORDER`]: it copies the configuration of the bundle that it is asked to create, and fails.
+fn write_recorder(directory: &Path) -> io::Result<()> {
+    let (path, record) = (directory.join(RECORDER), directory.join(RECORD));
+    let script = format!(
+        "#!/bin/sh\nwhile [ $# -gt 1 ]; do [ \"$1\" = --bundle ] && cp \"$2/config.json\" '{}'; shift; done\nexit 1\n",
+        record.display()
+    );
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
 }
 
 fn fail(what: &str, output: &Output) -> io::Error {
@@ -53,7 +87,9 @@ impl Engine {
         let dir = tempfile::Builder::new().prefix("rfd").tempdir()?;
         let log = fs::File::create(dir.path().join("log"))?;
         let at = |name: &str| dir.path().join(name).display().to_string();
+        write_recorder(dir.path())?;
         let daemon = Command::new("/usr/sbin/dockerd")
+            .args(["--add-runtime", &format!("{RECORDER}={}", at(RECORDER))])
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--host", &format!("unix://{}", at("docker.sock"))])
             .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
@@ -87,15 +123,7 @@ impl Engine {
 
     fn make_image(&self, attempt: &Path) -> io::Result<()> {
         let root = self.dir.path().join("root");
-        fs::create_dir_all(root.join("bin"))?;
-        fs::create_dir_all(root.join("tmp"))?;
-        fs::copy("/bin/busybox", root.join("bin/busybox")).map_err(|error| {
-            io::Error::new(error.kind(), format!("/bin/busybox (package busybox-static): {error}"))
-        })?;
-        for applet in APPLETS {
-            symlink("busybox", root.join("bin").join(applet))?;
-        }
-        fs::copy(attempt, root.join("attempt"))?;
+        make_root(&root, attempt)?;
         let tar = self.dir.path().join("root.tar");
         let made = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").output()?;
         if !made.status.success() {
@@ -111,6 +139,8 @@ impl Engine {
         command.arg("--host").arg(format!("unix://{}/docker.sock", self.dir.path().display()));
         // The user's own settings may name another engine or plug-ins.
         command.env("DOCKER_CONFIG", self.dir.path().join("config")).env_remove("DOCKER_CONTEXT");
+        // The other builder is a plug-in, which may not be there.
+        command.env("DOCKER_BUILDKIT", "0");
         command
     }
 
@@ -175,6 +205,42 @@ impl Engine {
         Ok(Ran { id, cgroup_id, cgroup_path, lines })
     }
 
+    /// The configuration that the engine writes for the runtime of a container with these options, and the
+    /// container's id. The runtime in question only keeps the configuration, so that it can be had where the
+    /// container itself could not run.
+    ///
+    /// # Errors
+    /// The client's, if the engine does not get as far as to ask the runtime.
+    pub fn bundle_config(&self, options: &[&str]) -> io::Result<(String, serde_json::Value)> {
+        let id = self.create(&[&["--runtime", RECORDER], options].concat(), &["/bin/true"])?;
+        // The recorder never starts anything, so this fails.
+        let started = self.client(&["start", &id]);
+        self.client(&["rm", "--force", &id])?;
+        let path = self.dir.path().join(RECORD);
+        match fs::read(&path) {
+            Ok(text) => {
+                fs::remove_file(&path)?;
+                Ok((id, serde_json::from_slice(&text)?))
+            }
+            Err(error) => Err(started.err().unwrap_or(error)),
+        }
+    }
+
+    /// Its HTTP API.
+    pub fn api(&self) -> Api {
+        Api::new(self.dir.path().join("docker.sock"))
+    }
+
+    /// The directory of its state, which Ringfence must be told of.
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The directory that holds all that is the engine's.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Stops the engine and its containerd, and unmounts what is left below its directory.
     fn stop(&mut self) {
         let pid = self.daemon.id() as i32;
@@ -184,13 +250,7 @@ impl Engine {
         if crate::harness::wait(&mut self.daemon).is_err() {
             self.kill_containerd();
         }
-        for mount in mounts_below(self.dir.path()) {
-            let Ok(path) = std::ffi::CString::new(mount.into_os_string().into_encoded_bytes()) else {
-                continue;
-            };
-            // SAFETY: a path that ends in NUL.
-            unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-        }
+        unmount_below(self.dir.path());
     }
 
     /// Ends the containerd that this dockerd started and left behind.
@@ -212,6 +272,17 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Unmounts what is left below a directory.
+pub(crate) fn unmount_below(directory: &Path) {
+    for mount in mounts_below(directory) {
+        let Ok(path) = std::ffi::CString::new(mount.into_os_string().into_encoded_bytes()) else {
+            continue;
+        };
+        // SAFETY: a path that ends in NUL.
+        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
     }
 }
 

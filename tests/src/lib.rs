@@ -1,10 +1,22 @@
 //! The live suite's parts: attempts on a container's walls, and what is needed to see them judged.
 //!
 //! [`attempt`] makes the attempts; [`harness`] starts Ringfence and holds its alerts against expectations;
-//! [`docker`], [`cgroup`] and [`seccomp`] make the places from which attempts come.
+//! [`docker`], [`engine_api`], [`oci`], [`cgroup`], [`seccomp`] and [`bpf`] make the places from which attempts come. [`matrix`] is the
+//! table of what must be seen, [`features`] that of what depends on the kernel.
 
 pub mod attempt;
+pub mod bpf;
+pub mod bpf_objects;
 pub mod cgroup;
+pub mod cri;
 pub mod docker;
+pub mod engine_api;
+pub mod features;
 pub mod harness;
+pub mod many;
+pub mod matrix;
+pub mod oci;
+pub mod podman;
 pub mod seccomp;
+pub mod state;
+pub mod tamper;

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::environment::{Privilege, cargo, find_program, release_program, repository, work_dir};
 use crate::process::{self, End, Limits};
-use crate::{Attach, setup, tidy, vm};
+use crate::{coverage, setup, tidy, vm};
 
 /// The steps, in the order in which they run: cheap ones first.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,11 +32,13 @@ pub(crate) enum StepName {
     Live,
     /// The live suite on other kernels, in QEMU.
     Vm,
+    /// Whether docs/coverage.md is what the two found.
+    Coverage,
 }
 
 const LIMITS: Limits = Limits { total: Duration::from_secs(20 * 60), silence: Duration::from_secs(10 * 60) };
 const LIVE_LIMITS: Limits =
-    Limits { total: Duration::from_secs(10 * 60), silence: Duration::from_secs(3 * 60) };
+    Limits { total: Duration::from_secs(20 * 60), silence: Duration::from_secs(3 * 60) };
 /// Lines of a failed step's log that are shown.
 const TAIL: usize = 60;
 
@@ -96,7 +98,7 @@ pub(crate) fn all(fast: bool, only: Option<StepName>) -> Result<bool> {
         .iter()
         .copied()
         .filter(|step| only.is_none_or(|only| only == *step))
-        .filter(|step| !(fast && matches!(step, StepName::Live | StepName::Vm)))
+        .filter(|step| !(fast && matches!(step, StepName::Live | StepName::Vm | StepName::Coverage)))
         .collect();
     let needs_nothing = steps.iter().all(|step| matches!(step, StepName::Fmt | StepName::Tidy));
     if !needs_nothing {
@@ -193,15 +195,27 @@ impl Suite {
             StepName::Live => self.live(&log, counts),
             StepName::Vm => {
                 build_release()?;
-                let (ran, verdict) = vm::boot_all("6.1", Attach::All, None)?;
+                let (ran, verdict) = vm::boot_matrix()?;
                 counts.add(ran);
                 require_tests(verdict.map_or(Verdict::Passed, Verdict::Failed), *counts)
+            }
+            StepName::Coverage => {
+                let (problems, compared) = coverage::differences()?;
+                problems.iter().for_each(|problem| println!("{problem}"));
+                counts.passed += compared.saturating_sub(problems.len()) as u64;
+                counts.failed += problems.len() as u64;
+                require_tests(Verdict::Passed, *counts)
             }
         }
     }
 
     /// The suite as root on this kernel, in the mode that every machine allows.
     fn live(&self, log: &Path, counts: &mut Counts) -> Result<Verdict> {
+        let record = coverage::records_dir()?.join("native.jsonl");
+        // That of an earlier run must not pass for this one's.
+        if record.exists() {
+            fs::remove_file(&record)?;
+        }
         if self.privilege == Privilege::None {
             return Ok(Verdict::NoRoot);
         }
@@ -210,11 +224,19 @@ impl Suite {
         path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
         let mut path_variable = OsString::from("PATH=");
         path_variable.push(env::join_paths(path)?);
+        // Of programs that were only unpacked; what the machine has of them, it has in its own directories.
+        let mut library_variable = OsString::from("LD_LIBRARY_PATH=");
+        library_variable.push(env::join_paths(setup::unpacked_libraries()?)?);
         let mut live = self.privilege.command(Path::new("/usr/bin/env"), "to run the live suite")?;
-        live.arg(path_variable).arg(release_program("live")).args(["--attach", "tracepoint", "--ringfence"]);
+        live.arg(path_variable).arg(library_variable).arg(release_program("live")).args([
+            "--attach",
+            "tracepoint",
+            "--ringfence",
+        ]);
         live.arg(release_program("ringfence")).arg("--attempt").arg(release_program("attempt"));
         live.arg("--rules").arg(repository().join("rules"));
         live.arg("--schema").arg(repository().join("docs/alert.schema.json"));
+        live.arg("--record").arg(record);
         require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 }
@@ -228,7 +250,8 @@ impl StepName {
             Self::ClippyBpf => "lints, BPF target",
             Self::Unit => "tests without root",
             Self::Live => "live suite on this kernel, tracepoint mode",
-            Self::Vm => "live suite on Debian's 6.1 in QEMU, both modes",
+            Self::Vm => "live suite on Debian's kernels in QEMU, both modes",
+            Self::Coverage => "docs/coverage.md against what the live suites recorded",
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod coverage;
 mod environment;
 mod process;
 mod run;
@@ -46,6 +47,8 @@ enum Command {
     Test(TestArgs),
     /// Boot Debian kernels in QEMU and run the live suite there.
     Vm(VmArgs),
+    /// Write docs/coverage.md and its record from what the last `test` or `vm` found.
+    Coverage,
     /// Measure Ringfence against its speed targets.
     Bench(BenchArgs),
 }
@@ -62,13 +65,16 @@ struct TestArgs {
 
 #[derive(Args)]
 struct VmArgs {
-    /// The kernel to boot, by the name that `xtask/src/vm/kernel.rs` gives it.
+    /// The kernel to boot: 5.10, 6.1, 6.12, 7.2 or all.
     #[arg(long, default_value = "6.1")]
     kernel: String,
     /// How Ringfence attaches in the guest.
     #[arg(long, value_enum, default_value_t = Attach::All)]
     attach: Attach,
-    /// Run only the tests whose name contains this text.
+    /// How cgroups are mounted in the guest.
+    #[arg(long, value_enum, default_value_t = Layout::V2)]
+    cgroups: Layout,
+    /// Run only the tests whose name contains this text, or one of several with commas between them.
     #[arg(long)]
     filter: Option<String>,
 }
@@ -103,6 +109,36 @@ enum Attach {
     All,
 }
 
+impl Attach {
+    fn modes(self) -> &'static [&'static str] {
+        match self {
+            Self::Trampoline => &["trampoline"],
+            Self::Tracepoint => &["tracepoint"],
+            Self::All => &["trampoline", "tracepoint"],
+        }
+    }
+}
+
+/// How cgroups are mounted in a guest: version 2 alone, version 2 beside version 1, version 1 alone.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Layout {
+    V2,
+    Hybrid,
+    V1,
+    All,
+}
+
+impl Layout {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::V2 => &["v2"],
+            Self::Hybrid => &["hybrid"],
+            Self::V1 => &["v1"],
+            Self::All => &["v2", "hybrid", "v1"],
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup { check: true } => setup::report_missing(),
@@ -110,7 +146,8 @@ fn main() -> ExitCode {
         Command::Run { args } => run::daemon(&args),
         Command::Demo => run::demo(),
         Command::Test(args) => check::all(args.fast, args.only),
-        Command::Vm(args) => vm::command(&args.kernel, args.attach, args.filter.as_deref()),
+        Command::Vm(args) => vm::command(&args.kernel, args.attach, args.cgroups, args.filter.as_deref()),
+        Command::Coverage => coverage::write(),
         Command::Bench(args) => bench::command(&args),
     };
     match result {

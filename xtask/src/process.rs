@@ -47,7 +47,8 @@ pub(crate) enum End {
     Killed(String),
 }
 
-/// Runs a command whose output, both streams, goes line by line to `log` and to `on_line`.
+/// Runs a command whose output, both streams, goes line by line to `log`, each line with the seconds since the
+/// start before it, and to `on_line`, as it came.
 pub(crate) fn run_logged(
     command: &mut Command,
     log: &Path,
@@ -81,7 +82,7 @@ pub(crate) fn run_logged(
         match lines.recv_timeout(Duration::from_millis(200)) {
             Ok(line) => {
                 last_line = Instant::now();
-                writeln!(file, "{line}")?;
+                writeln!(file, "{:7.1} {line}", start.elapsed().as_secs_f64())?;
                 on_line(&line);
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(End::Exited(child.wait()?)),

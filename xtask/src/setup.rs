@@ -31,7 +31,8 @@ pub(crate) enum Group {
 enum Method {
     /// By apt.
     Install,
-    /// Only unpacked below the target directory: its installation would change how the machine works.
+    /// Only unpacked below the target directory, with what it needs and the machine lacks: its installation would
+    /// change how the machine works.
     Unpack,
 }
 
@@ -40,7 +41,7 @@ struct Piece {
     group: Group,
     method: Method,
     why: &'static str,
-    /// A program (no slash) or a path that shows that the piece is there, whatever package brought it.
+    /// A program, an unpacked library (no slash) or a path that shows that the piece is there, whatever package brought it.
     evidence: &'static str,
 }
 
@@ -50,6 +51,10 @@ const fn build(package: &'static str, evidence: &'static str, why: &'static str)
 
 const fn test(package: &'static str, evidence: &'static str, why: &'static str) -> Piece {
     Piece { package, group: Group::Test, method: Method::Install, why, evidence }
+}
+
+const fn unpacked(package: &'static str, evidence: &'static str, why: &'static str) -> Piece {
+    Piece { package, group: Group::Test, method: Method::Unpack, why, evidence }
 }
 
 const PIECES: &[Piece] = &[
@@ -72,14 +77,17 @@ const PIECES: &[Piece] = &[
     test("docker.io", "dockerd", "the live suite runs a Docker of its own; the system's is not started"),
     test("qemu-system-x86", "qemu-system-x86_64", "boots other kernels"),
     test("busybox-static", "/usr/share/doc/busybox-static", "the user land of test containers and guests"),
+    test("util-linux", "nsenter", "everyday programs that make watched calls: nsenter, unshare, setpriv"),
+    test("util-linux-extra", "hwclock", "an everyday program that sets the clock; it does so in guests only"),
+    test("libcap2-bin", "capsh", "an everyday program that changes capabilities"),
     // Installed, it would replace the machine's time service, whichever that is.
-    Piece {
-        package: "chrony",
-        group: Group::Test,
-        method: Method::Unpack,
-        why: "the quiet-host test runs it, with clock changes off; unpacked, not installed",
-        evidence: "chronyd",
-    },
+    unpacked("chrony", "chronyd", "the quiet-host test runs it, with clock changes off"),
+    // Installed, it would be one more runtime that the machine's Podman may choose.
+    unpacked("crun", "crun", "starts real containers in guests"),
+    unpacked("libyajl2", "libyajl.so.2", "crun loads it"),
+    // Installed, it would bring services that start containers when the machine boots.
+    unpacked("podman", "podman", "the live suite runs containers by it, in directories of its own"),
+    unpacked("conmon", "conmon", "holds Podman's containers"),
 ];
 
 /// Pieces that only the building of bpf-linker needs.
@@ -93,8 +101,20 @@ const COMPONENTS: &[&str] = &["clippy", "rustfmt"];
 
 /// Directories with programs of pieces that are unpacked, not installed.
 pub(crate) fn unpacked_programs() -> Result<Vec<PathBuf>> {
-    let pieces = PIECES.iter().filter(|piece| piece.method == Method::Unpack);
-    pieces.map(|piece| Ok(work_dir("xtask/pieces")?.join(piece.package).join("usr/sbin"))).collect()
+    unpacked_directories(&["usr/sbin", "usr/bin"])
+}
+
+/// Directories with shared libraries of such pieces.
+pub(crate) fn unpacked_libraries() -> Result<Vec<PathBuf>> {
+    unpacked_directories(&["usr/lib/x86_64-linux-gnu"])
+}
+
+fn unpacked_directories(below: &[&str]) -> Result<Vec<PathBuf>> {
+    let pieces = work_dir("xtask/pieces")?;
+    let roots =
+        PIECES.iter().filter(|piece| piece.method == Method::Unpack).map(|piece| pieces.join(piece.package));
+    let directories = roots.flat_map(|root| below.iter().map(move |below| root.join(below)));
+    Ok(directories.filter(|directory| directory.is_dir()).collect())
 }
 
 /// Prints what both groups lack; true when that is nothing.
@@ -155,7 +175,7 @@ impl Missing {
     fn find(group: Group) -> Result<Self> {
         let wanted: Vec<_> = PIECES.iter().filter(|piece| piece.group <= group).collect();
         let installed = installed_packages(wanted.iter().map(|piece| piece.package));
-        let extra = unpacked_programs()?;
+        let extra = [unpacked_programs()?, unpacked_libraries()?].concat();
         let linker_fits = bpf_linker_fits();
         let nightly = nightly_builds_core();
         let present = |piece: &Piece| {
@@ -280,9 +300,34 @@ fn install_packages(pieces: &[&'static Piece]) -> Result<()> {
     }
     for piece in pieces.iter().filter(|piece| piece.method == Method::Unpack) {
         let dir = work_dir("xtask/pieces")?;
-        unpack_package(piece.package, &[], &dir, &dir.join(piece.package))?;
+        let packages = with_needed(piece.package)?;
+        unpack_packages(
+            &packages,
+            &[],
+            &dir.join(format!("{}.deb.d", piece.package)),
+            &dir.join(piece.package),
+        )?;
     }
     Ok(())
+}
+
+/// A package and those that its installation would bring, as apt sees this machine.
+fn with_needed(package: &str) -> Result<Vec<String>> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["-qq", "--simulate", "--no-install-recommends", "install", package]);
+    let plan = process::output(&mut apt).with_context(|| format!("apt cannot say what {package} needs"))?;
+    Ok(new_packages(&plan))
+}
+
+/// The packages that a simulation of apt installs anew: `Inst conmon (2.1.6 …`. What it would only bring up to date
+/// is there already: `Inst login [4.13] (4.14 …`.
+fn new_packages(plan: &str) -> Vec<String> {
+    let new = plan.lines().filter_map(|line| {
+        let mut words = line.strip_prefix("Inst ")?.split(' ');
+        let name = words.next()?;
+        words.next()?.starts_with('(').then(|| name.to_owned())
+    });
+    new.collect()
 }
 
 fn has_candidate(package: &str) -> bool {
@@ -299,22 +344,26 @@ pub(crate) fn unpack_package(
     download: &Path,
     destination: &Path,
 ) -> Result<()> {
-    let debs = download.join(format!("{package}.deb.d"));
-    let _ = fs::remove_dir_all(&debs);
-    fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
+    unpack_packages(&[package.to_owned()], options, &download.join(format!("{package}.deb.d")), destination)
+}
+
+/// The same for several, which share the destination; `debs` is made for the download and removed.
+fn unpack_packages(packages: &[String], options: &[String], debs: &Path, destination: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(debs);
+    fs::create_dir_all(debs).with_context(|| format!("cannot create {}", debs.display()))?;
     let mut apt = Command::new("apt-get");
     // The sandbox user of apt cannot write here; the file is checked against the archive's signature anyway.
-    apt.args(["-qq", "-o", "APT::Sandbox::User="]).args(options).args(["download", package]);
-    process::run(apt.current_dir(&debs)).with_context(|| format!("cannot download {package}"))?;
+    apt.args(["-qq", "-o", "APT::Sandbox::User="]).args(options).arg("download").args(packages);
+    process::run(apt.current_dir(debs)).with_context(|| format!("cannot download {}", packages.join(" ")))?;
     // Unpack beside the destination first: half a package must not look like a whole one on the next run.
     let partial = destination.with_extension("partial");
     let _ = fs::remove_dir_all(&partial);
-    for deb in fs::read_dir(&debs)? {
+    for deb in fs::read_dir(debs)? {
         process::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(&partial))?;
     }
     let _ = fs::remove_dir_all(destination);
     fs::rename(&partial, destination).with_context(|| format!("cannot create {}", destination.display()))?;
-    fs::remove_dir_all(&debs)?;
+    fs::remove_dir_all(debs)?;
     Ok(())
 }
 
@@ -326,4 +375,16 @@ fn install_bpf_linker() -> Result<()> {
     cargo.current_dir("/");
     cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
     process::run(&mut cargo).context("cargo could not install bpf-linker")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::new_packages;
+
+    #[test]
+    fn only_what_is_not_there_comes_with_a_package() {
+        let plan = "Inst login [1:4.13-1] (1:4.13-2 Debian:12/stable [amd64])\nConf login (1:4.13-2 x)\n\
+                    Inst conmon (2.1.6 Debian:12/stable [amd64])\nRemv other [1]\nInst podman (4.3.1 x)\n";
+        assert_eq!(new_packages(plan), ["conmon", "podman"]);
+    }
 }

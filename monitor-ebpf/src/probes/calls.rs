@@ -1,38 +1,56 @@
 //! Hooks where a watched call ends.
 //!
 //! `tracepoint` mode: `tp_btf/sys_exit`, `(struct pt_regs *regs, long ret)`, called for every call of every
-//! task, refused ones included: seccomp skips the call, not its exit.
+//! task, refused ones included: seccomp skips the call, not its exit. From 7.0 on the same by
+//! `tracepoint/raw_syscalls/sys_exit`, because there a task that is preempted inside a `tp_btf` program would keep
+//! the program from everybody else on that CPU.
 //! `trampoline` mode: `fexit` on each call's wrapper, `(const struct pt_regs *regs)` and the return value,
 //! for calls that ran, and `fexit/__seccomp_filter` for those that a filter refused.
 
 use core::mem::offset_of;
 
-use aya_ebpf::macros::{btf_tracepoint, fexit};
-use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::{btf_tracepoint, fexit, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
 use monitor_common::call::Call;
 
 use crate::call::{Returned, may_be_watched};
-use crate::kernel::{Current, Registers, Regs};
+use crate::kernel::{Current, Registers, Regs, WrapperRegs};
 
 /// match-proto: sys_exit(struct pt_regs *regs, long ret)
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs = ctx.arg::<*const Regs>(0);
     if may_be_watched(regs.get(offset_of!(Regs, orig_ax))) {
-        returned(None, regs, ctx.arg(1));
+        returned(&Current::with_cgroup(), None, regs, ctx.arg(1));
+    }
+    0
+}
+
+/// Fields of `raw_syscalls:sys_exit` in its record (`events/raw_syscalls/sys_exit/format` in tracefs).
+const EXIT_ID: usize = 8;
+const EXIT_RET: usize = 16;
+
+/// From 7.0 on. Tracepoints run preemptible there (`__bpf_trace_run`), those of perf do not (`perf_trace_sys_exit`).
+#[tracepoint]
+pub fn sys_exit_perf(ctx: TracePointContext) -> u32 {
+    // SAFETY: members of the program's context, which the verifier lets it read.
+    let field = |offset: usize| unsafe { *ctx.as_ptr().cast::<u8>().add(offset).cast::<i64>() };
+    if may_be_watched(field(EXIT_ID).cast_unsigned()) {
+        let current = Current::get();
+        returned(&current, None, current.registers(), field(EXIT_RET));
     }
     0
 }
 
 #[inline(always)]
-fn returned(only: Option<Call>, regs: *const Regs, ret: i64) {
-    let current = Current::get();
-    if let Some(call) = Returned::new(&current, only, regs, ret) {
-        call.report(&current);
+fn returned(current: &Current, only: Option<Call>, regs: impl Registers, ret: i64) {
+    if let Some(call) = Returned::new(current, only, regs, ret) {
+        call.report(current);
     }
 }
 
-/// Up to 6.12; which one is loaded the daemon decides by BTF.
+/// Up to 6.14; which one is loaded the daemon decides by BTF.
 /// match-proto: int __seccomp_filter(int this_syscall, const struct seccomp_data *sd, const bool recheck_after_trace)
 #[fexit]
 pub fn seccomp_filter_3(ctx: FExitContext) -> i32 {
@@ -40,7 +58,7 @@ pub fn seccomp_filter_3(ctx: FExitContext) -> i32 {
     0
 }
 
-/// From 6.18 on.
+/// From 6.15 on.
 /// match-proto: int __seccomp_filter(int this_syscall, const bool recheck_after_trace)
 #[fexit]
 pub fn seccomp_filter_2(ctx: FExitContext) -> i32 {
@@ -54,7 +72,7 @@ fn filtered(skipped: i32) {
     if skipped == 0 {
         return;
     }
-    let current = Current::get();
+    let current = Current::with_cgroup();
     let regs = current.registers();
     if !may_be_watched(Registers::get(regs, offset_of!(Regs, orig_ax))) {
         return;
@@ -73,7 +91,9 @@ macro_rules! on_return {
         $(
             #[fexit]
             pub fn $program(ctx: FExitContext) -> i32 {
-                returned(Some(Call::$call), ctx.arg::<*const Regs>(0), ctx.arg(1));
+                let current = Current::get();
+                let regs = WrapperRegs::new(&current, || ctx.arg(0));
+                returned(&current, Some(Call::$call), regs, ctx.arg(1));
                 0
             }
         )*

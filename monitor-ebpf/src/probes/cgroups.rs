@@ -1,12 +1,12 @@
-//! Cgroup v2 directories come and go, and processes move between them: a container is known before its
-//! first process runs. Hooks exist from 5.10 to 7.2.
+//! Directories of the chosen cgroup hierarchy come and go, and processes move between them: a container is known
+//! before its first process runs. The hooks serve every hierarchy, of both versions, from 5.10 to 7.2.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::wire::{AttachRecord, CGROUP_PATH, CgroupRecord, kind};
 
-use crate::kernel::{Ptr, cgroup_id, is_v2, start_of, zero};
+use crate::kernel::{Ptr, cgroup_id, in_hierarchy, start_of, zero};
 use crate::maps::{kind_slot, reserve, submit};
 use crate::settings::offset;
 
@@ -26,7 +26,7 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn report(kind: u16, cgroup: Ptr, path: u64) {
-    if !is_v2(cgroup) {
+    if !in_hierarchy(cgroup) {
         return;
     }
     let slot = kind_slot(kind);
@@ -43,14 +43,14 @@ fn report(kind: u16, cgroup: Ptr, path: u64) {
             bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), CGROUP_PATH as u32, path as *const _);
         (*record).path_len = if len > 0 { len as u32 - 1 } else { 0 };
     }
-    submit(slot, entry);
+    submit(entry);
 }
 
 /// match-proto: cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool threadgroup)
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Ptr(ctx.arg(0));
-    if !is_v2(cgroup) {
+    if !in_hierarchy(cgroup) {
         return 0;
     }
     let task = Ptr(ctx.arg(2));
@@ -65,6 +65,6 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         (*record).tgid = task.get(offset!(task_tgid));
         (*record).pad = 0;
     }
-    submit(slot, entry);
+    submit(entry);
     0
 }

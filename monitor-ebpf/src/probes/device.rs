@@ -6,11 +6,12 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_cgroup_dev_ctx;
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::cgroup_device;
 use aya_ebpf::programs::DeviceContext;
+use monitor_common::call::X32_SYSCALL_BIT;
 
-use crate::kernel::is_watched_device;
+use crate::call::may_be_watched;
+use crate::kernel::{call_number_from_stack, current_tid, is_watched_device};
 use crate::maps::{Mark, mark};
 
 /// `BPF_DEVCG_DEV_CHAR`, in the lower half of `access_type`.
@@ -28,7 +29,12 @@ pub fn device_asked(ctx: DeviceContext) -> i32 {
     if access & 0xffff != CHAR || access & READ_WRITE == 0 || !is_watched_device(major, minor) {
         return ALLOW;
     }
-    if let Some(mark) = Mark::of_or_new(bpf_get_current_pid_tgid() as u32) {
+    // Others ask too, access(2) and io_uring among them: what is left of theirs must not pass for a later open's.
+    let number = call_number_from_stack();
+    if number != 0 && !may_be_watched(u64::from(number)) {
+        return ALLOW;
+    }
+    if let Some(mark) = Mark::of_call(current_tid(), number & !X32_SYSCALL_BIT) {
         mark.filled |= mark::DEVICE;
         mark.major = major;
         mark.minor = minor;

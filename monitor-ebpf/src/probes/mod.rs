@@ -1,7 +1,9 @@
 //! The programs, one file per family of hooks. Each is thin: early exit, then one call.
 
 mod calls;
+mod canary;
 mod capability;
 mod cgroups;
 mod device;
+mod namespaces;
 mod processes;

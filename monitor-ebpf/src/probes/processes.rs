@@ -2,14 +2,13 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use monitor_common::call::X32_SYSCALL_BIT;
 use monitor_common::wire::{ExitRecord, ForkRecord, kind};
 
-use crate::call::may_be_watched;
-use crate::kernel::{
-    Current, Ptr, describe_child, executable, mnt_ns, namespaces, namespaces_differ, start_of,
-};
-use crate::maps::{EXEC_SCRATCH, Mark, kind_slot, mark, reserve, send_exec, submit};
+use crate::call::{child_made, ended_inside};
+use crate::canary;
+use crate::kernel::exec::program;
+use crate::kernel::{Current, Ptr, describe_child, namespaces, start_of};
+use crate::maps::{EXEC_SCRATCH, kind_slot, reserve, send_exec, submit};
 use crate::settings::offset;
 
 /// match-proto: sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
@@ -20,10 +19,9 @@ pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
     let record = unsafe { &mut *record };
     let current = Current::get();
     current.describe(&raw mut record.task);
-    record.pad = 0;
-    record.mnt_ns = mnt_ns(current.task);
-    executable(current.task, record);
-    send_exec(record, kind::EXEC);
+    namespaces(current.task, true, &raw mut record.ns);
+    let filled = program(current.task, record);
+    send_exec(record, filled);
     0
 }
 
@@ -33,10 +31,13 @@ pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let child = Ptr(ctx.arg(1));
     let current = Current::get();
-    note_child_namespaces(&current, child);
+    child_made(&current, child);
     let tgid: u32 = child.get(offset!(task_tgid));
     if tgid != child.get::<u32>(offset!(task_pid)) {
         return 0;
+    }
+    if canary::is_current() {
+        canary::adopt(child);
     }
     let slot = kind_slot(kind::FORK);
     let Some(mut entry) = reserve::<ForkRecord>(slot, kind::FORK, crate::kernel::cgroup_of(child)) else {
@@ -50,31 +51,15 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         (*record).pad = 0;
         (*record).caller_start_ns = start_of(current.task);
     }
-    submit(slot, entry);
+    submit(entry);
     0
-}
-
-/// For the end of clone: which namespaces the child really got.
-#[inline(always)]
-fn note_child_namespaces(current: &Current, child: Ptr) {
-    if !namespaces_differ(current.task, child) {
-        return;
-    }
-    let number = current.call_number();
-    if !may_be_watched(number) {
-        return;
-    }
-    if let Some(mark) = Mark::of_call(current.tid, number as u32 & !X32_SYSCALL_BIT) {
-        mark.filled |= mark::CHILD;
-        mark.caps_child = child.follow(offset!(task_cred)).get(offset!(cred_cap_effective));
-        namespaces(child, true, &raw mut mark.ns_child);
-    }
 }
 
 /// match-proto: sched_process_exit(struct task_struct *p, ...)
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let current = Current::get();
+    ended_inside(&current);
     // do_exit counts the thread down before it comes here. The leader may end long before the others do.
     if current.task.follow(offset!(task_signal)).get::<u32>(offset!(signal_live)) != 0 {
         return 0;
@@ -89,6 +74,6 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
         (*record).pad = 0;
         (*record).start_ns = start_of(current.task);
     }
-    submit(slot, entry);
+    submit(entry);
     0
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Writes times of nearby events quickly: the second's text is kept and reused. All times are UTC.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WallClock {
     /// The second that `date_time` stands for.
     second: i64,

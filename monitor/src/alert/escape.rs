@@ -69,6 +69,20 @@ pub fn push_visible(text: &str, out: &mut Vec<u8>) {
     });
 }
 
+/// Finished JSON in which serde_json has let controls pass: DEL and the wide ones are escaped. They stand inside
+/// strings only, since everything else in JSON is printable ASCII, blanks and line ends.
+pub fn json_visible(json: &str) -> String {
+    let mut out = Vec::with_capacity(json.len());
+    push(json, CONTROL | LEAD, &mut out, |c, out| match c {
+        '\n' => out.push(b'\n'),
+        // Writing to a Vec cannot fail. Every control is in the basic plane.
+        c => {
+            let _ = write!(out, "\\u{:04x}", c as u32);
+        }
+    });
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Copies runs of harmless text and hands every character of the given classes to `escape`.
 fn push(text: &str, stop_at: u8, out: &mut Vec<u8>, escape: impl Fn(char, &mut Vec<u8>)) {
     let mut run = 0;
@@ -139,12 +153,40 @@ mod tests {
         .prop_map(String::from_iter)
     }
 
+    /// Bytes to the text of a field, to a line of JSON, and back as `docs/fields.md` says it.
+    fn there_and_back(bytes: &[u8]) -> Vec<u8> {
+        let line = json(&crate::text::escape(bytes));
+        crate::text::tests::unescape(&serde_json::from_str::<String>(&line).unwrap())
+    }
+
+    #[test]
+    fn every_pair_of_bytes_comes_back() {
+        for bytes in 0..=u16::MAX {
+            let bytes = bytes.to_be_bytes();
+            assert_eq!(there_and_back(&bytes), bytes);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_bytes_come_back(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\\'), Just(b'x'), Just(0xe2)], 0..64)) {
+            prop_assert_eq!(there_and_back(&bytes), bytes);
+        }
+
         #[test]
         fn json_reads_back_and_has_no_controls(text in hostile()) {
             let line = json(&text);
             prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
             prop_assert!(!line.chars().any(|c| c.is_control() || is_wide_control(c)));
+        }
+
+        #[test]
+        fn finished_json_reads_back_and_has_no_controls(text in hostile()) {
+            for json in [serde_json::to_string(&[&text]), serde_json::to_string_pretty(&[&text])] {
+                let shown = json_visible(&json.unwrap());
+                prop_assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [text.clone()]);
+                prop_assert!(!shown.chars().any(|c| c != '\n' && (c.is_control() || is_wide_control(c))), "{}", shown);
+            }
         }
 
         #[test]

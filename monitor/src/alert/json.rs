@@ -1,11 +1,11 @@
 //! An alert as one line of JSON.
 
 use crate::alert::escape::push_json;
-use crate::alert::{Alert, AlertRule, SCHEMA_VERSION, WallClock};
+use crate::alert::{Alert, AlertRule, InternalAlert, SCHEMA_VERSION, WallClock};
 use crate::fields::{FieldSource, FieldType, Value};
 
 /// Writes alerts as JSON lines.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct JsonLines {
     clock: WallClock,
 }
@@ -20,10 +20,26 @@ impl JsonLines {
         push_json(alert.output, out);
         out.extend_from_slice(&form.json.middle);
         for field in &form.fields {
+            let value = alert.event.value(field.field);
+            if field.if_present && value == Value::Absent {
+                continue;
+            }
             out.extend_from_slice(&field.key);
-            push_value(field.ty, &alert.event.value(field.field), out);
+            push_value(field.ty, &value, out);
         }
         out.extend_from_slice(&form.json.tail);
+    }
+
+    /// Appends an alert of Ringfence about itself, and a line feed. It has the fields that every alert has, all
+    /// null, and its facts behind them.
+    pub fn write_internal(&mut self, alert: &InternalAlert<'_>, out: &mut Vec<u8>) {
+        self.write(&alert.as_alert(), out);
+        out.truncate(out.len() - alert.form.json.tail.len());
+        for (name, fact) in alert.facts {
+            out.extend_from_slice(&key(name, alert.form.fields.is_empty()));
+            push_value(fact.ty(), &fact.value(), out);
+        }
+        out.extend_from_slice(&alert.form.json.tail);
     }
 }
 

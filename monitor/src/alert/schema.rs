@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::alert::{ALWAYS, SCHEMA_VERSION};
+use crate::alert::{ALWAYS, INTERNAL_FACTS, SCHEMA_VERSION};
 use crate::fields::{ArgSpec, CATALOGUE, FieldSpec, FieldType};
 
 /// Falco's words for priorities, worst first.
@@ -25,8 +25,15 @@ pub fn schema_json() -> String {
                 patterns.insert(format!("^{escaped}\\[({})\\]$", keys.join("|")), schema);
                 continue;
             }
+            ArgSpec::Name => {
+                patterns.insert(format!("^{escaped}\\[[\\s\\S]+\\]$"), schema);
+                continue;
+            }
         }
         properties.insert(spec.name.to_owned(), schema);
+    }
+    for (name, ty, doc) in INTERNAL_FACTS {
+        properties.insert((*name).to_owned(), typed(*ty, doc));
     }
     let always: Vec<&str> = ALWAYS.iter().map(|field| field.spec().name).collect();
     let texts = json!({ "type": "array", "items": { "type": "string" } });
@@ -45,7 +52,7 @@ pub fn schema_json() -> String {
             "priority": { "description": "The rule's priority.", "enum": PRIORITIES },
             "output": { "description": "The rule's output, filled in.", "type": "string" },
             "hostname": { "description": "The host that saw it.", "type": "string" },
-            "source": { "description": "Where events of this kind come from.", "type": "string" },
+            "source": { "description": "Where events of this kind come from: syscall, or internal for what Ringfence says about itself.", "type": "string" },
             "tags": described(&texts, "The rule's tags."),
             "output_fields": {
                 "description": "Fields of the event: a fixed set, and those that the rule's output names.",
@@ -71,12 +78,16 @@ pub fn schema_json() -> String {
 }
 
 fn field_schema(spec: &FieldSpec) -> Json {
-    match spec.ty {
-        FieldType::Text => json!({ "description": spec.doc, "type": ["string", "null"] }),
-        FieldType::Number => json!({ "description": spec.doc, "type": ["integer", "null"] }),
-        FieldType::Bool => json!({ "description": spec.doc, "type": ["boolean", "null"] }),
+    typed(spec.ty, spec.doc)
+}
+
+fn typed(ty: FieldType, doc: &str) -> Json {
+    match ty {
+        FieldType::Text => json!({ "description": doc, "type": ["string", "null"] }),
+        FieldType::Number => json!({ "description": doc, "type": ["integer", "null"] }),
+        FieldType::Bool => json!({ "description": doc, "type": ["boolean", "null"] }),
         FieldType::TextList => {
-            json!({ "description": spec.doc, "type": ["array", "null"], "items": { "type": "string" } })
+            json!({ "description": doc, "type": ["array", "null"], "items": { "type": "string" } })
         }
     }
 }

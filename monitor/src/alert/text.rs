@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::alert::{Alert, WallClock, push_visible};
-use crate::fields::FieldSource;
+use crate::fields::{FieldArg, FieldRef, FieldSource, Value};
 
 /// Whether text is coloured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,8 +44,9 @@ impl Palette {
 /// Width of the longest priority word.
 const PRIORITY_WIDTH: usize = "Informational".len();
 
-/// Writes alerts as text lines: `HH:MM:SS.mmm PRIORITY  rule-id  output`, times in UTC.
-#[derive(Debug, Default)]
+/// Writes alerts as text lines: `HH:MM:SS.mmm PRIORITY  rule-id  output`, times in UTC. Behind the output stands who
+/// the container is, as `container.name=web`, unless the output names it itself.
+#[derive(Clone, Debug, Default)]
 pub struct TextLines {
     clock: WallClock,
     palette: Palette,
@@ -66,6 +67,12 @@ impl TextLines {
         let pad = PRIORITY_WIDTH.saturating_sub(form.priority.len()) + 2;
         let _ = write!(out, " {style}{}{style:#}{:pad$}{}  ", form.priority, "", form.id);
         push_visible(alert.output, out);
+        for field in &form.unnamed {
+            if let Value::Text(name) = alert.event.value(FieldRef { field: *field, arg: FieldArg::None }) {
+                let _ = write!(out, " {}=", field.spec().name);
+                push_visible(&name, out);
+            }
+        }
         out.push(b'\n');
     }
 }

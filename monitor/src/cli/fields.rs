@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use crate::cli::FieldsFormat;
-use crate::fields::{ArgSpec, CATALOGUE, FieldSpec};
+use crate::fields::{ArgSpec, CATALOGUE, FieldSpec, MAX_NAME_BYTES};
 
 pub(super) fn text(format: FieldsFormat) -> String {
     match format {
@@ -20,14 +20,14 @@ fn name_with_arg(spec: &FieldSpec) -> String {
     match spec.arg {
         ArgSpec::None => spec.name.to_owned(),
         ArgSpec::Index { max } => format!("{}[0..{max}]", spec.name),
-        ArgSpec::Key(_) => format!("{}[KEY]", spec.name),
+        ArgSpec::Key(_) | ArgSpec::Name => format!("{}[KEY]", spec.name),
     }
 }
 
 fn keys(spec: &FieldSpec) -> Option<&'static [&'static str]> {
     match spec.arg {
         ArgSpec::Key(keys) => Some(keys),
-        ArgSpec::None | ArgSpec::Index { .. } => None,
+        ArgSpec::None | ArgSpec::Index { .. } | ArgSpec::Name => None,
     }
 }
 
@@ -51,7 +51,9 @@ pub fn fields_markdown() -> String {
          # Fields\n\n\
          What conditions and outputs of rules may name. An event that does not have a field has no value for \
          it:\nevery comparison is then false, and an output shows `<NA>` (JSON: `null`).\n\n\
-         In texts, bytes that are not UTF-8 stand as `\\xHH` and a backslash as `\\\\`.\n",
+         In texts that processes choose (names, paths), bytes that are not UTF-8 stand as `\\xHH` and a backslash as \
+         `\\\\`.\nNothing else is changed, so a reader gets the bytes back: first JSON's own escapes are undone, then \
+         these two.\nOn a terminal, control characters are shown as `\\x1b`, `\\n` or `\\u{202e}` besides.\n",
     );
     let mut class = "";
     for spec in CATALOGUE {
@@ -83,6 +85,7 @@ fn fields_json() -> String {
                 ArgSpec::None => json!(null),
                 ArgSpec::Index { max } => json!({ "index": { "max": max } }),
                 ArgSpec::Key(keys) => json!({ "key": keys }),
+                ArgSpec::Name => json!({ "text": { "max_bytes": MAX_NAME_BYTES } }),
             };
             json!({ "name": spec.name, "type": spec.ty.name(), "argument": argument, "doc": spec.doc })
         })

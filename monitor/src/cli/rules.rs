@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use monitor_common::call::Call;
 use serde_json::{Value as Json, json};
 
 use crate::alert::push_visible;
 use crate::cli::Failure;
 use crate::config::OutputFormat;
+use crate::event_type::EventType;
 use crate::rules::{Rule, RuleSet};
 
 pub(super) fn load(paths: &[PathBuf]) -> Result<RuleSet, Failure> {
@@ -27,8 +27,8 @@ fn visible_lines(text: &str, indent: &str) -> String {
     text.lines().map(|line| format!("{indent}{}\n", visible(line))).collect()
 }
 
-fn calls(rule: &Rule) -> Vec<&'static str> {
-    Call::ALL.iter().filter(|call| rule.calls().has(**call)).map(|call| call.name()).collect()
+fn types(rule: &Rule) -> Vec<&'static str> {
+    rule.types().iter().map(EventType::name).collect()
 }
 
 fn as_json(rule: &Rule) -> Json {
@@ -41,7 +41,7 @@ fn as_json(rule: &Rule) -> Json {
         "source": rule.source,
         "tags": rule.tags,
         "attack": rule.attack,
-        "calls": calls(rule),
+        "event_types": types(rule),
         "desc": rule.desc,
         "condition": rule.condition,
         "output": rule.output_text,
@@ -90,7 +90,7 @@ pub(super) fn show(set: &RuleSet, id: &str, output: OutputFormat) -> Result<Stri
     line("maturity", rule.maturity.as_deref().unwrap_or_default());
     line("tags", &rule.tags.join(", "));
     line("ATT&CK", &rule.attack.join(", "));
-    line("calls", &calls(rule).join(", "));
+    line("events", &types(rule).join(", "));
     for reference in &rule.references {
         line("see", reference);
     }

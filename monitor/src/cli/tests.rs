@@ -29,6 +29,7 @@ fn the_help_names_the_real_defaults() {
     for default in [
         crate::config::DEFAULT_RING_BYTES.to_string(),
         crate::config::DEFAULT_LISTEN.to_string(),
+        crate::control::DEFAULT_CONTROL_SOCKET.to_owned(),
         crate::config::DEFAULT_CONFIG.to_owned(),
     ] {
         assert!(help.contains(&default), "{default} is missing in {help}");
@@ -46,7 +47,7 @@ fn arguments_override_the_configuration() {
     assert_eq!(from_file.attach, AttachChoice::Tracepoint);
     assert_eq!((from_file.listen, from_file.no_color), (Listen::Off, true));
     let args = "--rules /a --rules /b --attach trampoline --strict -o json --alert-file /x.jsonl \
-                --listen 127.0.0.1:0 --ring-bytes 4096 --min-priority notice";
+                --listen 127.0.0.1:0 --control-socket off --ring-bytes 4096 --min-priority notice";
     let both = settings(&["-c", config].into_iter().chain(args.split_whitespace()).collect::<Vec<_>>());
     assert_eq!(
         both,
@@ -57,6 +58,7 @@ fn arguments_override_the_configuration() {
             output: Some(OutputFormat::Json),
             alert_file: Some("/x.jsonl".into()),
             listen: Listen::On("127.0.0.1:0".parse().unwrap()),
+            control_socket: ControlSocket::Off,
             ring_bytes: 4096,
             min_priority: Priority::Notice,
             no_color: true,
@@ -112,7 +114,7 @@ fn rules_are_listed_and_shown() {
     let set = RuleSet::from_sources(&[("r.yaml", RULES)]).unwrap();
     assert_eq!(rules::list(&set, OutputFormat::Text), "enter  Warning        Enter a namespace\n");
     let list: serde_json::Value = serde_json::from_str(&rules::list(&set, OutputFormat::Json)).unwrap();
-    assert_eq!(list[0]["calls"], serde_json::json!(["setns"]));
+    assert_eq!(list[0]["event_types"], serde_json::json!(["setns"]));
     let shown = rules::show(&set, "enter", OutputFormat::Text).unwrap();
     for part in
         ["priority    Warning\n", "\nmeaning\n  What it means.\n  What to check.\n", "  evt.type = setns\n"]

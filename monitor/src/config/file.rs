@@ -10,9 +10,11 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::{
-    AttachChoice, Listen, OutputFormat, Settings, check_process_table_entries, check_ring_bytes,
-    parse_priority,
+    AttachChoice, CanaryInterval, Listen, OutputFormat, Settings, check_metadata_wait_ms,
+    check_process_table_entries, check_ring_bytes, check_root, parse_priority,
 };
+use crate::control::ControlSocket;
+use crate::hierarchy::HierarchyChoice;
 use crate::rules::Priority;
 
 /// A configuration file may have this many bytes.
@@ -31,10 +33,19 @@ pub struct FileConfig {
     pub(super) output: Option<OutputFormat>,
     pub(super) alert_file: Option<PathBuf>,
     pub(super) listen: Option<Checked<Listen>>,
+    pub(super) control_socket: Option<Checked<ControlSocket>>,
     pub(super) ring_bytes: Option<RingBytes>,
     pub(super) min_priority: Option<Checked<Priority>>,
     pub(super) no_color: Option<bool>,
     pub(super) process_table_entries: Option<TableEntries>,
+    pub(super) cgroup_hierarchy: Option<Checked<HierarchyChoice>>,
+    pub(super) canary_interval_ms: Option<Checked<CanaryInterval>>,
+    pub(super) metadata_wait_ms: Option<MetadataWait>,
+    pub(super) host_root: Option<Checked<PathBuf>>,
+    pub(super) docker_roots: Option<Vec<Checked<PathBuf>>>,
+    pub(super) containerd_roots: Option<Vec<Checked<PathBuf>>>,
+    pub(super) crio_roots: Option<Vec<Checked<PathBuf>>>,
+    pub(super) podman_roots: Option<Vec<Checked<PathBuf>>>,
 }
 
 /// A value that is read by a parser of ours, so that the error stands at the value.
@@ -48,10 +59,49 @@ impl<'de> Deserialize<'de> for Checked<Listen> {
     }
 }
 
+impl<'de> Deserialize<'de> for Checked<ControlSocket> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<HierarchyChoice> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        word.parse().map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<CanaryInterval> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A number is read as it is written.
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for Checked<Priority> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         parse_priority(&word).map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<PathBuf> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = String::deserialize(deserializer)?;
+        check_root(&path).map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct MetadataWait(pub(super) u32);
+
+impl<'de> Deserialize<'de> for MetadataWait {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ms = u64::deserialize(deserializer)?;
+        check_metadata_wait_ms(ms).map(MetadataWait).map_err(serde::de::Error::custom)
     }
 }
 

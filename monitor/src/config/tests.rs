@@ -18,8 +18,10 @@ fn parse(text: &str) -> Result<Settings, ConfigError> {
 fn every_setting_is_read() {
     let settings = parse(
         "attach: tracepoint\nstrict: true\nrules: [/a, b/c.yaml]\noutput: json\nalert_file: /var/log/x.jsonl\n\
-         listen: '[::1]:9999'\nring_bytes: 65536\nmin_priority: NOTICE\nno_color: true\n\
-         process_table_entries: 2048\n",
+         listen: '[::1]:9999'\ncontrol_socket: /run/x.sock\nring_bytes: 65536\nmin_priority: NOTICE\nno_color: true\n\
+         process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
+         metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
+         crio_roots: []\npodman_roots: [/p]\n",
     )
     .unwrap();
     assert_eq!(
@@ -31,12 +33,31 @@ fn every_setting_is_read() {
             output: Some(OutputFormat::Json),
             alert_file: Some("/var/log/x.jsonl".into()),
             listen: Listen::On("[::1]:9999".parse().unwrap()),
+            control_socket: ControlSocket::At("/run/x.sock".into()),
             ring_bytes: 65536,
             min_priority: Priority::Notice,
             no_color: true,
             process_table_entries: 2048,
+            cgroup_hierarchy: "pids".parse().unwrap(),
+            canary_interval: CanaryInterval::Every(5000),
+            metadata_wait_ms: 0,
+            roots: Roots {
+                host: "/host".into(),
+                docker: vec!["/d".into(), "/e".into()],
+                containerd: vec!["/c".into()],
+                crio: Vec::new(),
+                podman: vec!["/p".into()],
+            },
         }
     );
+}
+
+#[test]
+fn the_interval_of_canaries_is_bounded() {
+    assert_eq!(parse("canary_interval_ms: off").unwrap().canary_interval, CanaryInterval::Off);
+    for wrong in ["999", "60001", "-1", "never", "1.5"] {
+        assert!(parse(&format!("canary_interval_ms: {wrong}")).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -45,6 +66,7 @@ fn empty_files_set_nothing() {
         assert_eq!(parse(text).unwrap(), Settings::default(), "{text:?}");
     }
     assert_eq!(parse("listen: off").unwrap().listen, Listen::Off);
+    assert_eq!(parse("control_socket: off").unwrap().control_socket, ControlSocket::Off);
 }
 
 #[test]
@@ -64,8 +86,13 @@ fn mistakes_have_a_place_and_a_remedy() {
         ("ring_bytes: 2147483648\n", 1, 13, "power of two", ""),
         ("ring_bytes: -1\n", 1, 13, "", ""),
         ("listen: localhost\n", 1, 9, "127.0.0.1:9477", ""),
+        ("control_socket: run/x.sock\n", 1, 17, "absolute path", ""),
         ("min_priority: loud\n", 1, 15, "is no priority", ""),
         ("process_table_entries: 1\n", 1, 24, "1024 to", ""),
+        ("cgroup_hierarchy: v3\n", 1, 19, "one of auto, v2, devices", ""),
+        ("metadata_wait_ms: 5001\n", 1, 19, "from 0 to 5000", ""),
+        ("host_root: host\n", 1, 12, "does not begin with `/`", ""),
+        ("docker_roots: [/d, e]\n", 1, 20, "does not begin with `/`", ""),
         ("strict: maybe\n", 1, 9, "", ""),
         ("strict: true\nstrict: false\n", 2, 1, "uplicate", ""),
         ("rules: /a\n", 1, 8, "", ""),

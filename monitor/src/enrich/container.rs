@@ -1,17 +1,25 @@
-//! Which container a cgroup belongs to.
+//! Which containers a cgroup belongs to, or which of the host's units.
 //!
 //! The table is keyed by cgroup id and fed by the cgroup tracepoints, so that a container is known before its
 //! first process runs; at start it is seeded from the cgroup tree.
 
-use std::collections::{HashMap, VecDeque};
+mod identify;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use monitor_common::ids::{BootNs, CgroupId};
 use monitor_common::wire::CGROUP_PATH;
 
+pub use identify::identify;
+
+use identify::{Located, is_id, locate};
+
+use crate::enrich::namespaces::container_key;
+use crate::hierarchy::Hierarchy;
 use crate::text::escape;
 
 /// Who runs a container, as its cgroup's name tells.
@@ -19,7 +27,7 @@ use crate::text::escape;
 pub enum Runtime {
     /// Docker Engine.
     Docker,
-    /// containerd, through CRI.
+    /// containerd, through CRI, nerdctl or another client.
     Containerd,
     /// CRI-O.
     CriO,
@@ -27,6 +35,10 @@ pub enum Runtime {
     Podman,
     /// A Kubernetes pod's container whose cgroup does not name the runtime (cgroupfs driver).
     Kubernetes,
+    /// LXC, LXD or Incus.
+    Lxc,
+    /// systemd-nspawn.
+    Nspawn,
 }
 
 impl Runtime {
@@ -38,94 +50,114 @@ impl Runtime {
             Runtime::CriO => "cri-o",
             Runtime::Podman => "podman",
             Runtime::Kubernetes => "kubernetes",
+            Runtime::Lxc => "lxc",
+            Runtime::Nspawn => "systemd-nspawn",
+        }
+    }
+}
+
+/// What a Kubernetes pod is promised of the node's resources: its quality-of-service class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PodQos {
+    /// All that it asked for.
+    Guaranteed,
+    /// Some.
+    Burstable,
+    /// Nothing.
+    BestEffort,
+}
+
+impl PodQos {
+    /// Kubernetes' word for it (`k8s.pod.qos`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            PodQos::Guaranteed => "Guaranteed",
+            PodQos::Burstable => "Burstable",
+            PodQos::BestEffort => "BestEffort",
         }
     }
 }
 
 /// A container, as far as its cgroup's path names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Container {
-    /// The runtime's id: 64 hexadecimal digits.
+    /// The runtime's id: 64 hexadecimal digits, 25 digits of base 36 for a step of a build; for LXC and
+    /// systemd-nspawn the container's name, escaped.
     pub id: String,
     /// Who runs it.
     pub runtime: Runtime,
     /// UID of its Kubernetes pod.
     pub pod_uid: Option<String>,
+    /// Class of that pod.
+    pub qos: Option<PodQos>,
+    /// containerd's namespace that it is in, where the path says so.
+    pub namespace: Option<String>,
+    /// The user without root's help in whose slice of the host it lies; `None` if it is the system's. Such a user
+    /// may name its cgroups as it likes.
+    pub user: Option<u32>,
+    /// It lies inside another container, which may name its cgroups as it likes.
+    pub nested: bool,
 }
 
 impl Container {
-    /// The id's first twelve digits, as the runtimes' own tools print it.
+    /// The id's first twelve digits, as the runtimes' own tools print it; a name whole.
     pub fn short_id(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
+        if self.has_long_id() { self.id.get(..12).unwrap_or(&self.id) } else { &self.id }
+    }
+
+    /// True if the id is one of 64 digits, and not a name.
+    pub fn has_long_id(&self) -> bool {
+        is_id(self.id.as_bytes())
     }
 }
 
-/// Finds the innermost container in a cgroup's path (below the root of the hierarchy).
-///
-/// Recognised: Docker with the cgroupfs driver (`docker/ID`) and the systemd driver (`docker-ID.scope`),
-/// containerd through CRI (`cri-containerd-ID.scope`), CRI-O (`crio-ID.scope`), Podman (`libpod-ID.scope`,
-/// `libpod_parent/libpod-ID`), and Kubernetes pods with the cgroupfs driver (`kubepods/…/podUID/ID`). To
-/// make such a directory takes root on the host, or a subtree of the hierarchy that root has delegated.
-pub fn identify(path: &str) -> Option<Container> {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    for (i, part) in parts.iter().enumerate().rev() {
-        let above = &parts[..i];
-        let scope = part.strip_suffix(".scope").unwrap_or(part);
-        let named = [
-            ("docker-", Runtime::Docker),
-            ("cri-containerd-", Runtime::Containerd),
-            ("crio-", Runtime::CriO),
-            ("libpod-", Runtime::Podman),
-        ];
-        let by_name =
-            named.iter().find_map(|(prefix, runtime)| Some((scope.strip_prefix(prefix)?, *runtime)));
-        let by_place = || {
-            let runtime = if above.last() == Some(&"docker") {
-                Runtime::Docker
-            } else if above.last().is_some_and(|parent| pod_uid(parent).is_some()) {
-                Runtime::Kubernetes
-            } else {
-                return None;
-            };
-            Some((scope, runtime))
-        };
-        if let Some((id, runtime)) = by_name.or_else(by_place)
-            && is_id(id)
-        {
-            let pod_uid = above.iter().rev().find_map(|part| pod_uid(part));
-            return Some(Container { id: id.to_owned(), runtime, pod_uid });
-        }
-    }
-    None
+/// A unit of the host's systemd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostUnit {
+    /// Its name, such as `ssh.service`, escaped. For what a user's own manager runs, that manager (`user@UID.service`).
+    pub name: String,
+    /// Id of the login session that it is, as `loginctl` shows it.
+    pub session: Option<String>,
 }
 
-/// Container ids are 64 lower-case hexadecimal digits.
-fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// The pod's UID in `podUID` (cgroupfs driver) or `kubepods-…-podU_I_D.slice` (systemd driver).
-fn pod_uid(part: &str) -> Option<String> {
-    let uid = match part.strip_suffix(".slice") {
-        Some(slice) => slice.rsplit_once("-pod")?.1.replace('_', "-"),
-        None => part.strip_prefix("pod")?.to_owned(),
-    };
-    // A UID, or the hash that the kubelet uses for static pods.
-    let is_hex = uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    (is_hex && (uid.len() == 36 || uid.len() == 32)).then_some(uid)
-}
-
-/// A cgroup v2 directory.
+/// A directory of the chosen cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cgroup {
     /// Its path below the root of the hierarchy, escaped.
     pub path: String,
-    /// The innermost container that it belongs to.
-    pub container: Option<Container>,
+    /// The containers that it lies in, the deepest first.
+    pub containers: Vec<Arc<Container>>,
+    /// The unit of the host's systemd that it, or the outermost container, lies in.
+    pub unit: Option<HostUnit>,
+    /// Names the innermost container for ever, see [`container_key`].
+    pub key: Option<Arc<str>>,
+    /// It lies in a user's slice or inside a container: others than root on the host may make such directories.
+    delegated: bool,
+}
+
+impl Cgroup {
+    /// The directory with a path below the root of the hierarchy, as the kernel has it. Where version 1 and 2 differ
+    /// it is read as one of version 1, whose layouts are more.
+    pub fn new(path: &[u8]) -> Self {
+        Cgroup::of(path, false)
+    }
+
+    fn of(path: &[u8], v2: bool) -> Self {
+        let Located { containers, unit, delegated } = locate(path, v2);
+        let key = container_key(&containers);
+        Cgroup { path: escape(path).into_owned(), containers, unit, key, delegated }
+    }
+
+    /// The innermost container that it lies in.
+    pub fn container(&self) -> Option<&Arc<Container>> {
+        self.containers.first()
+    }
 }
 
 /// Bound of the table: more directories than any one machine runs containers.
 pub const MAX_CGROUPS: usize = 32_768;
+/// Of these at most so many lie in users' slices or inside containers.
+const MAX_DELEGATED: usize = MAX_CGROUPS / 2;
 /// How long a removed directory is remembered: records of its last processes may still be on their way.
 const KEEP_REMOVED_NS: u64 = 60_000_000_000;
 /// After a failed look in the tree, the next unknown id waits this long: a walk is not free.
@@ -135,18 +167,22 @@ const WALK_PAUSE_NS: u64 = 1_000_000_000;
 #[derive(Debug, Default)]
 pub struct Cgroups {
     table: HashMap<CgroupId, Arc<Cgroup>>,
-    /// Removed directories, oldest first.
-    removed: VecDeque<(BootNs, CgroupId)>,
-    root: Option<PathBuf>,
+    /// How many of them are delegated.
+    delegated: usize,
+    /// Removed directories, oldest first; those that are delegated in the second queue.
+    removed: [VecDeque<(BootNs, CgroupId)>; 2],
+    hierarchy: Option<Hierarchy>,
     last_walk: BootNs,
+    /// Directories of containers that were found since this was last taken; no longer than the table.
+    pub found: Vec<Arc<Cgroup>>,
     /// Directories that found no room since the number was last taken.
     pub refused: u64,
 }
 
 impl Cgroups {
-    /// An empty table over the hierarchy mounted at `root`.
-    pub fn new(root: Option<PathBuf>) -> Self {
-        Cgroups { root, ..Self::default() }
+    /// An empty table over a hierarchy.
+    pub fn new(hierarchy: Option<Hierarchy>) -> Self {
+        Cgroups { hierarchy, ..Self::default() }
     }
 
     /// Number of known directories.
@@ -161,7 +197,7 @@ impl Cgroups {
 
     /// Learns every directory that exists.
     pub fn walk(&mut self) {
-        let Some(root) = self.root.clone() else { return };
+        let Some(root) = self.hierarchy.as_ref().map(|hierarchy| hierarchy.root.clone()) else { return };
         let mut pending = vec![root.clone()];
         while let Some(dir) = pending.pop() {
             if let Ok(meta) = fs::symlink_metadata(&dir) {
@@ -180,47 +216,84 @@ impl Cgroups {
 
     /// A directory was made.
     pub fn made(&mut self, id: CgroupId, path: &[u8]) {
-        // A path that fills its room was cut, perhaps before the container's name. The tree knows it whole.
         if path.len() + 1 < CGROUP_PATH {
-            self.insert(id, path);
+            return self.insert(id, path);
+        }
+        // A path that fills its room was cut, in its last part. Those before may name the container; else the tree
+        // knows it whole.
+        let whole = path.rsplitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default();
+        if !locate(whole, self.is_v2()).containers.is_empty() {
+            self.insert(id, whole);
         }
     }
 
+    fn is_v2(&self) -> bool {
+        self.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.controller.is_none())
+    }
+
     fn insert(&mut self, id: CgroupId, path: &[u8]) {
-        if self.table.len() >= MAX_CGROUPS && !self.table.contains_key(&id) {
-            match self.removed.pop_front() {
-                Some((_, oldest)) => {
-                    self.table.remove(&oldest);
-                }
-                None => {
-                    self.refused += 1;
-                    return;
-                }
-            }
+        let cgroup = Arc::new(Cgroup::of(path, self.is_v2()));
+        let known = self.table.contains_key(&id);
+        if !known && !self.make_room(cgroup.delegated) {
+            self.refused += 1;
+            return;
         }
-        let path = escape(path).into_owned();
-        let container = identify(&path);
-        self.table.insert(id, Arc::new(Cgroup { path, container }));
+        self.forget(id);
+        self.delegated += usize::from(cgroup.delegated);
+        self.table.insert(id, Arc::clone(&cgroup));
+        if !known && cgroup.container().is_some() {
+            self.found.push(cgroup);
+        }
+    }
+
+    /// Makes room for one more, in the place of a removed one. What is delegated takes only places of its own.
+    fn make_room(&mut self, delegated: bool) -> bool {
+        let [host, others] = &mut self.removed;
+        let oldest = match (delegated, self.table.len() >= MAX_CGROUPS) {
+            (true, full) if full || self.delegated >= MAX_DELEGATED => others.pop_front(),
+            (false, true) => others.pop_front().or_else(|| host.pop_front()),
+            _ => return true,
+        };
+        let Some((_, oldest)) = oldest else { return false };
+        self.forget(oldest);
+        true
+    }
+
+    fn forget(&mut self, id: CgroupId) {
+        if self.table.remove(&id).is_some_and(|cgroup| cgroup.delegated) {
+            self.delegated -= 1;
+        }
     }
 
     /// A directory was removed; it is forgotten a minute later.
     pub fn removed(&mut self, id: CgroupId, now: BootNs) {
-        // What is not in the table needs no forgetting; so the queue is never longer than the table.
-        if self.table.contains_key(&id) {
-            self.removed.push_back((now, id));
+        // What is not in the table needs no forgetting; so the queues are never longer than the table.
+        let [host, others] = &mut self.removed;
+        if let Some(cgroup) = self.table.get(&id) {
+            if cgroup.delegated { others } else { host }.push_back((now, id));
         }
-        while let Some((when, id)) = self.removed.front().copied() {
-            if now.0.saturating_sub(when.0) < KEEP_REMOVED_NS {
-                break;
-            }
-            self.removed.pop_front();
-            self.table.remove(&id);
+        self.expire(now);
+    }
+
+    /// Forgets the directories that were removed a minute ago.
+    pub fn expire(&mut self, now: BootNs) {
+        let is_old = |(when, _): &mut (BootNs, CgroupId)| now.0.saturating_sub(when.0) >= KEEP_REMOVED_NS;
+        while let [host, others] = &mut self.removed
+            && let Some((_, id)) = host.pop_front_if(is_old).or_else(|| others.pop_front_if(is_old))
+        {
+            self.forget(id);
         }
     }
 
-    /// Where the hierarchy is mounted.
-    pub fn root(&self) -> Option<&Path> {
-        self.root.as_deref()
+    /// Every known directory, and whether it was removed.
+    pub fn iter(&self) -> impl Iterator<Item = (CgroupId, &Arc<Cgroup>, bool)> {
+        let removed: HashSet<CgroupId> = self.removed.iter().flatten().map(|(_, id)| *id).collect();
+        self.table.iter().map(move |(id, cgroup)| (*id, cgroup, removed.contains(id)))
+    }
+
+    /// The hierarchy whose directories these are.
+    pub fn hierarchy(&self) -> Option<&Hierarchy> {
+        self.hierarchy.as_ref()
     }
 
     /// True if `to` lies in a container and `from` is known to lie in none: a runtime puts a process into its
@@ -228,8 +301,8 @@ impl Cgroups {
     /// one of them a container; nor does a place that is not known.
     pub fn enters_container(&self, from: Option<CgroupId>, to: CgroupId) -> bool {
         let from = from.and_then(|id| self.known(id));
-        from.is_some_and(|from| from.container.is_none())
-            && self.known(to).is_some_and(|to| to.container.is_some())
+        from.is_some_and(|from| from.containers.is_empty())
+            && self.known(to).is_some_and(|to| !to.containers.is_empty())
     }
 
     /// The directory with this id, if it is known.
@@ -237,12 +310,15 @@ impl Cgroups {
         self.table.get(&id)
     }
 
-    /// The directory with this id. An unknown one is looked for in the tree, at most once a second.
+    /// The directory with this id. An unknown one is looked for in the tree, at most once a second; 0, which
+    /// stands for no id, is never found there.
     pub fn get(&mut self, id: CgroupId, now: BootNs) -> Option<Arc<Cgroup>> {
         if let Some(cgroup) = self.table.get(&id) {
             return Some(Arc::clone(cgroup));
         }
-        if self.last_walk.0 != 0 && now.0.saturating_sub(self.last_walk.0) < WALK_PAUSE_NS {
+        if id == CgroupId(0)
+            || self.last_walk.0 != 0 && now.0.saturating_sub(self.last_walk.0) < WALK_PAUSE_NS
+        {
             return None;
         }
         self.last_walk = now;
@@ -256,52 +332,6 @@ mod tests {
     use super::*;
 
     const ID: &str = "4d5ce26ae5a9ffaf0c3d8d0ee4bd04f5a07e69b7c1c0a1e4e1bd3c1fbd4e3a21";
-    const UID: &str = "6b3a0b0e-7c1d-4a5e-9f0a-2f6f0c1d2e3f";
-
-    #[test]
-    fn containers_are_recognised_by_their_cgroup() {
-        let under = UID.replace('-', "_");
-        let table = [
-            (format!("/docker/{ID}"), Runtime::Docker, false),
-            (format!("/system.slice/docker-{ID}.scope"), Runtime::Docker, false),
-            (format!("/system.slice/docker-{ID}.scope/init.scope"), Runtime::Docker, false),
-            (
-                format!(
-                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{under}.slice/cri-containerd-{ID}.scope"
-                ),
-                Runtime::Containerd,
-                true,
-            ),
-            (format!("/kubepods.slice/kubepods-pod{under}.slice/crio-{ID}.scope"), Runtime::CriO, true),
-            (format!("/kubepods/besteffort/pod{UID}/{ID}"), Runtime::Kubernetes, true),
-            (format!("/machine.slice/libpod-{ID}.scope/container"), Runtime::Podman, false),
-            (format!("/libpod_parent/libpod-{ID}"), Runtime::Podman, false),
-        ];
-        for (path, runtime, pod) in table {
-            let container = identify(&path).unwrap_or_else(|| panic!("{path}"));
-            assert_eq!((container.id.as_str(), container.runtime), (ID, runtime), "{path}");
-            assert_eq!(container.pod_uid.as_deref(), pod.then_some(UID), "{path}");
-            assert_eq!(container.short_id(), &ID[..12]);
-        }
-    }
-
-    #[test]
-    fn the_innermost_container_counts() {
-        let inner = ID.replace('4', "5");
-        let path = format!("/docker/{ID}/docker/{inner}");
-        assert_eq!(identify(&path).map(|container| container.id), Some(inner));
-    }
-
-    #[test]
-    fn other_cgroups_are_the_hosts() {
-        let conmon = format!("/machine.slice/libpod-conmon-{ID}.scope");
-        let upper = format!("/docker/{}", ID.to_uppercase());
-        let bare = format!("/user.slice/{ID}");
-        for path in ["/", "", "/system.slice/docker.service", "/docker/abc", &conmon, &upper, &bare] {
-            assert_eq!(identify(path), None, "{path}");
-        }
-    }
-
     #[test]
     fn only_who_comes_from_outside_enters_a_container() {
         let mut cgroups = Cgroups::new(None);
@@ -319,12 +349,76 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_payload_is_a_container_in_version_1_only() {
+        let v2 = Hierarchy { number: 0, controller: None, root: "/nowhere".into() };
+        let v1 = Hierarchy { controller: crate::hierarchy::CONTROLLERS.first(), number: 1, ..v2.clone() };
+        for (hierarchy, alone) in [(v1, true), (v2, false)] {
+            let mut cgroups = Cgroups::new(Some(hierarchy));
+            cgroups.made(CgroupId(1), b"/machine.slice/machine-box.scope");
+            cgroups.made(CgroupId(2), b"/machine.slice/machine-box.scope/payload");
+            let found = [1, 2].map(|id| cgroups.known(CgroupId(id)).unwrap().container().is_some());
+            assert_eq!(found, [alone, true]);
+        }
+    }
+
+    #[test]
+    fn a_path_that_was_cut_still_names_its_container() {
+        let mut cgroups = Cgroups::new(None);
+        let cut = |start: &str| {
+            let mut path = start.as_bytes().to_vec();
+            path.resize(CGROUP_PATH - 1, b'x');
+            path
+        };
+        cgroups.made(CgroupId(1), &cut(&format!("/docker/{ID}/a/")));
+        let found = cgroups.known(CgroupId(1)).unwrap();
+        assert_eq!(found.container().map(|container| container.id.as_str()), Some(ID));
+        assert_eq!(found.path, format!("/docker/{ID}/a"), "what was cut is left out");
+        // What is left of a name is none.
+        cgroups.made(CgroupId(2), &cut("/lxc.payload."));
+        cgroups.made(CgroupId(3), &cut("/system.slice/"));
+        assert!(cgroups.known(CgroupId(2)).is_none() && cgroups.known(CgroupId(3)).is_none());
+    }
+
+    #[test]
     fn removals_of_unknown_cgroups_take_no_room() {
         let mut cgroups = Cgroups::new(None);
         for id in 0..1000 {
             cgroups.removed(CgroupId(id), BootNs(1));
         }
-        assert_eq!(cgroups.removed.len(), 0);
+        assert!(cgroups.removed.iter().all(VecDeque::is_empty));
+    }
+
+    #[test]
+    fn what_others_may_make_takes_half_of_the_table() {
+        let mut cgroups = Cgroups::new(None);
+        let id = |number: usize| CgroupId(number as u64 + 1);
+        let slice = "/user.slice/user-1000.slice/user@1000.service";
+        for number in 0..MAX_DELEGATED {
+            let path = match number % 2 {
+                0 => format!("{slice}/{number}"),
+                _ => format!("/docker/{ID}/{number}"),
+            };
+            cgroups.made(id(number), path.as_bytes());
+        }
+        assert_eq!((cgroups.len(), cgroups.refused), (MAX_DELEGATED, 0));
+        cgroups.made(id(MAX_CGROUPS), format!("{slice}/x").as_bytes());
+        cgroups.made(id(MAX_CGROUPS + 1), format!("/docker/{ID}/x").as_bytes());
+        assert_eq!((cgroups.len(), cgroups.refused), (MAX_DELEGATED, 2));
+        // A removed one makes room for another, as it does for the host's.
+        cgroups.removed(id(0), BootNs(1));
+        cgroups.made(id(MAX_CGROUPS), format!("{slice}/x").as_bytes());
+        assert!(cgroups.known(id(0)).is_none() && cgroups.known(id(MAX_CGROUPS)).is_some());
+        for number in MAX_DELEGATED..MAX_CGROUPS {
+            cgroups.made(id(number), format!("/docker/{number:064x}").as_bytes());
+        }
+        assert_eq!((cgroups.len(), cgroups.refused), (MAX_CGROUPS, 2), "containers' own are the host's");
+        cgroups.removed(id(1), BootNs(1));
+        cgroups.removed(id(MAX_DELEGATED), BootNs(1));
+        cgroups.made(id(MAX_CGROUPS + 1), b"/system.slice/docker.service");
+        assert!(cgroups.known(id(1)).is_none() && cgroups.known(id(MAX_DELEGATED)).is_some());
+        assert_eq!(cgroups.delegated, MAX_DELEGATED - 1);
+        cgroups.made(id(MAX_CGROUPS + 2), format!("{slice}/y").as_bytes());
+        assert_eq!(cgroups.refused, 3, "the host's place is not theirs");
     }
 
     #[test]
@@ -332,10 +426,15 @@ mod tests {
         let mut cgroups = Cgroups::new(None);
         cgroups.made(CgroupId(7), format!("/docker/{ID}").as_bytes());
         cgroups.removed(CgroupId(7), BootNs(1));
-        assert!(cgroups.get(CgroupId(7), BootNs(2)).is_some_and(|cgroup| cgroup.container.is_some()));
+        assert!(cgroups.get(CgroupId(7), BootNs(2)).is_some_and(|cgroup| cgroup.container().is_some()));
         cgroups.made(CgroupId(8), b"/x");
         cgroups.removed(CgroupId(8), BootNs(KEEP_REMOVED_NS + 1));
         assert!(cgroups.get(CgroupId(7), BootNs(KEEP_REMOVED_NS + 2)).is_none());
         assert!(cgroups.get(CgroupId(8), BootNs(KEEP_REMOVED_NS + 2)).is_some());
+        // Also if nothing is removed any more.
+        cgroups.expire(BootNs(2 * KEEP_REMOVED_NS));
+        assert_eq!(cgroups.len(), 1);
+        cgroups.expire(BootNs(2 * KEEP_REMOVED_NS + 1));
+        assert!(cgroups.is_empty());
     }
 }

@@ -3,6 +3,10 @@
 
 pub mod container;
 pub mod device;
+pub mod lineage;
+pub mod metadata;
+pub mod names;
+pub mod namespaces;
 pub mod process;
 pub mod users;
 
@@ -17,6 +21,8 @@ use crate::kernel_files;
 pub struct Host {
     /// The host's own namespaces by kind: those of process 1 as the daemon sees it.
     pub namespaces: NsSet,
+    /// The first 32 bits of the boot's id, which is drawn anew at each boot; `None` if it cannot be read.
+    pub boot_id: Option<u32>,
 }
 
 impl Host {
@@ -27,6 +33,7 @@ impl Host {
             let read = kernel_files::namespace("1", kind).or_else(|| kernel_files::namespace("self", kind));
             *inum = NsInum(read.unwrap_or(0));
         }
-        Host { namespaces }
+        let boot_id = kernel_files::boot_id();
+        Host { namespaces, boot_id }
     }
 }

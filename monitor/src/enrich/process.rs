@@ -1,22 +1,56 @@
 //! The process table: who runs what, and who made whom. Fed by fork, exec and exit, seeded from `/proc`.
 
+mod procfs;
+mod program;
+
+pub use program::{Arguments, Program};
+
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
+use arrayvec::ArrayVec;
 use monitor_common::ids::{BootNs, CgroupId, NsInum, Tgid};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::decode::{ProcessKey, RawExec, RawTask};
-use crate::kernel_files;
+use crate::enrich::namespaces::Standing;
+use crate::hierarchy::Hierarchy;
 use crate::text::{escape, until_nul};
+use program::Held;
 
 /// Start times read from `/proc/PID/stat` are whole clock ticks (`USER_HZ` is 100 on every Linux).
 const TICK_NS: u64 = 10_000_000;
 /// How long a dead process is remembered: its children's ancestors, and its own records still on their way.
 const KEEP_DEAD_NS: u64 = 60_000_000_000;
+
+/// How long the starting phase may last: a runtime needs milliseconds to bring a process into a container.
+pub const STARTING_NS: u64 = 10_000_000_000;
+
+/// Most bytes of paths and command lines that are held for all processes together. Each may have 13 KiB of them, if
+/// somebody fills them with bytes that have to be escaped.
+pub const MAX_TEXT_BYTES: usize = 64 << 20;
+/// Most ancestors that are asked for.
+pub const MAX_ANCESTORS: usize = 8;
+
+/// A process and its ancestors, as they are now: the process itself, its parent, and so on.
+pub type Lineage = ArrayVec<Arc<Process>, { MAX_ANCESTORS + 1 }>;
+
+/// A process for ever, whether its start was read from `/proc`, to the tick, or came in a record: no id is given out
+/// twice within a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StableId {
+    /// Its id in the initial pid namespace.
+    pub tgid: Tgid,
+    /// When its leading thread started, in clock ticks since boot.
+    pub ticks: u64,
+}
+
+impl From<ProcessKey> for StableId {
+    fn from(key: ProcessKey) -> Self {
+        StableId { tgid: key.tgid, ticks: key.start.0 / TICK_NS }
+    }
+}
 
 /// A process.
 #[derive(Clone, Debug)]
@@ -27,32 +61,52 @@ pub struct Process {
     pub parent: ProcessKey,
     /// Its name when it was made or last exec'ed, escaped.
     pub comm: Arc<str>,
-    /// Path of its executable, escaped; empty if unknown.
-    pub exe: Arc<str>,
-    /// Inode of the executable.
-    pub exe_ino: u64,
-    /// Device of its file system, `major << 20 | minor`; 0 if unknown.
-    pub exe_dev: u32,
+    /// What it runs.
+    pub program: Arc<Program>,
     /// Where it was last seen in the cgroup tree.
     pub cgroup: CgroupId,
-    /// It came into its container from outside and has not yet exec'ed a program of the container's own
-    /// mount namespace: the runtime is still at work.
+    /// Mount namespace in which it, or the maker that it is a copy of, last exec'ed; 0 if unknown.
+    pub exec_mnt_ns: NsInum,
+    /// It came into its container from outside and has not yet exec'ed inside the container's mount namespace: the
+    /// runtime is still at work.
     pub starting: bool,
+    /// When it, or the maker that it is a copy of, came into the container; means something only while it starts.
+    pub starting_since: BootNs,
+    /// Where it belongs, and whether it is still there.
+    pub standing: Standing,
     /// When its leading thread ended. An exec by another thread takes the leader's place, and the process
     /// lives on under the same id.
     pub ended: Option<BootNs>,
 }
 
-/// The known processes.
+impl Process {
+    /// True if it is starting, and has been for longer than a runtime needs.
+    pub fn starts_late(&self, now: BootNs) -> bool {
+        self.starting && now.0.saturating_sub(self.starting_since.0) >= STARTING_NS
+    }
+}
+
+/// What a process runs of which nobody knows.
+static UNKNOWN: LazyLock<Arc<Program>> = LazyLock::new(Arc::default);
+
+/// The known processes. Each stands behind a pointer, so that who has to remember one takes a copy of that; the
+/// table changes a copy of its own while somebody does.
 #[derive(Debug)]
 pub struct Processes {
-    table: HashMap<Tgid, Process>,
+    table: HashMap<StableId, Arc<Process>>,
     /// Dead ones, oldest first.
     dead: VecDeque<(BootNs, ProcessKey)>,
     capacity: usize,
     host_mnt_ns: NsInum,
+    /// The device on which memfds lie, `major << 20 | minor`.
+    memfds: Option<u32>,
     /// Living processes that were forgotten because the table was full, since the number was last taken.
     pub evicted: u64,
+    /// Bytes of texts that are held, also for those who remember a process that the table forgot.
+    texts: Arc<AtomicUsize>,
+    max_texts: usize,
+    /// Programs whose texts found no room, since the number was last taken.
+    pub texts_left_out: u64,
 }
 
 impl Processes {
@@ -63,7 +117,11 @@ impl Processes {
             dead: VecDeque::new(),
             capacity: capacity.max(1),
             host_mnt_ns,
+            memfds: procfs::memfd_device(),
             evicted: 0,
+            texts: Arc::default(),
+            max_texts: MAX_TEXT_BYTES,
+            texts_left_out: 0,
         }
     }
 
@@ -77,9 +135,19 @@ impl Processes {
         self.table.is_empty()
     }
 
+    /// Bytes of paths and command lines that are held; see [`MAX_TEXT_BYTES`].
+    pub fn text_bytes(&self) -> usize {
+        self.texts.load(Ordering::Relaxed)
+    }
+
     /// The process, if it is known; another one that had the same id is not it.
     pub fn get(&self, key: ProcessKey) -> Option<&Process> {
-        self.table.get(&key.tgid).filter(|process| same_start(process.key.start, key.start))
+        self.table.get(&key.into()).map(|process| &**process)
+    }
+
+    /// To change it: a copy, if somebody remembers it as it was.
+    fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
+        self.table.get_mut(&key.into()).map(Arc::make_mut)
     }
 
     /// An ancestor: 0 is the process itself, 1 its parent, and so on.
@@ -91,6 +159,14 @@ impl Processes {
         Some(process)
     }
 
+    /// The process and its ancestors, to be remembered as they are now. It ends where the table does not know who
+    /// comes next, and is empty if it does not know the process.
+    pub fn lineage(&self, key: ProcessKey) -> Lineage {
+        let next = |process: &&Arc<Process>| self.table.get(&process.parent.into());
+        let known = std::iter::successors(self.table.get(&key.into()), next);
+        known.take(MAX_ANCESTORS + 1).cloned().collect()
+    }
+
     /// A process was made: it runs what its maker runs. `enters` is true if its cgroup lies in a container
     /// in which its maker's does not.
     pub fn forked(&mut self, task: &RawTask, caller: ProcessKey, enters: bool) {
@@ -99,11 +175,14 @@ impl Processes {
             key: task.process,
             parent: task.parent,
             comm: comm(&task.comm),
-            exe: maker.map_or_else(|| Arc::from(""), |maker| Arc::clone(&maker.exe)),
-            exe_ino: maker.map_or(0, |maker| maker.exe_ino),
-            exe_dev: maker.map_or(0, |maker| maker.exe_dev),
+            program: Arc::clone(maker.map_or(&*UNKNOWN, |maker| &maker.program)),
             cgroup: task.cgroup,
+            exec_mnt_ns: maker.map_or(NsInum(0), |maker| maker.exec_mnt_ns),
             starting: enters || maker.is_some_and(|maker| maker.starting),
+            starting_since: maker
+                .filter(|maker| maker.starting)
+                .map_or(task.process.start, |maker| maker.starting_since),
+            standing: maker.map(|maker| maker.standing.clone()).unwrap_or_default(),
             ended: None,
         };
         self.insert(process);
@@ -111,35 +190,79 @@ impl Processes {
 
     /// A process exec'ed.
     pub fn execed(&mut self, exec: &RawExec<'_>) {
+        let program = self.keep(Program::from(exec));
         let task = &exec.task;
-        let was_starting = self.get(task.process).is_some_and(|process| process.starting);
-        // The container's own program: its file lies in the mount namespace that the process is in, and that
-        // is not the host's. The runtime's binary, or a sealed copy of it in memory, lies elsewhere.
-        let own_program = exec.exe_mnt_ns == exec.mnt_ns && exec.mnt_ns != self.host_mnt_ns;
+        let before = self.get(task.process);
+        let was_starting = before.is_some_and(|process| process.starting);
+        let starting_since = before.map_or(BootNs(0), |process| process.starting_since);
+        let standing = before.map(|process| process.standing.clone()).unwrap_or_default();
+        let outside = before.map_or(NsInum(0), |process| process.exec_mnt_ns);
+        // The container's own program. Its file lies in the mount namespace that the process is in, that not being
+        // the host's; or it is exec'ed in another mount namespace than the one that the runtime came from, and
+        // then the file does not matter: an image may point back at the runtime by /proc/self/exe. Before, a
+        // runtime execs only sealed copies of itself, which lie in no mount namespace.
+        let own = exec.ns[0];
+        let moved = outside.0 != 0 && own != outside;
+        let inside = own != self.host_mnt_ns && (exec.exe_mnt_ns == own || moved);
         self.insert(Process {
             key: task.process,
             parent: task.parent,
             comm: comm(&task.comm),
-            exe: Arc::from(escape(&exec.path())),
-            exe_ino: exec.exe_ino,
-            exe_dev: exec.exe_dev,
+            program,
             cgroup: task.cgroup,
-            starting: was_starting && !own_program,
+            exec_mnt_ns: own,
+            starting: was_starting && !inside,
+            starting_since,
+            standing,
             ended: None,
         });
     }
 
     /// A process was moved into a cgroup; `enters` as for [`Processes::forked`].
-    pub fn attached(&mut self, key: ProcessKey, cgroup: CgroupId, enters: bool) {
-        if let Some(process) = self.table.get_mut(&key.tgid).filter(|p| same_start(p.key.start, key.start)) {
+    pub fn attached(&mut self, key: ProcessKey, cgroup: CgroupId, enters: bool, when: BootNs) {
+        if let Some(process) = self.get_mut(key) {
             process.cgroup = cgroup;
-            process.starting |= enters;
+            if enters && !process.starting {
+                (process.starting, process.starting_since) = (true, when);
+            }
         }
+    }
+
+    /// Living processes that have been starting for too long, makers before those that they made.
+    pub fn late_starts(&self, now: BootNs) -> Vec<ProcessKey> {
+        let late = self.iter().filter(|process| process.ended.is_none() && process.starts_late(now));
+        let mut late: Vec<ProcessKey> = late.map(|process| process.key).collect();
+        late.sort_by_key(|key| (key.start, key.tgid.0));
+        late
+    }
+
+    /// A process starts no longer.
+    pub fn started(&mut self, key: ProcessKey) {
+        if let Some(process) = self.get_mut(key) {
+            process.starting = false;
+        }
+    }
+
+    /// Where the process belongs, as far as it is known.
+    pub fn standing(&self, key: ProcessKey) -> Standing {
+        self.get(key).map(|process| process.standing.clone()).unwrap_or_default()
+    }
+
+    /// Notes where the process belongs; nothing if it is not known.
+    pub fn set_standing(&mut self, key: ProcessKey, standing: Standing) {
+        if let Some(process) = self.get_mut(key) {
+            process.standing = standing;
+        }
+    }
+
+    /// All that are remembered, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.table.values().map(|process| &**process)
     }
 
     /// A process ended; it is forgotten a minute later.
     pub fn exited(&mut self, key: ProcessKey, now: BootNs) {
-        if let Some(process) = self.table.get_mut(&key.tgid).filter(|p| same_start(p.key.start, key.start)) {
+        if let Some(process) = self.get_mut(key) {
             process.ended = Some(now);
             self.dead.push_back((now, key));
         }
@@ -155,13 +278,25 @@ impl Processes {
     fn forget_oldest(&mut self) -> bool {
         let Some((when, key)) = self.dead.pop_front() else { return false };
         if self.get(key).is_some_and(|process| process.ended == Some(when)) {
-            self.table.remove(&key.tgid);
+            self.table.remove(&key.into());
         }
         true
     }
 
+    /// Takes room for a program's texts; without room it has none. No dead process is forgotten for them: the room
+    /// is everybody's, and whoever fills it must not make the others' ancestors unknown.
+    fn keep(&mut self, program: Program) -> Arc<Program> {
+        let bytes = program.text_bytes();
+        if self.text_bytes() + bytes > self.max_texts {
+            self.texts_left_out += 1;
+            return Arc::new(program.without_texts());
+        }
+        Arc::new(Program { held: Held::new(bytes, &self.texts), ..program })
+    }
+
     fn insert(&mut self, process: Process) {
-        while self.table.len() >= self.capacity && !self.table.contains_key(&process.key.tgid) {
+        let id = StableId::from(process.key);
+        while self.table.len() >= self.capacity && !self.table.contains_key(&id) {
             if !self.forget_oldest() {
                 // Whichever the hash order gives: an attacker cannot choose the victim.
                 let Some(victim) = self.table.keys().next().copied() else { break };
@@ -169,76 +304,55 @@ impl Processes {
                 self.evicted += 1;
             }
         }
-        self.table.insert(process.key.tgid, process);
+        self.table.insert(id, Arc::new(process));
     }
 
-    /// Learns the processes that run already, over a cgroup hierarchy mounted at `cgroup_root`. Those known from
-    /// records are left as they are.
-    pub fn seed(&mut self, cgroup_root: Option<&Path>) {
+    /// Learns the processes that run already, and where they are in the hierarchy. Those known from records are
+    /// left as they are.
+    pub fn seed(&mut self, hierarchy: Option<&Hierarchy>) {
+        let mut seeded = Vec::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             if let Some(tgid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
-                && !self.table.contains_key(&Tgid(tgid))
-                && let Some(process) = read_process(Tgid(tgid), CgroupId(0))
+                && let Some(process) = procfs::read_process(Tgid(tgid), CgroupId(0), self.memfds)
+                && self.get(process.key).is_none()
             {
-                let cgroup = cgroup_root.and_then(|root| kernel_files::cgroup2_of(tgid, root));
-                self.insert(Process { cgroup: CgroupId(cgroup.unwrap_or(0)), ..process });
+                let cgroup = hierarchy.and_then(|hierarchy| hierarchy.directory_of(tgid));
+                seeded.push(process.key);
+                let program = self.keep(Program::clone(&process.program));
+                self.insert(Process { cgroup: CgroupId(cgroup.unwrap_or(0)), program, ..process });
+            }
+        }
+        for (key, arguments) in procfs::command_lines(seeded) {
+            if let Some(program) = self.get(key).map(|process| Program::clone(&process.program)) {
+                let program = self.keep(Program { arguments: Some(arguments), ..program });
+                if let Some(process) = self.get_mut(key) {
+                    process.program = program;
+                }
             }
         }
     }
 
-    /// Learns one process that a record named and that the table misses, if it still runs.
+    /// Learns one process that a record named and that the table misses, if it still runs. Its command line stays
+    /// unknown: it could let its reader wait.
     pub fn learn(&mut self, task: &RawTask) {
         if self.get(task.process).is_none()
-            && let Some(process) = read_process(task.process.tgid, task.cgroup)
-            && same_start(process.key.start, task.process.start)
+            && let Some(process) = procfs::read_process(task.process.tgid, task.cgroup, self.memfds)
+            && StableId::from(process.key) == task.process.into()
         {
-            self.insert(Process { key: task.process, parent: task.parent, ..process });
+            let program = self.keep(Program::clone(&process.program));
+            self.insert(Process { key: task.process, parent: task.parent, program, ..process });
         }
     }
 }
 
-/// Reads a process from `/proc`; `None` if it is gone.
-fn read_process(tgid: Tgid, cgroup: CgroupId) -> Option<Process> {
-    let (comm, parent, start) = stat(tgid)?;
-    let (_, _, parent_start) = stat(parent).unwrap_or((Arc::from(""), Tgid(0), BootNs(0)));
-    let link = format!("/proc/{tgid}/exe");
-    let exe = fs::read_link(&link).unwrap_or_default();
-    // Not synchronised: the file may lie on a file system whose server the process runs itself and lets hang.
-    let file = statx(CWD, &link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok();
-    Some(Process {
-        key: ProcessKey { tgid, start },
-        parent: ProcessKey { tgid: parent, start: parent_start },
-        comm,
-        exe: Arc::from(escape(exe.as_os_str().as_bytes())),
-        exe_ino: file.map_or(0, |file| file.stx_ino),
-        exe_dev: file.map_or(0, |file| file.stx_dev_major << 20 | file.stx_dev_minor),
-        cgroup,
-        starting: false,
-        ended: None,
-    })
+/// True if the process still runs.
+pub(super) fn is_running(key: ProcessKey) -> bool {
+    procfs::started(key.tgid).is_some_and(|start| same_process(ProcessKey { start, ..key }, key))
 }
 
-/// Name, parent and start time from `/proc/PID/stat`.
-fn stat(tgid: Tgid) -> Option<(Arc<str>, Tgid, BootNs)> {
-    parse_stat(&fs::read(format!("/proc/{tgid}/stat")).ok()?)
-}
-
-fn parse_stat(stat: &[u8]) -> Option<(Arc<str>, Tgid, BootNs)> {
-    // The name stands in parentheses and may hold any byte, parentheses and blanks too.
-    let open = stat.iter().position(|byte| *byte == b'(')?;
-    let close = stat.iter().rposition(|byte| *byte == b')')?;
-    let name = stat.get(open + 1..close)?;
-    let mut words = std::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace();
-    let parent = words.nth(1)?.parse().ok()?;
-    // Fields are counted from 1 in proc(5); starttime is 22, and the state behind the name is 3.
-    let ticks: u64 = words.nth(22 - 3 - 2)?.parse().ok()?;
-    Some((Arc::from(escape(name)), Tgid(parent), BootNs(ticks.saturating_mul(TICK_NS))))
-}
-
-/// Start times are equal, or one of them is known to the tick only and the ticks are equal.
-fn same_start(a: BootNs, b: BootNs) -> bool {
-    let coarse = a.0.is_multiple_of(TICK_NS) || b.0.is_multiple_of(TICK_NS);
-    a == b || (coarse && a.0 / TICK_NS == b.0 / TICK_NS)
+/// True if two keys name the same process, although one of them may be known to the tick only.
+pub(super) fn same_process(a: ProcessKey, b: ProcessKey) -> bool {
+    StableId::from(a) == StableId::from(b)
 }
 
 fn comm(bytes: &[u8; 16]) -> Arc<str> {

@@ -8,11 +8,14 @@ use monitor_common::wire::call_flag;
 
 use crate::decode::{NsSet, ProcessKey, RawCall, RawExec, RawTask};
 use crate::enrich::Host;
-use crate::enrich::container::{Cgroup, identify};
+use crate::enrich::container::Cgroup;
+use crate::enrich::lineage::Ancestors;
+use crate::enrich::names::Named;
+use crate::enrich::namespaces::Facts;
 use crate::enrich::process::Processes;
 use crate::enrich::users::Users;
 use crate::event::{Event, verdict};
-use crate::fields::{ArgSpec, CATALOGUE, FieldArg, FieldRef, FieldSource, FieldType, NS_KINDS, Value};
+use crate::fields::{ArgSpec, CATALOGUE, FieldArg, FieldRef, FieldSource, FieldType, NS_KINDS, Name, Value};
 
 pub(super) const CONTAINER: &str = "4d5ce26ae5a9ffaf0c3d8d0ee4bd04f5a07e69b7c1c0a1e4e1bd3c1fbd4e3a21";
 pub(super) const POD: &str = "6b3a0b0e-7c1d-4a5e-9f0a-2f6f0c1d2e3f";
@@ -68,6 +71,7 @@ pub(super) fn task(process: ProcessKey, parent: ProcessKey, comm: &[u8]) -> RawT
         euid: Uid(0),
         egid: Gid(5),
         loginuid: Uid(1000),
+        session: 4200,
         comm: padded(comm),
     }
 }
@@ -118,19 +122,31 @@ impl World {
                 exe_ino: 99,
                 exe_dev: 8 << 20 | 1,
                 exe_mnt_ns: CONTAINER_NS[0],
-                mnt_ns: CONTAINER_NS[0],
+                ns: CONTAINER_NS,
                 components: match name {
                     "shim" => b"shim\0bin\0usr\0",
                     "sh" => b"sh\0bin\0",
                     _ => b"probe\0bin\0",
                 },
-                truncated: false,
+                cwd_components: b"srv\0",
+                tty: 136 << 20,
+                args: match name {
+                    "probe" => b"./probe\0-x\0a b\0",
+                    "sh" => b"-sh\0",
+                    _ => b"",
+                },
+                // The eldest's command line could not be read.
+                args_total: match name {
+                    "probe" => 15,
+                    _ => 4,
+                },
+                ..RawExec::default()
             });
         }
         World {
             processes,
-            cgroup: Cgroup { path: cgroup.to_owned(), container: identify(cgroup) },
-            host: Host { namespaces: HOST_NS },
+            cgroup: Cgroup::new(cgroup.as_bytes()),
+            host: Host { namespaces: HOST_NS, boot_id: Some(0xb007) },
             users: Users::default(),
         }
     }
@@ -141,12 +157,15 @@ impl World {
 
     pub(super) fn event<'e>(&'e self, raw: &'e RawCall<'e>) -> Event<'e> {
         Event {
+            ty: raw.call.into(),
             raw,
             verdict: verdict(raw),
             process: self.processes.get(raw.task.process),
-            processes: &self.processes,
+            ancestors: Ancestors::Table(&self.processes),
+            named: self.cgroup.container().map_or(Named::Nobody, |_| Named::Missing),
             cgroup: Some(&self.cgroup),
             device: None,
+            namespaces: Facts::default(),
             host: &self.host,
             users: &self.users,
         }
@@ -163,6 +182,12 @@ pub(super) fn references() -> Vec<(String, FieldRef)> {
             ArgSpec::Index { max } => {
                 push(spec.name.to_owned(), FieldArg::None);
                 (0..=max).for_each(|i| push(format!("{}[{i}]", spec.name), FieldArg::Index(i)));
+            }
+            ArgSpec::Name => {
+                for key in ["app", "a b"] {
+                    let arg = FieldArg::Name(Name::new(key).unwrap());
+                    push(format!("{}[{key}]", spec.name), arg);
+                }
             }
             ArgSpec::Key(keys) => keys
                 .iter()
@@ -221,17 +246,30 @@ pub(super) const COMMON: &str = "
     container.full_id: 4d5ce26ae5a9ffaf0c3d8d0ee4bd04f5a07e69b7c1c0a1e4e1bd3c1fbd4e3a21
     container.runtime: kubernetes
     container.type: kubernetes
+    container.chain: 4d5ce26ae5a9
+    container.metadata: missing
     k8s.pod.uid: 6b3a0b0e-7c1d-4a5e-9f0a-2f6f0c1d2e3f
+    k8s.pod.qos: BestEffort
     cgroup.id: 77
     cgroup.path: /kubepods/besteffort/pod6b3a0b0e-7c1d-4a5e-9f0a-2f6f0c1d2e3f/4d5ce26ae5a9ffaf0c3d8d0ee4bd04f5a07e69b7c1c0a1e4e1bd3c1fbd4e3a21
     proc.name: probe
     proc.exepath: /bin/probe
     proc.exe_ino: 99
     proc.exe_dev: 8:1
+    proc.is_exe_upper_layer: false
+    proc.is_exe_from_memfd: false
+    proc.cmdline: probe -x a b
+    proc.args: -x a b
+    proc.exe: ./probe
+    proc.cwd: /srv
+    proc.tty: 34816
+    proc.sid: 4200
     proc.pid: 4242
     proc.vpid: 7
     proc.ppid: 4200
     proc.pname: sh
+    proc.pexepath: /bin/sh
+    proc.pcmdline: sh
     proc.aname: sh
     proc.aname[0]: probe
     proc.aname[1]: sh
@@ -244,6 +282,11 @@ pub(super) const COMMON: &str = "
     proc.aexepath[0]: /bin/probe
     proc.aexepath[1]: /bin/sh
     proc.aexepath[2]: /usr/bin/shim
+    proc.acmdline: sh
+    proc.acmdline[0]: probe -x a b
+    proc.acmdline[1]: sh
+    proc.id: 0000b007-500-4242
+    proc.parent_id: 0000b007-400-4200
     proc.start: 5000000001
     thread.tid: 4243
     user.uid: 0

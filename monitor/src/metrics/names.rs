@@ -25,7 +25,7 @@ pub struct MetricSpec {
 /// Makes one constant per metric, and the table of all.
 macro_rules! metrics {
     ($($constant:ident $name:literal $kind:ident [$($label:literal),*] $help:literal;)*) => {
-        $(pub(super) const $constant: MetricSpec = MetricSpec {
+        $(pub(crate) const $constant: MetricSpec = MetricSpec {
             name: concat!("ringfence_", $name),
             kind: Kind::$kind,
             labels: &[$($label),*],
@@ -42,12 +42,16 @@ metrics! {
     EVENTS_SENT "events_sent_total" Counter ["call"] "Events that the probes put into the ring.";
     EVENTS_HELD_BACK "events_held_back_total" Counter ["call"] "Events that were counted in the kernel instead of sent, because their cgroup sent too many.";
     EVENTS_LOST "events_lost_total" Counter ["call", "reason"] "Events that the probes could not send.";
+    LOSSES_UNATTRIBUTED "losses_unattributed_total" Counter ["call"] "Lost events that no cgroup could be named for, because the table of losses by cgroup was full. Part of events_lost_total.";
     KERNEL_READ_ERRORS "kernel_counters_read_errors_total" Counter [] "Scrapes at which the kernel's counters could not be read; the last known ones were shown.";
     RING_CAPACITY "ring_capacity_bytes" Gauge [] "Size of the ring buffer.";
     EVENTS_RECEIVED "events_received_total" Counter ["kind"] "Records that the daemon read from the ring and decoded.";
     EVENTS_DISCARDED "events_discarded_total" Counter ["reason"] "Calls that led to no alert: no rule matched, or a refused open turned out to be for nothing that is watched, or there were too many of those to look at each.";
     DECODE_ERRORS "decode_errors_total" Counter ["reason"] "Records that the daemon could not decode.";
     ENRICHMENT "enrichment_total" Counter ["result"] "Events by what could be found out about process and container.";
+    EVENTS_WAITED "events_waited_total" Counter ["result"] "Events that waited for their container's name, by how the wait ended: named, missing (there is no name), timed_out, no_room, or shutdown.";
+    METADATA_READS "metadata_reads_total" Counter ["result"] "Looks at what a runtime wrote about a container: ok, or why there was no name. A container that is being started may be looked at several times.";
+    METADATA_QUESTIONS_DROPPED "metadata_questions_dropped_total" Counter [] "Questions for a container's name that found the queue full, or too many about users' containers under way; the container's next event asks again.";
     TABLE_ENTRIES "table_entries" Gauge ["table"] "Entries in use of a bounded table.";
     TABLE_CAPACITY "table_capacity_entries" Gauge ["table"] "Entries that a bounded table has room for.";
     TABLE_EVICTIONS "table_evictions_total" Counter ["table"] "Entries that a bounded table gave up for want of room.";
@@ -60,8 +64,16 @@ metrics! {
     OUTPUT_QUEUE_BYTES "output_queue_bytes" Gauge ["output"] "Bytes that wait for an output.";
     RULES_LOADED "rules_loaded" Gauge ["maturity"] "Enabled rules by maturity.";
     PROBE_ATTACHED "probe_attached" Gauge ["probe"] "1 if the probe is attached.";
+    PROBE_MISSED "probe_missed_total" Counter ["probe"] "Runs of a probe that the kernel skipped, because a preempted task was inside the same probe on that CPU. What they would have seen is not in the ledger.";
     COVERAGE_DEGRADED "coverage_degraded" Gauge [] "1 while something is not watched that should be; `ringfence doctor` says what.";
+    CANARY_UP "canary_up" Gauge ["hook"] "1 if the last test call for the hook came back through kernel, ring and matcher; 0 if it did not, or where canary_untested is 1.";
+    CANARY_UNTESTED "canary_untested" Gauge ["hook"] "1 if the hook is not tested: it is not attached, or this machine has no harmless call for it; the log and `ringfence doctor --selftest` say why.";
+    CANARY_ROUND_TRIP "canary_round_trip_seconds" Gauge [] "From a test call to the matcher, the slowest of the last round that came back whole.";
+    BLIND "blind" Gauge [] "1 while something that was seen is seen no longer; /readyz says what.";
+    BLINDNESS "blindness_total" Counter ["cause"] "How often blindness was found, by cause.";
+    CONTROL_REQUESTS "control_requests_total" Counter ["outcome"] "Connections to the control socket by what became of them.";
     ATTACH_MODE "attach_mode_info" Gauge ["mode"] "The attach mode in force.";
+    HIERARCHY "cgroup_hierarchy_info" Gauge ["hierarchy"] "The cgroup hierarchy by which containers are known: v2, a version 1 controller, or none.";
     BUILD_INFO "build_info" Gauge ["version"] "The running version.";
 }
 

@@ -114,6 +114,8 @@ pub struct KernelCounts {
     pub held_back: u64,
     /// Events lost, in the order of [`KernelCounters::loss_reasons`].
     pub lost: Vec<u64>,
+    /// Lost events whose cgroup is not known: the table of losses by cgroup was full.
+    pub unattributed: u64,
 }
 
 /// The kernel side's state at one moment.
@@ -161,7 +163,15 @@ impl KernelSource {
 
 impl Source for KernelSource {
     fn specs(&self) -> Vec<&'static MetricSpec> {
-        vec![&EVENTS_SEEN, &EVENTS_SENT, &EVENTS_HELD_BACK, &EVENTS_LOST, &KERNEL_READ_ERRORS, &RING_CAPACITY]
+        vec![
+            &EVENTS_SEEN,
+            &EVENTS_SENT,
+            &EVENTS_HELD_BACK,
+            &EVENTS_LOST,
+            &LOSSES_UNATTRIBUTED,
+            &KERNEL_READ_ERRORS,
+            &RING_CAPACITY,
+        ]
     }
 
     fn sample(&self, out: &mut Samples) {
@@ -178,6 +188,7 @@ impl Source for KernelSource {
             out.push(&EVENTS_SEEN, &[call], counts.seen);
             out.push(&EVENTS_SENT, &[call], counts.sent);
             out.push(&EVENTS_HELD_BACK, &[call], counts.held_back);
+            out.push(&LOSSES_UNATTRIBUTED, &[call], counts.unattributed);
             for (i, reason) in self.kernel.loss_reasons().iter().enumerate() {
                 out.push(&EVENTS_LOST, &[call, reason], counts.lost.get(i).copied().unwrap_or(0));
             }

@@ -10,6 +10,8 @@ const LABELS: Labels<'_> = Labels {
     kinds: &["setns", "exec"],
     decode_errors: &["too_short"],
     probes: &["sys_exit"],
+    hooks: &["tp_btf/sys_exit"],
+    causes: &["detached"],
     tables: &["process"],
 };
 
@@ -67,12 +69,15 @@ fn every_series_is_there_from_the_start() {
     let alerts = metrics.rules(rules.rules()).unwrap();
     metrics.set_attach_mode("trampoline");
     metrics.set_attach_mode("tracepoint");
+    metrics.set_hierarchy(Some("devices"));
+    metrics.set_hierarchy(None);
     let kernel = Arc::new(Kernel::default());
     metrics.add_kernel(kernel.clone()).unwrap();
     let sink = Sink::start("test", std::io::sink(), DEFAULT_QUEUE_BYTES).unwrap();
     metrics.add_sinks([&sink]).unwrap();
     let text = metrics.encode().unwrap();
-    for spec in METRICS {
+    // The kernel's statistics of programs need programs.
+    for spec in METRICS.iter().filter(|spec| spec.name != PROBE_MISSED.name) {
         let kind = if spec.kind == Kind::Counter { "counter" } else { "gauge" };
         has(&text, &format!("# TYPE {} {kind}", spec.name));
     }
@@ -82,6 +87,8 @@ fn every_series_is_there_from_the_start() {
     has(&text, "ringfence_output_dropped_total{output=\"test\",reason=\"queue_full\"} 0");
     has(&text, "ringfence_attach_mode_info{mode=\"tracepoint\"} 1");
     assert!(!text.contains("mode=\"trampoline\""), "two attach modes at once");
+    has(&text, "ringfence_cgroup_hierarchy_info{hierarchy=\"none\"} 1");
+    assert!(!text.contains("hierarchy=\"devices\""), "two hierarchies at once");
     assert!(text.contains("\nprocess_resident_memory_bytes "), "no process metrics");
     has(&text, &format!("ringfence_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
     has(&text, "ringfence_rules_loaded{maturity=\"unstated\"} 1");
@@ -90,7 +97,7 @@ fn every_series_is_there_from_the_start() {
     metrics.events_received[1].inc_by(3);
     sink.offer(Batch { bytes: b"a\nb\n".to_vec(), lines: 2 }).unwrap();
     sink.flush(Instant::now() + Duration::from_secs(20));
-    let counts = KernelCounts { seen: 7, sent: 4, held_back: 1, lost: vec![2] };
+    let counts = KernelCounts { seen: 7, sent: 4, held_back: 1, lost: vec![2], unattributed: 1 };
     *kernel.0.lock().unwrap() = Some(KernelSnapshot { calls: vec![counts], ring_capacity_bytes: 4096 });
     let text = metrics.encode().unwrap();
     has(&text, "ringfence_alerts_total{priority=\"Warning\",rule=\"enter\"} 1");

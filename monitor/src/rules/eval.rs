@@ -1,12 +1,12 @@
-//! Compiled conditions: evaluated on events, and asked which calls they can match at all.
+//! Compiled conditions: evaluated on events, and asked which types of event they can match at all.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
-use monitor_common::call::Call;
-
 use super::check::Check;
 use super::operand::Source;
+use super::partial::Maybe;
+use crate::event_type::{EventType, TypeSet};
 use crate::fields::{Field, FieldArg, FieldRef, FieldSource, Value};
 
 /// A compiled condition. Immutable; macros are shared between the rules that use them.
@@ -44,7 +44,7 @@ impl Memo {
     }
 }
 
-/// A condition for one call: what the event's type decides is decided.
+/// A condition for one type of event: what the type decides is decided.
 pub(crate) enum Special {
     /// It does not ask for the type.
     Same,
@@ -66,61 +66,31 @@ impl Node {
         }
     }
 
-    /// The calls for which the condition can be true.
-    pub(crate) fn calls(&self) -> CallSet {
-        self.outcomes().can_hold
-    }
-
-    fn outcomes(&self) -> Outcomes {
-        match self {
-            Node::Or(members) => members.iter().fold(Outcomes::NEVER, |all, member| {
-                let member = member.outcomes();
-                Outcomes {
-                    can_hold: all.can_hold.or(member.can_hold),
-                    can_fail: all.can_fail.and(member.can_fail),
-                }
-            }),
-            Node::And(members) => members.iter().fold(Outcomes::ALWAYS, |all, member| {
-                let member = member.outcomes();
-                Outcomes {
-                    can_hold: all.can_hold.and(member.can_hold),
-                    can_fail: all.can_fail.or(member.can_fail),
-                }
-            }),
-            Node::Not(member) => {
-                let Outcomes { can_hold, can_fail } = member.outcomes();
-                Outcomes { can_hold: can_fail, can_fail: can_hold }
-            }
-            Node::Macro(_, body) => body.outcomes(),
-            Node::Test(source, check) if is_about_type(source, check) => {
-                // The event's type is known: the test itself says for which calls it holds.
-                let holds = |call: &Call| holds_for(check, *call);
-                let can_hold = CallSet::of(Call::ALL.iter().copied().filter(holds));
-                Outcomes { can_hold, can_fail: can_hold.complement() }
-            }
-            Node::Test(..) => Outcomes { can_hold: CallSet::ALL, can_fail: CallSet::ALL },
-        }
+    /// The types of event for which the condition can be true.
+    pub(crate) fn types(&self) -> TypeSet {
+        let can_hold = |ty: &EventType| self.partly(&|field| type_only(*ty, field)) != Maybe::Fails;
+        TypeSet::of(EventType::all().filter(can_hold))
     }
 }
 
 impl Node {
-    /// The condition for events of one call.
-    pub(crate) fn specialise(&self, call: Call) -> Special {
+    /// The condition for events of one type.
+    pub(crate) fn specialise(&self, ty: EventType) -> Special {
         match self {
-            Node::Or(members) => fold(members, call, true, Node::Or),
-            Node::And(members) => fold(members, call, false, Node::And),
-            Node::Not(member) => match member.specialise(call) {
+            Node::Or(members) => fold(members, ty, true, Node::Or),
+            Node::And(members) => fold(members, ty, false, Node::And),
+            Node::Not(member) => match member.specialise(ty) {
                 Special::Same => Special::Same,
                 Special::Decided(holds) => Special::Decided(!holds),
                 Special::Rest(rest) => Special::Rest(Node::Not(Box::new(rest))),
             },
-            Node::Macro(slot, body) => match body.specialise(call) {
-                // The slot still names the outcome: for events of this call it is the same.
+            Node::Macro(slot, body) => match body.specialise(ty) {
+                // The slot still names the outcome: for events of this type it is the same.
                 Special::Rest(rest) => Special::Rest(Node::Macro(*slot, Arc::new(rest))),
                 other => other,
             },
             Node::Test(source, check) if is_about_type(source, check) => {
-                Special::Decided(holds_for(check, call))
+                Special::Decided(holds_for(check, ty))
             }
             Node::Test(..) => Special::Same,
         }
@@ -128,11 +98,11 @@ impl Node {
 }
 
 /// Leaves out what is decided; a member that comes out as `decisive` decides the whole.
-fn fold(members: &[Node], call: Call, decisive: bool, join: fn(Box<[Node]>) -> Node) -> Special {
+fn fold(members: &[Node], ty: EventType, decisive: bool, join: fn(Box<[Node]>) -> Node) -> Special {
     let mut rest = Vec::with_capacity(members.len());
     let mut changed = false;
     for member in members {
-        match member.specialise(call) {
+        match member.specialise(ty) {
             Special::Same => rest.push(member.clone()),
             Special::Decided(holds) if holds == decisive => return Special::Decided(decisive),
             Special::Decided(_) => changed = true,
@@ -156,25 +126,18 @@ fn is_about_type(source: &Source, check: &Check) -> bool {
         && !matches!(check, Check::Against(..))
 }
 
-/// What a test of the event's type says of a call.
-fn holds_for(check: &Check, call: Call) -> bool {
-    check.holds(&Value::text(call.name()), &OnlyType(call))
+/// What a test of the event's type says of one type.
+fn holds_for(check: &Check, ty: EventType) -> bool {
+    check.holds(&Value::text(ty.name()), &OnlyType(ty))
 }
 
-/// For which calls a condition can turn out true, and for which false.
-#[derive(Clone, Copy)]
-struct Outcomes {
-    can_hold: CallSet,
-    can_fail: CallSet,
-}
-
-impl Outcomes {
-    const ALWAYS: Outcomes = Outcomes { can_hold: CallSet::ALL, can_fail: CallSet::NONE };
-    const NEVER: Outcomes = Outcomes { can_hold: CallSet::NONE, can_fail: CallSet::ALL };
+/// What is known of an event of which only the type is known.
+fn type_only(ty: EventType, field: FieldRef) -> Option<Value<'static>> {
+    (field.field == Field::EvtType).then(|| Value::text(ty.name()))
 }
 
 /// An event of which only the type is known.
-struct OnlyType(Call);
+struct OnlyType(EventType);
 
 impl FieldSource for OnlyType {
     fn value(&self, field: FieldRef) -> Value<'_> {
@@ -182,44 +145,5 @@ impl FieldSource for OnlyType {
             Field::EvtType => Value::text(self.0.name()),
             _ => Value::Absent,
         }
-    }
-}
-
-/// A set of calls, one bit per wire number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallSet(u32);
-
-const _: () = assert!(monitor_common::call::CALL_SLOTS <= u32::BITS as usize);
-
-impl CallSet {
-    /// No call.
-    pub const NONE: CallSet = CallSet(0);
-    /// Every call, those of later versions included.
-    pub const ALL: CallSet = CallSet(u32::MAX);
-
-    fn of(calls: impl Iterator<Item = Call>) -> Self {
-        CallSet(calls.fold(0, |bits, call| bits | 1 << call as u16))
-    }
-
-    /// Whether the call is a member.
-    pub const fn has(self, call: Call) -> bool {
-        self.0 & 1 << call as u16 != 0
-    }
-
-    /// Whether no watched call is a member.
-    pub fn is_empty(self) -> bool {
-        !Call::ALL.iter().any(|call| self.has(*call))
-    }
-
-    const fn or(self, other: CallSet) -> Self {
-        CallSet(self.0 | other.0)
-    }
-
-    const fn and(self, other: CallSet) -> Self {
-        CallSet(self.0 & other.0)
-    }
-
-    const fn complement(self) -> Self {
-        CallSet(!self.0)
     }
 }

@@ -11,11 +11,12 @@ use miette::NamedSource;
 
 use super::RuleSet;
 use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
-use super::eval::{CallSet, Node};
+use super::eval::Node;
 use super::file::{self, Item, RuleItem, Text};
 use super::library::{Failure, Library, diagnostic};
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
 use super::template::Template;
+use crate::event_type::TypeSet;
 
 /// A rule file may have this many bytes.
 pub(crate) const MAX_FILE: u64 = 4 << 20;
@@ -192,7 +193,7 @@ impl Loader {
             let help = "techniques look like T1611 or T1548.001, tactics like TA0004";
             self.diagnostics.push(attack.wrong(message).help(help));
         }
-        let (node, calls) = compiled?;
+        let (node, types) = compiled?;
         let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
         let texts = |texts: &[Text]| texts.iter().map(|text| text.as_str().to_owned()).collect();
         Some(Rule {
@@ -211,11 +212,11 @@ impl Loader {
             output_text: text(&item.output)?,
             output: output?,
             node,
-            calls,
+            types,
         })
     }
 
-    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Arc<Node>, CallSet)> {
+    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Arc<Node>, TypeSet)> {
         let compiled = match self.library.compile(condition, 0) {
             Ok(compiled) => compiled,
             Err(Failure { diagnostics, only_unknown_fields }) => {
@@ -225,13 +226,13 @@ impl Loader {
                 return None;
             }
         };
-        let calls = compiled.node.calls();
-        if calls.is_empty() && item.warn_evttypes {
-            let message = "no watched call can ever match this rule";
+        let types = compiled.node.types();
+        if types.is_empty() && item.warn_evttypes {
+            let message = "no event can ever match this rule";
             let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
             self.diagnostics.push(condition.wrong(message).help(help).warning());
         }
-        Some((compiled.node, calls))
+        Some((compiled.node, types))
     }
 
     fn output(&mut self, output: &Text) -> Option<Template> {

@@ -16,6 +16,7 @@ mod library;
 mod load;
 mod number;
 mod operand;
+mod partial;
 mod pattern;
 mod priority;
 pub mod reference;
@@ -26,31 +27,30 @@ mod yaml;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use monitor_common::call::{CALL_SLOTS, Call};
-
 pub use self::diagnostic::{Diagnostic, LoadError, Severity};
-pub use self::eval::CallSet;
 use self::eval::{Memo, Node, Special};
+pub use self::partial::Maybe;
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
 pub use self::template::Template;
-use crate::fields::FieldSource;
+use crate::event_type::{EventType, TYPE_SLOTS};
+use crate::fields::{FieldRef, FieldSource, Value};
 
-/// Compiled rules, indexed by the call that an event is about.
+/// Compiled rules, indexed by the type of event.
 #[derive(Clone, Debug)]
 pub struct RuleSet {
     rules: Vec<Rule>,
-    /// What to match, by the wire number of the call.
-    by_call: [Vec<Candidate>; CALL_SLOTS],
+    /// What to match, by the slot of the type.
+    by_type: [Vec<Candidate>; TYPE_SLOTS],
     warnings: Vec<Diagnostic>,
 }
 
-/// A rule that events of one call can match.
+/// A rule that events of one type can match.
 #[derive(Clone, Debug)]
 struct Candidate {
     /// Its position in the rule set.
     position: usize,
-    /// Its condition for events of this call.
+    /// Its condition for events of this type.
     node: Arc<Node>,
 }
 
@@ -77,11 +77,11 @@ impl RuleSet {
         for (position, rule) in rules.iter_mut().enumerate() {
             rule.position = position;
         }
-        let mut by_call: [Vec<Candidate>; CALL_SLOTS] = std::array::from_fn(|_| Vec::new());
-        for call in Call::ALL {
-            let Some(candidates) = by_call.get_mut(*call as usize) else { continue };
+        let mut by_type: [Vec<Candidate>; TYPE_SLOTS] = std::array::from_fn(|_| Vec::new());
+        for ty in EventType::all() {
+            let Some(candidates) = by_type.get_mut(ty.slot()) else { continue };
             for (position, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
-                let node = match rule.node.specialise(*call) {
+                let node = match rule.node.specialise(ty) {
                     Special::Decided(false) => continue,
                     // Nothing is left to ask: no member of an `and` can be false.
                     Special::Decided(true) => Arc::new(Node::And(Box::default())),
@@ -91,7 +91,7 @@ impl RuleSet {
                 candidates.push(Candidate { position, node });
             }
         }
-        RuleSet { rules, by_call, warnings }
+        RuleSet { rules, by_type, warnings }
     }
 
     /// All rules in the order of the files, the disabled ones included.
@@ -104,16 +104,31 @@ impl RuleSet {
         &self.warnings
     }
 
+    /// Whether an event of which some fields are not known yet may match an enabled rule of at least this priority,
+    /// whatever those turn out to be.
+    pub fn may_match<'k>(
+        &self,
+        ty: impl Into<EventType>,
+        least: Priority,
+        known: impl Fn(FieldRef) -> Option<Value<'k>> + 'k,
+    ) -> bool {
+        let candidates = self.by_type.get(ty.into().slot()).map_or(&[][..], Vec::as_slice);
+        candidates.iter().any(|candidate| {
+            let may_alert = self.rules.get(candidate.position).is_some_and(|rule| rule.priority >= least);
+            may_alert && candidate.node.partly(&known) != Maybe::Fails
+        })
+    }
+
     /// Calls back with every enabled rule that an event matches, in order. The event's `evt.type` must be the
-    /// call's name: what a condition asks of it has been decided at load.
+    /// type's name: what a condition asks of it has been decided at load.
     pub fn matches<'r, E: FieldSource + ?Sized>(
         &'r self,
-        call: Call,
+        ty: impl Into<EventType>,
         event: &E,
         mut on_match: impl FnMut(&'r Rule),
     ) {
         let memo = Memo::default();
-        let candidates = self.by_call.get(call as usize).map_or(&[][..], Vec::as_slice);
+        let candidates = self.by_type.get(ty.into().slot()).map_or(&[][..], Vec::as_slice);
         for candidate in candidates.iter().filter(|candidate| candidate.node.holds(event, &memo)) {
             if let Some(rule) = self.rules.get(candidate.position) {
                 on_match(rule);

@@ -227,6 +227,17 @@ pub(crate) fn field_text(field: FieldRef) -> String {
         (FieldArg::Key(key), fields::ArgSpec::Key(keys)) => {
             format!("{}[{}]", spec.name, keys.get(usize::from(key)).copied().unwrap_or("?"))
         }
+        (FieldArg::Name(name), _) => format!("{}[{}]", spec.name, bracketed_text(name.as_str())),
         _ => spec.name.to_owned(),
+    }
+}
+
+/// A text as it can stand in brackets: in quotes if it needs them.
+fn bracketed_text(text: &str) -> Cow<'_, str> {
+    let needs_quotes = |c: char| c.is_whitespace() || matches!(c, '[' | ']' | '"' | '\'' | '\\');
+    if text.contains(needs_quotes) {
+        Cow::Owned(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+    } else {
+        Cow::Borrowed(text)
     }
 }

@@ -60,7 +60,7 @@ Rule files and conditions are those of Falco. A rule file is a YAML sequence of 
 
 All rules that match fire. Names may be used before they are defined; a later definition of the same name
 replaces the earlier one. An unknown key, field, operator, macro or list is an error with file, line and
-column. `warn_evttypes: false` silences the warning that a rule can match no watched call, and
+column. `warn_evttypes: false` silences the warning that a rule can match no event, and
 `skip-if-unknown-filter: true` leaves a rule out, with a warning, if it names an unknown field.
 
 Priorities, by weight: EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFORMATIONAL (or INFO), DEBUG.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::eval::{CallSet, Memo, Node};
+use super::eval::{Memo, Node};
+use super::partial::Maybe;
 use super::priority::Priority;
 use super::template::Template;
-use crate::fields::FieldSource;
+use crate::event_type::TypeSet;
+use crate::fields::{FieldRef, FieldSource, Value};
 
 /// A rule that was loaded.
 #[derive(Clone, Debug)]
@@ -39,13 +41,23 @@ pub struct Rule {
     /// Its place in the rule set, for what others keep by rule.
     pub(crate) position: usize,
     pub(crate) node: Arc<Node>,
-    pub(crate) calls: CallSet,
+    pub(crate) types: TypeSet,
 }
 
 impl Rule {
-    /// The calls that its condition can match at all.
-    pub fn calls(&self) -> CallSet {
-        self.calls
+    /// The types of event that its condition can match at all.
+    pub const fn types(&self) -> TypeSet {
+        self.types
+    }
+
+    /// What its condition comes to if only some fields are known.
+    pub fn partly<'k>(&self, known: impl Fn(FieldRef) -> Option<Value<'k>> + 'k) -> Maybe {
+        self.node.partly(&known)
+    }
+
+    /// Calls `visit` with each field that its condition reads, once per place.
+    pub fn each_field(&self, mut visit: impl FnMut(FieldRef)) {
+        self.node.each_field(&mut visit);
     }
 
     /// Whether its condition holds for an event.

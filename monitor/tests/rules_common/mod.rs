@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use monitor::event_type::EventType;
 use monitor::fields::{self, FieldRef, FieldSource, Value};
 use monitor::rules::RuleSet;
-use monitor_common::call::Call;
 
 /// An event whose fields are what a test says, and absent otherwise.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +47,9 @@ impl Fake {
 
 /// The ids of the rules that match.
 #[allow(dead_code, reason = "not every test binary that shares this module asks a whole rule set")]
-pub(crate) fn matching<'r>(rules: &'r RuleSet, call: Call, event: &Fake) -> Vec<&'r str> {
+pub(crate) fn matching<'r>(rules: &'r RuleSet, ty: impl Into<EventType>, event: &Fake) -> Vec<&'r str> {
     let mut ids = Vec::new();
-    rules.matches(call, event, |rule| ids.push(rule.id.as_str()));
+    rules.matches(ty, event, |rule| ids.push(rule.id.as_str()));
     ids
 }
 

@@ -3,9 +3,7 @@
 use std::io;
 use std::process::Command;
 
-use monitor_common::call::Abi;
-
-use super::{Attempt, all, errno_name, run};
+use super::{Attempt, Way, all, errno_name, run};
 use crate::cgroup::{Cgroup, DEMO_ID};
 
 /// The attempts of the demonstration: the refused, the failed and the allowed, one row for each call.
@@ -33,7 +31,7 @@ const SHOWN: &[&str] = &[
 /// Makes them, with a readable line for each, and removes the cgroup.
 ///
 /// # Errors
-/// If the cgroup cannot be made (not root, no cgroup v2) or a child fails.
+/// If the cgroup cannot be made (not root, no cgroups) or a child fails.
 pub fn demo() -> io::Result<()> {
     let cgroup = Cgroup::make(&format!("docker/{DEMO_ID}"))?;
     println!("Ringfence's demonstration: one harmless attempt of each kind, from the cgroup");
@@ -59,18 +57,19 @@ pub fn demo() -> io::Result<()> {
 /// If a child of an attempt fails.
 pub fn inside() -> io::Result<()> {
     for attempt in all().filter(|attempt| SHOWN.contains(&attempt.name)) {
-        show(attempt, attempt.abis.first().copied().unwrap_or(Abi::X86_64))?;
+        let way = if Way::X86_64.takes(attempt) { Way::X86_64 } else { Way::Int80 };
+        show(attempt, way)?;
     }
     Ok(())
 }
 
-fn show(attempt: &Attempt, abi: Abi) -> io::Result<()> {
-    let outcome = run(attempt, abi)?;
+fn show(attempt: &Attempt, way: Way) -> io::Result<()> {
+    let outcome = run(attempt, way, 1)?;
     let answer = match outcome.ret {
         0.. => "allowed".to_owned(),
         error => errno_name(-error as i32).to_owned(),
     };
-    println!("  {:<17} {:<7} {:<8} {}", attempt.call.name(), abi.name(), answer, attempt.what);
+    println!("  {:<17} {:<7} {:<8} {}", attempt.call.name(), way.abi().name(), answer, attempt.what);
     Ok(())
 }
 

@@ -4,14 +4,20 @@
 //! to expect of it in three places: natively as root, in a container with Docker's default seccomp
 //! profile, and in one that was given the capability. The live suite asserts exactly this table.
 
+pub mod arguments;
 pub mod demo;
+pub mod elf32;
+pub mod evade;
 pub mod load;
+pub mod mark;
 pub mod prep;
+pub mod race;
 pub mod raw;
 mod table_clock;
 mod table_io;
 mod table_open;
 mod table_privilege;
+mod uring;
 
 use std::io;
 
@@ -123,8 +129,12 @@ pub struct Attempt {
     pub asked: &'static [(&'static str, &'static str)],
     /// Fields that it must show when the kernel did it.
     pub done: &'static [(&'static str, &'static str)],
-    /// Changes something when allowed: made only with `--allow-clock`, in a guest.
+    /// Changes the machine when allowed: made only with `--allow-clock`, in a guest.
     pub guest_only: bool,
+    /// Names a cgroup of version 2: not made in a container that has none mounted.
+    pub names_cgroup: bool,
+    /// Mounts something: made only where the mounts are not the host's.
+    pub mounts: bool,
     /// Makes the call and returns the kernel's answer; runs in a child.
     pub run: fn(&Arena, Abi) -> i64,
 }
@@ -151,11 +161,18 @@ pub(crate) const fn row(
         asked: &[],
         done: &[],
         guest_only: false,
+        names_cgroup: false,
+        mounts: false,
         run,
     }
 }
 
 impl Attempt {
+    /// Whether its result is an open file.
+    pub const fn opens(&self) -> bool {
+        matches!(self.call, Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt)
+    }
+
     pub(crate) const fn what(self, what: &'static str) -> Attempt {
         Attempt { what, ..self }
     }
@@ -185,6 +202,14 @@ impl Attempt {
         Attempt { done, ..self }
     }
 
+    pub(crate) const fn names_cgroup(self) -> Attempt {
+        Attempt { names_cgroup: true, ..self }
+    }
+
+    pub(crate) const fn mounts(self) -> Attempt {
+        Attempt { mounts: true, ..self }
+    }
+
     pub(crate) const fn nameless(self) -> Attempt {
         Attempt { nameless: true, ..self }
     }
@@ -204,6 +229,49 @@ pub fn by_name(name: &str) -> Option<&'static Attempt> {
     all().find(|attempt| attempt.name == name)
 }
 
+/// How a call gets into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// `syscall` from a 64-bit program.
+    X86_64,
+    /// `int 0x80` from a 64-bit program.
+    Int80,
+    /// `int 0x80` from a real 32-bit program.
+    Elf32,
+    /// `syscall` with the bit that selects the x32 view.
+    X32,
+}
+
+impl Way {
+    /// Every way.
+    pub const ALL: &[Way] = &[Way::X86_64, Way::Int80, Way::Elf32, Way::X32];
+
+    /// The word in names and options.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Way::X86_64 => "x86_64",
+            Way::Int80 => "int80",
+            Way::Elf32 => "elf32",
+            Way::X32 => "x32",
+        }
+    }
+
+    /// The table that it reaches, as events say it.
+    pub const fn abi(self) -> Abi {
+        match self {
+            Way::X86_64 => Abi::X86_64,
+            Way::Int80 | Way::Elf32 => Abi::I386,
+            Way::X32 => Abi::X32,
+        }
+    }
+
+    /// Whether an attempt can be made so; x32 has each watched call of the 64-bit table.
+    pub fn takes(self, attempt: &Attempt) -> bool {
+        let table = if self == Way::X32 { Abi::X86_64 } else { self.abi() };
+        attempt.abis.contains(&table)
+    }
+}
+
 /// What an attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -211,18 +279,21 @@ pub struct Outcome {
     pub pid: i64,
     /// Its thread id; the same, children have one thread.
     pub tid: i64,
-    /// What the kernel returned.
+    /// What the kernel returned, the first time.
     pub ret: i64,
     /// When, in nanoseconds since boot.
     pub boot_ns: i64,
+    /// Later answers that differ: another error, or one where there was none.
+    pub odd: i64,
 }
 
 impl Outcome {
     /// The line that `attempt run` prints.
-    pub fn json(&self, attempt: &Attempt, abi: Abi) -> Value {
+    pub fn json(&self, attempt: &Attempt, way: Way) -> Value {
         let errno = if self.ret < 0 { errno_name(-self.ret as i32) } else { "" };
-        json!({"name": attempt.name, "call": attempt.call.name(), "abi": abi.name(), "pid": self.pid,
-               "tid": self.tid, "ret": self.ret, "errno": errno, "boot_ns": self.boot_ns})
+        json!({"name": attempt.name, "call": attempt.call.name(), "abi": way.abi().name(), "way": way.name(),
+               "pid": self.pid, "tid": self.tid, "ret": self.ret, "errno": errno, "odd": self.odd,
+               "boot_ns": self.boot_ns})
     }
 }
 
@@ -232,44 +303,76 @@ pub fn is_own_guest() -> bool {
         .is_ok_and(|line| line.split_whitespace().any(|word| word.starts_with("ringfence.")))
 }
 
-/// Makes an attempt in a child and waits for it.
+/// Makes an attempt in a child, `count` times, and waits for it.
 ///
 /// # Errors
 /// The kernel's, if no child can be made; a text if the child ended without a result, or if the attempt
-/// sets the clock and this is no guest of the suite. No option gets past the latter.
-pub fn run(attempt: &Attempt, abi: Abi) -> io::Result<Outcome> {
+/// changes the machine and this is no guest of the suite. No option gets past the latter.
+pub fn run(attempt: &Attempt, way: Way, count: u32) -> io::Result<Outcome> {
     if attempt.guest_only && !is_own_guest() {
         return Err(io::Error::other(format!(
-            "{} sets the clock; it is made only in guests booted with ringfence.attach=MODE",
+            "{} changes the machine; it is made only in guests booted with ringfence.attach=MODE",
             attempt.name
         )));
     }
     let arena = Arena::new()?;
-    arena.leave_result([0; 4]);
+    arena.leave_result([0; raw::RESULT_WORDS]);
     // SAFETY: the programs that make attempts have one thread, so the child may do anything.
     let child = unsafe { libc::fork() };
     if child < 0 {
         return Err(io::Error::last_os_error());
     }
     if child == 0 {
-        let ret = (attempt.run)(&arena, abi);
-        let boot = raw::boot_ns() as i64;
-        // SAFETY: plain questions, straight to the kernel: a copy of the C library may hold an old answer.
-        let (pid, tid) = unsafe { (libc::syscall(libc::SYS_getpid), libc::syscall(libc::SYS_gettid)) };
-        arena.leave_result([pid, tid, ret, boot]);
+        arena.make_current();
+        make(&arena, attempt, way, count);
         // SAFETY: ends the child without running anything of the parent's.
         unsafe { libc::_exit(0) }
     }
     let status = wait(child);
-    let [pid, tid, ret, boot_ns] = arena.result();
+    let [pid, tid, ret, boot_ns, odd] = arena.result();
     if status != 0 || pid == 0 {
         return Err(io::Error::other(format!(
             "the child that made {} ({}) ended with wait status {status:#x} and no result",
             attempt.name,
-            abi.name()
+            way.name()
         )));
     }
-    Ok(Outcome { pid, tid, ret, boot_ns })
+    Ok(Outcome { pid, tid, ret, boot_ns, odd })
+}
+
+/// The child's part of [`run`].
+fn make(arena: &Arena, attempt: &Attempt, way: Way, count: u32) {
+    // The 32-bit program repeats the call itself.
+    let here = if way == Way::Elf32 { 1 } else { count };
+    elf32::switch(if way == Way::Elf32 { count } else { 0 });
+    let (mut first, mut odd) = (None, 0);
+    for left in (0..here).rev() {
+        let ret = (attempt.run)(arena, way.abi());
+        let first = *first.get_or_insert(ret);
+        odd += i64::from(ret != first && (ret < 0 || first < 0));
+        if attempt.opens() && ret >= 0 && left > 0 {
+            // SAFETY: the file was opened a moment ago, and nothing else knows it.
+            unsafe { libc::close(ret as i32) };
+        }
+    }
+    let boot = raw::boot_ns() as i64;
+    // SAFETY: plain questions, straight to the kernel: a copy of the C library may hold an old answer.
+    let (mut pid, mut tid) = unsafe { (libc::syscall(libc::SYS_getpid), libc::syscall(libc::SYS_gettid)) };
+    if way == Way::Elf32 {
+        (pid, tid, odd) = elf32::maker(arena);
+    }
+    arena.leave_result([pid, tid, first.unwrap_or(0), boot, odd]);
+}
+
+/// Raises the number of files that may be open to what is allowed: repeated attempts keep what they need open.
+pub fn raise_file_limit() {
+    // SAFETY: a structure of plain numbers, read and written by the kernel. A refusal shows in the attempts.
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
 }
 
 /// Waits for a child and gives its wait status.
@@ -332,10 +435,10 @@ mod tests {
         assert!(!is_own_guest());
         let mut refused = 0;
         for attempt in all().filter(|attempt| attempt.guest_only) {
-            assert!(run(attempt, attempt.abis[0]).is_err(), "{}", attempt.name);
+            assert!(run(attempt, Way::Int80, 1).is_err(), "{}", attempt.name);
             refused += 1;
         }
-        assert_eq!(refused, 4);
+        assert_eq!(refused, 9);
     }
 
     #[test]

@@ -3,9 +3,13 @@
 //! A 32-bit call takes 32-bit pointers, so everything that a call points to lies in an [`Arena`] below
 //! 4 GiB. The structures whose layout differs between the tables are written field by field.
 
+use std::ffi::c_int;
 use std::io;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use monitor_common::call::Abi;
+
+use super::elf32;
 
 /// Makes a system call through the table of `abi` and returns what the kernel returned: a negative
 /// number is an error.
@@ -19,6 +23,8 @@ pub unsafe fn call(abi: Abi, nr: u32, args: [u64; 6]) -> i64 {
         Abi::X86_64 => unsafe { call64(u64::from(nr), args) },
         // SAFETY: as above; the bit selects the x32 view of the same table.
         Abi::X32 => unsafe { call64(u64::from(nr | monitor_common::call::X32_SYSCALL_BIT), args) },
+        // A process of its own makes the call: what it points to is shared.
+        Abi::I386 if let Some(count) = elf32::count() => elf32::call(nr, args, count),
         // SAFETY: as above.
         Abi::I386 => unsafe { call32(nr, args) },
     }
@@ -78,12 +84,22 @@ const ARENA_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Arena {
     base: *mut u8,
+    fd: c_int,
 }
 
 /// Where the result of a child stands, from the arena's start.
 const RESULT: usize = 0;
+/// Numbers in a result; see [`super::Outcome`].
+pub(super) const RESULT_WORDS: usize = 5;
+/// Where the request to the 32-bit program stands; see [`elf32`].
+pub(super) const REQUEST: usize = 64;
+/// Words of 32 bits in a request.
+const REQUEST_WORDS: usize = 16;
 /// Where arguments begin.
-const SCRATCH: usize = 4096;
+pub(super) const SCRATCH: usize = 4096;
+
+/// The arena of the attempt that this process is making.
+static CURRENT: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 
 impl Arena {
     /// Maps an arena.
@@ -91,21 +107,57 @@ impl Arena {
     /// # Errors
     /// The kernel's, if it has no room below 4 GiB.
     pub fn new() -> io::Result<Arena> {
-        // SAFETY: a fresh anonymous mapping at a place of the kernel's choice.
+        // A file in memory, so that another program can map it, too.
+        // SAFETY: a string that ends in NUL.
+        let fd = unsafe { libc::memfd_create(c"arena".as_ptr(), libc::MFD_CLOEXEC) };
+        // SAFETY: our own file, and a fresh mapping of it at a place of the kernel's choice.
         let base = unsafe {
+            if fd < 0 || libc::ftruncate(fd, ARENA_SIZE as libc::off_t) != 0 {
+                return Err(io::Error::last_os_error());
+            }
             libc::mmap(
                 std::ptr::null_mut(),
                 ARENA_SIZE,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
-                -1,
+                libc::MAP_SHARED | libc::MAP_32BIT,
+                fd,
                 0,
             )
         };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Arena { base: base.cast() })
+        Ok(Arena { base: base.cast(), fd })
+    }
+
+    /// Makes it the one that [`Arena::current`] gives, in a process that keeps it to its end.
+    pub(super) fn make_current(&self) {
+        CURRENT.store((&raw const *self).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// The arena of the attempt that this process is making.
+    pub(super) fn current() -> Option<&'static Arena> {
+        // SAFETY: only `make_current` sets it, and who calls that keeps the arena.
+        unsafe { CURRENT.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// The file behind it.
+    pub(super) fn fd(&self) -> c_int {
+        self.fd
+    }
+
+    /// Leaves a request for the 32-bit program, behind the arena's own place and size.
+    pub(super) fn put_request(&self, words: &[u32; REQUEST_WORDS - 2]) {
+        for (i, word) in [self.base as u32, ARENA_SIZE as u32].iter().chain(words).enumerate() {
+            // SAFETY: the first page holds nothing else here; the address is aligned to 4.
+            unsafe { self.base.add(REQUEST + 4 * i).cast::<u32>().write_volatile(*word) };
+        }
+    }
+
+    /// The request with what the program has added.
+    pub(super) fn request(&self) -> [u32; REQUEST_WORDS] {
+        // SAFETY: as in `put_request`.
+        std::array::from_fn(|i| unsafe { self.base.add(REQUEST + 4 * i).cast::<u32>().read_volatile() })
     }
 
     /// Copies `bytes` to `offset` of the scratch part and gives their address.
@@ -161,7 +213,7 @@ impl Arena {
     }
 
     /// Leaves a child's result for the parent.
-    pub fn leave_result(&self, words: [i64; 4]) {
+    pub fn leave_result(&self, words: [i64; RESULT_WORDS]) {
         for (i, word) in words.iter().enumerate() {
             // SAFETY: the first page holds nothing else; the address is aligned to 8.
             unsafe { self.base.add(RESULT + 8 * i).cast::<i64>().write_volatile(*word) };
@@ -169,7 +221,7 @@ impl Arena {
     }
 
     /// What the last child left.
-    pub fn result(&self) -> [i64; 4] {
+    pub fn result(&self) -> [i64; RESULT_WORDS] {
         // SAFETY: as in `leave_result`.
         std::array::from_fn(|i| unsafe { self.base.add(RESULT + 8 * i).cast::<i64>().read_volatile() })
     }
@@ -177,9 +229,18 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: our own mapping, with no reference into it left.
-        unsafe { libc::munmap(self.base.cast(), ARENA_SIZE) };
+        // SAFETY: our own mapping, with no reference into it left, and our own file.
+        unsafe {
+            libc::munmap(self.base.cast(), ARENA_SIZE);
+            libc::close(self.fd);
+        }
     }
+}
+
+/// Whether the kernel knows x32: it may be built without, or with it switched off.
+pub fn has_x32() -> bool {
+    // SAFETY: a plain question.
+    unsafe { call(Abi::X32, libc::SYS_getppid as u32, [0; 6]) >= 0 }
 }
 
 /// Nanoseconds since boot, suspend included.

@@ -78,6 +78,11 @@ pub(super) const ROWS: &[Attempt] = &[
     // The profile of Docker 20.10 opens only the older variant.
     .granted("SYS_TIME", BY_SECCOMP)
     .drops(),
+    row("clock_settime64-now", Call::ClockSettime, I386, Want::Allowed, |arena, abi| {
+        clock_settime64(arena, abi, now())
+    })
+    .what("sets the current time by the 64-bit variant of the 32-bit table")
+    .guest_only(),
     row("stime-badpointer", Call::Stime, I386, Want::Failed(libc::EFAULT), |_, abi| {
         // SAFETY: the pointer is meant to be wrong: page 0 is never mapped.
         unsafe { call(abi, 25, [8, 0, 0, 0, 0, 0]) }
@@ -124,9 +129,51 @@ pub(super) const ROWS: &[Attempt] = &[
     .guest_only(),
     row("adjtimex-offset-nocap", Call::Adjtimex, BOTH, BY_CAPABILITY, |arena, abi| {
         prep::without(arena, &[Cap::SysTime]);
-        adjtime(arena, abi, Variant::Adjtimex, Timex { modes: libc::ADJ_SETOFFSET, ..Timex::default() })
+        adjtime(arena, abi, Variant::Adjtimex, NO_OFFSET)
     })
     .what("moves the clock by nothing, without CAP_SYS_TIME")
+    .contained(BY_CAPABILITY)
+    .granted("SYS_TIME", BY_CAPABILITY)
+    .drops(),
+    row("adjtimex-offset-invalid", Call::Adjtimex, BOTH, INVALID, |arena, abi| {
+        adjtime(arena, abi, Variant::Adjtimex, BAD_OFFSET)
+    })
+    .what("moves the clock by less than no microseconds")
+    .harmless("the kernel refuses negative parts of a second")
+    .contained(BY_CAPABILITY)
+    .granted("SYS_TIME", INVALID),
+    row("adjtimex-offset", Call::Adjtimex, BOTH, Want::Allowed, |arena, abi| {
+        adjtime(arena, abi, Variant::Adjtimex, NO_OFFSET)
+    })
+    .asked(&[("clock.id", "CLOCK_REALTIME"), ("evt.args", "modes=ADJ_SETOFFSET")])
+    .what("moves the clock by nothing")
+    .contained(BY_CAPABILITY)
+    .guest_only(),
+    row("clock_adjtime-offset", Call::ClockAdjtime, BOTH, Want::Allowed, |arena, abi| {
+        adjtime(arena, abi, Variant::ClockAdjtime, NO_OFFSET)
+    })
+    .asked(&[("evt.args", "clockid=CLOCK_REALTIME modes=ADJ_SETOFFSET")])
+    .what("moves the clock by nothing")
+    .contained(BY_CAPABILITY)
+    .guest_only(),
+    row("clock_adjtime-offset-invalid", Call::ClockAdjtime, BOTH, INVALID, |arena, abi| {
+        adjtime(arena, abi, Variant::ClockAdjtime, BAD_OFFSET)
+    })
+    .what("moves the clock by less than no microseconds")
+    .harmless("the kernel refuses negative parts of a second")
+    .contained(BY_CAPABILITY)
+    .granted("SYS_TIME", INVALID),
+    row("clock_adjtime64-offset", Call::ClockAdjtime, I386, Want::Allowed, |arena, abi| {
+        adjtime(arena, abi, Variant::ClockAdjtime64, NO_OFFSET)
+    })
+    .what("moves the clock by nothing, by the 64-bit variant of the 32-bit table")
+    .contained(BY_CAPABILITY)
+    .guest_only(),
+    row("clock_adjtime64-nocap", Call::ClockAdjtime, I386, BY_CAPABILITY, |arena, abi| {
+        prep::without(arena, &[Cap::SysTime]);
+        adjtime(arena, abi, Variant::ClockAdjtime64, NO_OFFSET)
+    })
+    .what("moves the clock by nothing without CAP_SYS_TIME, by the 64-bit variant of the 32-bit table")
     .contained(BY_CAPABILITY)
     .granted("SYS_TIME", BY_CAPABILITY)
     .drops(),
@@ -146,7 +193,7 @@ pub(super) const ROWS: &[Attempt] = &[
     .granted("SYS_TIME", INVALID),
     row("clock_adjtime-nocap", Call::ClockAdjtime, BOTH, BY_CAPABILITY, |arena, abi| {
         prep::without(arena, &[Cap::SysTime]);
-        adjtime(arena, abi, Variant::ClockAdjtime, Timex { modes: libc::ADJ_SETOFFSET, ..Timex::default() })
+        adjtime(arena, abi, Variant::ClockAdjtime, NO_OFFSET)
     })
     .what("moves the clock by nothing, without CAP_SYS_TIME")
     .contained(BY_CAPABILITY)
@@ -204,7 +251,14 @@ fn stime(arena: &Arena, abi: Abi, sec: i64) -> i64 {
 struct Timex {
     modes: u32,
     freq: i64,
+    /// Microseconds by which `ADJ_SETOFFSET` moves the clock.
+    usec: i64,
 }
+
+/// Moves the clock by nothing.
+const NO_OFFSET: Timex = Timex { modes: libc::ADJ_SETOFFSET, freq: 0, usec: 0 };
+/// `timekeeping_validate_timex` answers EINVAL to negative microseconds, whatever else is asked for.
+const BAD_OFFSET: Timex = Timex { usec: -1, ..NO_OFFSET };
 
 /// The doors to the same function.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -224,8 +278,10 @@ fn adjtime(arena: &Arena, abi: Abi, variant: Variant, timex: Timex) -> i64 {
     bytes[..4].copy_from_slice(&timex.modes.to_le_bytes());
     if narrow {
         bytes[8..12].copy_from_slice(&(timex.freq as i32).to_le_bytes());
+        bytes[40..44].copy_from_slice(&(timex.usec as i32).to_le_bytes());
     } else {
         bytes[16..24].copy_from_slice(&timex.freq.to_le_bytes());
+        bytes[80..88].copy_from_slice(&timex.usec.to_le_bytes());
     }
     let address = arena.put(512, &bytes);
     let (nr, args) = match (variant, abi) {
@@ -244,5 +300,5 @@ fn same_frequency(arena: &Arena) -> Timex {
     adjtime(arena, Abi::X86_64, Variant::Adjtimex, Timex::default());
     let bytes = arena.bytes(512, 24);
     let freq = bytes[16..24].try_into().map(i64::from_le_bytes).unwrap_or(0);
-    Timex { modes: libc::ADJ_FREQUENCY, freq }
+    Timex { modes: libc::ADJ_FREQUENCY, freq, ..Timex::default() }
 }

@@ -18,6 +18,7 @@ const PORT: u64 = 0x80;
 /// Reading may need CAP_SYSLOG, or CAP_SYS_ADMIN on older kernels.
 const LOG_CAPS: &[Cap] = &[Cap::Syslog, Cap::SysAdmin];
 
+const READ: u64 = 2;
 const READ_ALL: u64 = 3;
 const CLEAR: u64 = 5;
 const SIZE_UNREAD: u64 = 9;
@@ -56,6 +57,18 @@ pub(super) const ROWS: &[Attempt] = &[
     })
     .asked(&[("syslog.action", "CLEAR")])
     .what("asks to clear the kernel log, without CAP_SYSLOG")
+    .granted("SYSLOG", BY_CAPABILITY)
+    .drops(),
+    row("syslog-clear", Call::Syslog, BOTH, Want::Allowed, |_, abi| syslog(abi, CLEAR, 0, 0))
+        .asked(&[("syslog.action", "CLEAR")])
+        .what("clears the kernel log")
+        .guest_only(),
+    row("syslog-read-nocap", Call::Syslog, BOTH, BY_CAPABILITY, |arena, abi| {
+        prep::without(arena, LOG_CAPS);
+        syslog(abi, READ, arena.put(0, &[0]), 1)
+    })
+    .asked(&[("syslog.action", "READ")])
+    .what("takes a line from the kernel log without CAP_SYSLOG")
     .granted("SYSLOG", BY_CAPABILITY)
     .drops(),
     row("iopl-0", Call::Iopl, BOTH, PORTS, |_, abi| iopl(abi, 0))

@@ -7,7 +7,7 @@ use monitor_common::call::{Abi, Call};
 use monitor_common::verdict::RefusedBy;
 
 use super::raw::{Arena, call};
-use super::{Attempt, BOTH, BY_CAPABILITY, BY_SECCOMP, Want, prep, row};
+use super::{Attempt, BOTH, BY_CAPABILITY, BY_SECCOMP, Want, prep, row, uring};
 
 const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
 const KMSG: &str = "/dev/kmsg";
@@ -46,16 +46,11 @@ pub(super) const ROWS: &[Attempt] = &[
     .harmless("it reads nothing")
     // Nothing tells that this path, which leads nowhere, was meant for a device.
     .contained(Want::NoEvent),
-    row("openat2-kmsg", Call::Openat2, BOTH, Want::Allowed, |arena, abi| {
-        let path = arena.put_path(0, KMSG);
-        let how = arena.put_u64s(512, &[(O_RDONLY | O_NONBLOCK) as u64, 0, 0]);
-        // SAFETY: path and structure stand in the arena.
-        unsafe { call(abi, libc::SYS_openat2 as u32, [AT_FDCWD, path, how, 24, 0, 0]) }
-    })
-    .done(&[("device.name", "kmsg")])
-    .what("opens the kernel log for reading")
-    .harmless("it reads nothing")
-    .contained(MISSING),
+    row("openat2-kmsg", Call::Openat2, BOTH, Want::Allowed, |arena, abi| openat2(arena, abi, KMSG))
+        .done(&[("device.name", "kmsg")])
+        .what("opens the kernel log for reading")
+        .harmless("it reads nothing")
+        .contained(MISSING),
     row("open_by_handle_at-node", Call::OpenByHandleAt, BOTH, Want::Allowed, |arena, abi| {
         with_node(1, 11, |path| open_by_handle(arena, abi, path))
     })
@@ -120,6 +115,98 @@ pub(super) const ROWS: &[Attempt] = &[
     .harmless("it reads nothing, and the node is removed")
     .contained(BY_DEVICES)
     .nameless(),
+    row("openat-node-kmem", Call::Openat, BOTH, DEVICE, |arena, abi| {
+        with_node(1, 2, |path| openat(arena, abi, AT_FDCWD, path))
+    })
+    .done(&[("device.name", "kmem")])
+    .what("makes a node of the kernel memory's number under another name and opens it")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(BY_DEVICES)
+    .nameless(),
+    row("openat-node-port", Call::Openat, BOTH, DEVICE, |arena, abi| {
+        with_node(1, 4, |path| openat(arena, abi, AT_FDCWD, path))
+    })
+    .done(&[("device.name", "port")])
+    .what("makes a node of the I/O ports' number under another name and opens it")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(BY_DEVICES)
+    .nameless(),
+    row("openat-node-msr", Call::Openat, BOTH, DEVICE, |arena, abi| {
+        with_node(202, 0, |path| openat(arena, abi, AT_FDCWD, path))
+    })
+    .done(&[("device.name", "msr")])
+    .what("makes a node of the first processor's registers under another name and opens it")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(BY_DEVICES)
+    .nameless(),
+    row("openat-node-msr-none", Call::Openat, BOTH, Want::Failed(libc::ENXIO), |arena, abi| {
+        with_node(202, 255, |path| openat(arena, abi, AT_FDCWD, path))
+    })
+    .what("opens a node of the registers of a processor that the machine has not")
+    .contained(BY_DEVICES)
+    .nameless(),
+    row("open-node-mem", Call::Open, BOTH, DEVICE, |arena, abi| {
+        with_node(1, 1, |path| open(arena, abi, path))
+    })
+    .done(&[("device.name", "mem")])
+    .what("makes a node of the memory's number under another name and opens it")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(BY_DEVICES)
+    .nameless(),
+    row("creat-node-mem", Call::Creat, BOTH, DEVICE, |arena, abi| {
+        with_node(1, 1, |path| creat(arena, abi, path))
+    })
+    .done(&[("device.name", "mem")])
+    .what("makes a node of the memory's number under another name and opens it for writing")
+    .harmless("it writes nothing, and the node is removed")
+    .contained(BY_DEVICES)
+    .nameless(),
+    row("openat2-node-mem", Call::Openat2, BOTH, DEVICE, |arena, abi| {
+        with_node(1, 1, |path| openat2(arena, abi, path))
+    })
+    .done(&[("device.name", "mem")])
+    .what("makes a node of the memory's number under another name and opens it")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(BY_DEVICES)
+    .nameless(),
+    row("open_by_handle_at-mem", Call::OpenByHandleAt, BOTH, DEVICE, |arena, abi| {
+        with_node(1, 1, |path| open_by_handle(arena, abi, path))
+    })
+    .done(&[("device.name", "mem")])
+    .what("opens a node of the memory's number by file handle")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(BY_SECCOMP)
+    .nameless(),
+    row("openat-bound-kmsg", Call::Openat, BOTH, Want::Allowed, |arena, abi| {
+        bound("kmsg", 1, 11, |path| openat(arena, abi, AT_FDCWD, path))
+    })
+    .done(&[("device.name", "kmsg")])
+    .what("opens the kernel log by an ordinary file's name, over which its node is mounted")
+    .harmless("it reads nothing, and the mount is in a mount namespace of its own")
+    .mounts()
+    // It may not mount, so what is opened is the ordinary file.
+    .contained(Want::NoEvent),
+    row("openat-bound-mem", Call::Openat, BOTH, DEVICE, |arena, abi| {
+        bound("mem", 1, 1, |path| openat(arena, abi, AT_FDCWD, path))
+    })
+    .done(&[("device.name", "mem")])
+    .what("opens the machine's memory by an ordinary file's name, over which its node is mounted")
+    .harmless("it reads nothing, and the mount is in a mount namespace of its own")
+    .mounts()
+    .contained(Want::NoEvent)
+    .nameless(),
+    row("uring-node-kmsg", Call::Openat, BOTH, Want::NoEvent, |arena, abi| {
+        with_node(1, 11, |path| uring::openat(arena, abi, path))
+    })
+    .what("opens a node of the kernel log's number by io_uring")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(Want::NoEvent),
+    row("uring-node-mem", Call::Openat, BOTH, Want::NoEvent, |arena, abi| {
+        with_node(1, 1, |path| uring::openat(arena, abi, path))
+    })
+    .what("opens a node of the memory's number by io_uring")
+    .harmless("it reads nothing, and the node is removed")
+    .contained(Want::NoEvent),
     row("openat-symlink", Call::Openat, BOTH, Want::Allowed, |arena, abi| {
         with_node(1, 11, |path| {
             let link = prep::temp_name("link");
@@ -169,6 +256,34 @@ fn openat(arena: &Arena, abi: Abi, dirfd: u64, path: &str) -> i64 {
     let nr = if abi == Abi::I386 { 295 } else { libc::SYS_openat as u32 };
     // SAFETY: the path stands in the arena.
     unsafe { call(abi, nr, [dirfd, path, (O_RDONLY | O_NONBLOCK) as u64, 0, 0, 0]) }
+}
+
+fn openat2(arena: &Arena, abi: Abi, path: &str) -> i64 {
+    let path = arena.put_path(0, path);
+    let how = arena.put_u64s(512, &[(O_RDONLY | O_NONBLOCK) as u64, 0, 0]);
+    // SAFETY: path and structure stand in the arena.
+    unsafe { call(abi, libc::SYS_openat2 as u32, [AT_FDCWD, path, how, 24, 0, 0]) }
+}
+
+/// Mounts a device's node over an ordinary file, and takes both away after use. Where no node can be made, a node
+/// that is there does; where nothing can be mounted, the ordinary file is used.
+fn bound(name: &str, major: u32, minor: u32, use_it: impl FnOnce(&str) -> i64) -> i64 {
+    if !prep::has_own_mounts() {
+        eprintln!("attempt: the mounts are those of process 1: nothing is mounted, the attempt is not made");
+        // SAFETY: ends this child at once.
+        unsafe { libc::_exit(3) }
+    }
+    with_node(major, minor, |node| {
+        let file = prep::temp_name(&format!("bound-{name}"));
+        let _ = fs::write(&file, ""); // A failure shows in the open.
+        let mounted = prep::bind(node, &file);
+        let ret = use_it(&file);
+        if mounted {
+            prep::unmount(&file);
+        }
+        let _ = fs::remove_file(&file);
+        ret
+    })
 }
 
 /// Makes a device node of this child's own, and removes it after use.

@@ -8,15 +8,19 @@ use monitor_common::verdict::RefusedBy;
 use super::prep::{self, CapSets};
 use super::raw::{Arena, call};
 use super::{Attempt, BOTH, BY_CAPABILITY, Want, row, wait};
-
-/// The kernel compares the sets itself and answers `EPERM`: nobody's capability check said no.
-const BY_COMPARISON: Want = Want::Any(&[
-    Want::Refused(RefusedBy::Capability, libc::EPERM),
-    Want::Refused(RefusedBy::Other, libc::EPERM),
-]);
+use crate::cgroup;
 
 /// Docker's default profile answers clone3 with `ENOSYS`, so that the C library falls back to clone.
 const CLONE3_BY_SECCOMP: Want = Want::Refused(RefusedBy::Seccomp, libc::ENOSYS);
+
+/// A machine may guard its process 1 by a module that asks for no capability: then nobody can be named.
+const INIT: Want = Want::Any(&[Want::Allowed, Want::Refused(RefusedBy::Other, libc::EPERM)]);
+/// `CLONE_INTO_CGROUP` (clone3 alone, since 5.7).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// `CLONE_NEWTIME` (unshare, setns and clone3, since 5.6).
+const CLONE_NEWTIME: u64 = 0x80;
+/// Kernels can be built without time namespaces.
+const TIME_NS: Want = Want::Any(&[Want::Allowed, Want::Failed(libc::EINVAL)]);
 
 pub(super) const ROWS: &[Attempt] = &[
     row("capset-same", Call::Capset, BOTH, Want::Allowed, |arena, abi| {
@@ -34,7 +38,7 @@ pub(super) const ROWS: &[Attempt] = &[
     .done(&[("cap.dropped", "CAP_KILL")])
     .what("drops CAP_KILL")
     .contained(Want::Allowed),
-    row("capset-gain", Call::Capset, BOTH, BY_COMPARISON, |arena, abi| {
+    row("capset-gain", Call::Capset, BOTH, BY_CAPABILITY, |arena, abi| {
         prep::without(arena, &[Cap::Kill]);
         let sets = prep::capget(arena);
         let more = CapSets {
@@ -45,7 +49,7 @@ pub(super) const ROWS: &[Attempt] = &[
         prep::capset(arena, abi, prep::cap_version(), 0, more)
     })
     .what("asks for CAP_KILL after it was dropped")
-    .contained(BY_COMPARISON)
+    .contained(BY_CAPABILITY)
     .drops(),
     row("capset-other", Call::Capset, BOTH, Want::Refused(RefusedBy::Other, libc::EPERM), |arena, abi| {
         let sets = prep::capget(arena);
@@ -61,6 +65,13 @@ pub(super) const ROWS: &[Attempt] = &[
     })
     .what("passes a version that does not exist")
     .contained(Want::Failed(libc::EINVAL)),
+    row("capset-badpointer", Call::Capset, BOTH, Want::Failed(libc::EFAULT), |_, abi| {
+        let nr = if abi == Abi::I386 { 185 } else { libc::SYS_capset as u32 };
+        // SAFETY: the pointers are meant to be wrong: page 0 is never mapped.
+        unsafe { call(abi, nr, [8, 8, 0, 0, 0, 0]) }
+    })
+    .what("passes no capabilities at all")
+    .contained(Want::Failed(libc::EFAULT)),
     row("setns-badfd", Call::Setns, BOTH, Want::Failed(libc::EBADF), |_, abi| setns(abi, -1, 0))
         .what("enters the namespace of no file")
         .harmless("there is no file -1")
@@ -92,6 +103,35 @@ pub(super) const ROWS: &[Attempt] = &[
         setns(abi, fd, CLONE_NEWUTS)
     })
     .what("enters its UTS namespace without CAP_SYS_ADMIN")
+    .granted("SYS_ADMIN", BY_CAPABILITY)
+    .drops(),
+    row("setns-pidfd", Call::Setns, BOTH, Want::Allowed, |_, abi| setns(abi, own_pidfd(), CLONE_NEWUTS))
+        .asked(&[("evt.flags", "CLONE_NEWUTS")])
+        .what("enters its own UTS namespace, given by a process")
+        .granted("SYS_ADMIN", Want::Allowed),
+    row("setns-pidfd-init", Call::Setns, BOTH, INIT, |_, abi| setns(abi, pidfd(1), CLONE_NEWUTS))
+        .asked(&[("evt.flags", "CLONE_NEWUTS")])
+        .what("enters the UTS namespace of process 1, given by that process")
+        .granted("SYS_ADMIN", Want::Allowed),
+    row("setns-pidfd-nokind", Call::Setns, BOTH, Want::Failed(libc::EINVAL), |_, abi| {
+        setns(abi, own_pidfd(), 0)
+    })
+    .what("names a process and no kind of namespace")
+    .granted("SYS_ADMIN", Want::Failed(libc::EINVAL)),
+    row("setns-pidfd-nocap", Call::Setns, BOTH, BY_CAPABILITY, |arena, abi| {
+        prep::without(arena, &[Cap::SysAdmin]);
+        setns(abi, own_pidfd(), CLONE_NEWUTS)
+    })
+    .what("enters its own UTS namespace without CAP_SYS_ADMIN, given by a process")
+    .granted("SYS_ADMIN", BY_CAPABILITY)
+    .drops(),
+    row("setns-pidfd-parent-nocap", Call::Setns, BOTH, BY_CAPABILITY, |arena, abi| {
+        // SAFETY: a plain question.
+        let parent = pidfd(unsafe { libc::getppid() });
+        prep::without(arena, &[Cap::SysAdmin, Cap::SysPtrace]);
+        setns(abi, parent, CLONE_NEWUTS)
+    })
+    .what("enters the UTS namespace of a process that has more capabilities, given by that process")
     .granted("SYS_ADMIN", BY_CAPABILITY)
     .drops(),
     row("unshare-uts", Call::Unshare, BOTH, Want::Allowed, |_, abi| unshare(abi, CLONE_NEWUTS))
@@ -153,6 +193,29 @@ pub(super) const ROWS: &[Attempt] = &[
     .contained(CLONE3_BY_SECCOMP)
     .granted("SYS_ADMIN", BY_CAPABILITY)
     .drops(),
+    row("clone3-into-cgroup", Call::Clone3, BOTH, Want::Allowed, |arena, abi| {
+        let cgroup = cgroup::version2_directory("self");
+        let cgroup = cgroup.map_or(-1, |directory| prep::open_fd(&directory.display().to_string()));
+        let flags = CLONE_NEWUTS as u64 | CLONE_INTO_CGROUP;
+        let args = arena.put_u64s(0, &[flags, 0, 0, 0, SIGCHLD as u64, 0, 0, 0, 0, 0, cgroup as u64]);
+        // SAFETY: as in `clone3`; the structure with the cgroup is 88 bytes long.
+        reap(unsafe { call(abi, libc::SYS_clone3 as u32, [args, 88, 0, 0, 0, 0]) })
+    })
+    .done(&[("ns.changed", "uts")])
+    .what("makes a child in a new UTS namespace, and in a cgroup that it names")
+    .harmless("the cgroup is the one that it is in")
+    .names_cgroup()
+    .contained(CLONE3_BY_SECCOMP),
+    row("clone3-time", Call::Clone3, BOTH, TIME_NS, |arena, abi| {
+        clone3(arena, abi, CLONE_NEWTIME, SIGCHLD as u64)
+    })
+    .what("makes a child in a new time namespace")
+    .contained(CLONE3_BY_SECCOMP)
+    .granted("SYS_ADMIN", TIME_NS),
+    row("unshare-time", Call::Unshare, BOTH, TIME_NS, |_, abi| unshare(abi, CLONE_NEWTIME as i32))
+        .asked(&[("evt.flags", "CLONE_NEWTIME")])
+        .what("makes a time namespace for its children")
+        .granted("SYS_ADMIN", TIME_NS),
     row("clone3-badsignal", Call::Clone3, BOTH, Want::Failed(libc::EINVAL), |arena, abi| {
         clone3(arena, abi, CLONE_NEWUTS as u64, 1 << 20)
     })
@@ -180,6 +243,17 @@ fn setns(abi: Abi, fd: i32, kind: i32) -> i64 {
     let nr = if abi == Abi::I386 { 346 } else { libc::SYS_setns as u32 };
     // SAFETY: two numbers; only this child moves.
     unsafe { call(abi, nr, [fd as u64, kind as u64, 0, 0, 0, 0]) }
+}
+
+/// A descriptor of a process; -1 if there is none (the attempt then shows `EBADF`).
+fn pidfd(pid: i32) -> i32 {
+    // SAFETY: two numbers.
+    unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32 }
+}
+
+fn own_pidfd() -> i32 {
+    // SAFETY: a plain question.
+    pidfd(unsafe { libc::syscall(libc::SYS_getpid) } as i32)
 }
 
 fn unshare(abi: Abi, flags: i32) -> i64 {

@@ -4,12 +4,14 @@
 //! `cargo rustc --package tests --bin attempt -- -C target-feature=+crt-static`.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use monitor_common::call::{Abi, Call};
-use tests::attempt::{self, Attempt, load};
-use tests::seccomp;
+use monitor_common::call::Call;
+use tests::attempt::{self, Attempt, Way, elf32, evade, load, mark, prep, race};
+use tests::seccomp::{self, Filter};
 
 #[derive(Parser)]
 #[command(name = "attempt", about = "Makes harmless attempts on a container's walls")]
@@ -27,21 +29,32 @@ enum Command {
         /// Names from `attempt list`.
         #[arg(required = true)]
         names: Vec<String>,
-        /// System call tables to go through, where the call exists.
-        #[arg(long, default_value = "all")]
-        abi: AbiChoice,
+        /// How to get into the kernel, where the call exists that way; all: x86_64 and int80.
+        #[arg(long = "abi", default_value = "all")]
+        ways: Ways,
         /// How many times each is made.
         #[arg(long, default_value_t = 1)]
         repeat: u32,
+        /// How many times the process that makes it makes it.
+        #[arg(long, default_value_t = 1)]
+        count: u32,
         /// Milliseconds to wait after each.
         #[arg(long, default_value_t = 0)]
         pause_ms: u64,
-        /// Allow attempts that set the clock (to the current time). Only for virtual machines of your own.
+        /// Allow attempts that change the machine, such as its clock (to the current time). Only for virtual
+        /// machines of your own.
         #[arg(long)]
         allow_clock: bool,
-        /// First put a seccomp filter like Docker's default in force.
-        #[arg(long)]
-        seccomp: bool,
+        #[command(flatten)]
+        bounds: Bounds,
+    },
+    /// Runs a program in place of this one.
+    Exec {
+        #[command(flatten)]
+        bounds: Bounds,
+        /// The program and its arguments.
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
     },
     /// Makes one attempt of each kind, from a cgroup that looks like a Docker container's.
     Demo {
@@ -64,6 +77,45 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         count: u64,
     },
+    /// Makes calls while a second thread rewrites their arguments; waits for a line on standard input first.
+    /// Each line of output is the event that must come.
+    Race {
+        /// Which race.
+        name: String,
+        /// How many calls.
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+    },
+    /// Makes an attempt in a way that hides its end; prints the process and its child or thread.
+    Evade {
+        /// tracer, vfork or killed-thread.
+        way: String,
+    },
+    /// Makes one attempt that carries a number, by which its alert is known.
+    Mark {
+        /// At least 2,000,000.
+        #[arg(value_parser = clap::value_parser!(u32).range(i64::from(mark::FIRST)..))]
+        number: u32,
+    },
+    /// Makes children one after the other, some of which make a mark; each of those is a line of JSON.
+    Churn {
+        /// How many children.
+        forks: u32,
+        /// Each so many-th makes a mark, and so does a child of the one after it.
+        #[arg(long, default_value_t = 500)]
+        every: u32,
+        /// The first mark's number.
+        #[arg(long, default_value_t = mark::FIRST)]
+        first: u32,
+        /// The first process id and the number of those that all children take in turn: pids are used again at once.
+        #[arg(long, num_args = 2)]
+        pids: Option<Vec<i32>>,
+    },
+    /// Opens a file for reading, by a path of any bytes.
+    Open {
+        /// Which.
+        path: PathBuf,
+    },
     /// Measures a call that nobody watches: nanoseconds each.
     Spin {
         /// Which call.
@@ -75,12 +127,34 @@ enum Command {
     },
 }
 
+/// What to give up first.
+#[derive(clap::Args)]
+struct Bounds {
+    /// Put a seccomp filter in force; without a name that which is like Docker's default.
+    #[arg(long, require_equals = true, num_args = 0..=1, default_missing_value = "docker")]
+    seccomp: Option<SeccompChoice>,
+    /// Drop for good every capability that a wall asks for.
+    #[arg(long)]
+    bare: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
-enum AbiChoice {
+enum SeccompChoice {
+    Docker,
+    Watched,
+    WatchedButOpens,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Ways {
     #[value(name = "x86_64")]
     X86_64,
-    #[value(name = "i386")]
-    I386,
+    #[value(name = "i386", alias = "int80")]
+    Int80,
+    #[value(name = "elf32")]
+    Elf32,
+    #[value(name = "x32")]
+    X32,
     All,
 }
 
@@ -104,17 +178,24 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
     match command {
         Command::List => list(&mut out)?,
-        Command::Run { names, abi, repeat, pause_ms, allow_clock, seccomp } => {
+        Command::Run { names, ways, repeat, count, pause_ms, allow_clock, bounds } => {
             let chosen = choose(&names, allow_clock)?;
-            if seccomp {
-                seccomp::put_in_force()?;
+            let _program = matches!(ways, Ways::Elf32).then(elf32::install).transpose()?;
+            bounds.put_in_force()?;
+            if count > 1 {
+                attempt::raise_file_limit();
             }
             for _ in 0..repeat {
-                for (attempt, abi) in expand(&chosen, abi) {
-                    writeln!(out, "{}", attempt::run(attempt, abi)?.json(attempt, abi))?;
+                for (attempt, way) in expand(&chosen, ways) {
+                    writeln!(out, "{}", attempt::run(attempt, way, count)?.json(attempt, way))?;
                     std::thread::sleep(std::time::Duration::from_millis(pause_ms));
                 }
             }
+        }
+        Command::Exec { bounds, command } => {
+            bounds.put_in_force()?;
+            let (program, arguments) = command.split_first().ok_or("no program")?;
+            return Err(std::process::Command::new(program).args(arguments).exec().into());
         }
         Command::Demo { inside: false } => attempt::demo::demo()?,
         Command::Demo { inside: true } => attempt::demo::inside()?,
@@ -131,6 +212,31 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             }
             writeln!(out, "{}", serde_json::json!({"made": flood.made, "elapsed_ns": flood.elapsed_ns}))?;
         }
+        Command::Race { name, count } => {
+            let known = || race::RACES.iter().map(|race| race.name).collect::<Vec<_>>().join(", ");
+            let race =
+                race::by_name(&name).ok_or_else(|| format!("no race `{name}`: choose one of {}", known()))?;
+            race::run(race, count)?;
+        }
+        Command::Evade { way } => {
+            if way == "killed-thread" {
+                return Ok(evade::killed_thread()?);
+            }
+            if way == "asked-before" {
+                return Ok(evade::asked_before()?);
+            }
+            let known = evade::WAYS.iter().find(|(name, _)| *name == way);
+            known.ok_or_else(|| format!("no way `{way}`"))?.1()?;
+        }
+        Command::Mark { number } => {
+            let ret = mark::make(number);
+            writeln!(out, "{}", serde_json::json!({"number": number, "ret": ret}))?;
+        }
+        Command::Churn { forks, every, first, pids } => {
+            let pids = pids.and_then(|pids| Some((*pids.first()?, *pids.get(1)?)));
+            mark::Churn { forks, every: every.max(2), first, pids }.make(|line| writeln!(out, "{line}"))?;
+        }
+        Command::Open { path } => std::fs::File::open(path).map(drop)?,
         Command::Spin { call, count } => {
             let call = match call {
                 Unrelated::Getppid => load::Unrelated::Getppid,
@@ -142,29 +248,48 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+impl Bounds {
+    fn put_in_force(&self) -> std::io::Result<()> {
+        if self.bare {
+            prep::bare()?;
+            // Without CAP_SYS_ADMIN a filter needs this.
+            // SAFETY: numbers only; a failure shows in the filter.
+            unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        }
+        match self.seccomp {
+            None => Ok(()),
+            Some(SeccompChoice::Docker) => seccomp::put_in_force(Filter::Docker),
+            Some(SeccompChoice::Watched) => seccomp::put_in_force(Filter::Watched),
+            Some(SeccompChoice::WatchedButOpens) => seccomp::put_in_force(Filter::WatchedButOpens),
+        }
+    }
+}
+
 fn choose(names: &[String], allow_clock: bool) -> Result<Vec<&'static Attempt>, String> {
     names
         .iter()
         .map(|name| match attempt::by_name(name) {
             None => Err(format!("no attempt is called `{name}`; `attempt list` names them all")),
             Some(attempt) if attempt.guest_only && !allow_clock => {
-                Err(format!("`{name}` sets the clock; it needs --allow-clock, which is for guests only"))
+                Err(format!("`{name}` changes the machine; it needs --allow-clock, which is for guests only"))
             }
             Some(attempt) => Ok(attempt),
         })
         .collect()
 }
 
-fn expand(chosen: &[&'static Attempt], choice: AbiChoice) -> Vec<(&'static Attempt, Abi)> {
-    let wanted = |abi: &Abi| match choice {
-        AbiChoice::All => true,
-        AbiChoice::X86_64 => *abi == Abi::X86_64,
-        AbiChoice::I386 => *abi == Abi::I386,
+fn expand(chosen: &[&'static Attempt], ways: Ways) -> Vec<(&'static Attempt, Way)> {
+    let ways: &[Way] = match ways {
+        Ways::All => &[Way::X86_64, Way::Int80],
+        Ways::X86_64 => &[Way::X86_64],
+        Ways::Int80 => &[Way::Int80],
+        Ways::Elf32 => &[Way::Elf32],
+        Ways::X32 => &[Way::X32],
     };
-    chosen
-        .iter()
-        .flat_map(|attempt| attempt.abis.iter().copied().filter(wanted).map(|abi| (*attempt, abi)))
-        .collect()
+    let each = |attempt: &'static Attempt| {
+        ways.iter().copied().filter(|way| way.takes(attempt)).map(move |way| (attempt, way))
+    };
+    chosen.iter().copied().flat_map(each).collect()
 }
 
 fn list(out: &mut impl Write) -> std::io::Result<()> {

@@ -1,21 +1,27 @@
 //! The first process of a guest: mounts what is needed, runs the live suite, says how it ended, powers off.
 //!
 //! The kernel's command line holds `ringfence.attach=MODE` (without it nothing may set the clock, and the
-//! suite refuses to run) and may hold `ringfence.filter=TEXT`. The verdict is one line on the console that starts with `RINGFENCE-GUEST: pass` or `RINGFENCE-GUEST: fail`.
+//! suite refuses to run) and may hold `ringfence.filter=TEXT` and `ringfence.cgroups=LAYOUT`, how control groups
+//! are mounted: `v2` (the default), `hybrid` or `v1`. The verdict is one line on the console that starts with `RINGFENCE-GUEST: pass` or `RINGFENCE-GUEST: fail`.
 
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use ::tests::matrix::record::PREFIX;
+
+/// Where the suite leaves the record of its matrix.
+const RECORD: &str = "/run/record.jsonl";
+
 /// File systems: type, where, whether the suite needs it.
 const MOUNTS: &[(&str, &str, bool)] = &[
     ("proc", "/proc", true),
     ("sysfs", "/sys", true),
     ("devtmpfs", "/dev", true),
+    ("devpts", "/dev/pts", true),
     ("tmpfs", "/tmp", true),
     ("tmpfs", "/run", true),
-    ("cgroup2", "/sys/fs/cgroup", true),
     ("bpf", "/sys/fs/bpf", false),
     ("tracefs", "/sys/kernel/tracing", false),
     ("securityfs", "/sys/kernel/security", false),
@@ -53,7 +59,7 @@ fn power_off() -> ! {
 
 fn work() -> io::Result<String> {
     for (kind, target, needed) in MOUNTS {
-        match mount(kind, target) {
+        match mount(kind, target, "") {
             Err(error) if *needed => {
                 return Err(io::Error::new(
                     error.kind(),
@@ -63,11 +69,15 @@ fn work() -> io::Result<String> {
             _ => {}
         }
     }
+    fs::write("/sys/devices/system/cpu/cpu1/online", "1")?;
     loopback_up()?;
     await_entropy();
+    load_modules()?;
     let line = fs::read_to_string("/proc/cmdline")?;
     let option =
         |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
+    mount_cgroups(option("ringfence.cgroups=").as_deref().unwrap_or("v2"))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot mount cgroups: {error}")))?;
     let attach = option("ringfence.attach=").unwrap_or_else(|| "auto".to_owned());
     let mut command = Command::new("/bin/live");
     command.args([
@@ -79,7 +89,7 @@ fn work() -> io::Result<String> {
         "--attempt",
         "/bin/attempt",
     ]);
-    command.args(["--rules", "/rules", "--schema", "/alert.schema.json"]);
+    command.args(["--rules", "/rules", "--schema", "/alert.schema.json", "--record", RECORD]);
     command.args(option("ringfence.filter="));
     command.env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("TMPDIR", "/tmp").current_dir("/");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
@@ -94,6 +104,10 @@ fn work() -> io::Result<String> {
         }
     }
     let status = child.wait()?;
+    // A suite that ended early has left none.
+    for line in fs::read_to_string(RECORD).unwrap_or_default().lines() {
+        println!("{PREFIX}{line}");
+    }
     Ok(verdict(status.success(), &status.to_string(), &result))
 }
 
@@ -114,11 +128,43 @@ fn verdict(success: bool, status: &str, result: &str) -> String {
     }
 }
 
-fn mount(kind: &str, target: &str) -> io::Result<()> {
+/// Mounts control groups as systemd does in each of its layouts.
+fn mount_cgroups(layout: &str) -> io::Result<()> {
+    const PLACE: &str = "/sys/fs/cgroup";
+    if layout == "v2" {
+        return mount("cgroup2", PLACE, "");
+    }
+    if layout != "v1" && layout != "hybrid" {
+        return Err(io::Error::other(format!("no layout is called `{layout}`")));
+    }
+    mount("tmpfs", PLACE, "mode=755")?;
+    for name in controllers(&fs::read_to_string("/proc/cgroups")?) {
+        let target = format!("{PLACE}/{name}");
+        // Newer kernels list controllers that have no version 1 any more.
+        if let Err(error) = mount("cgroup", &target, name) {
+            println!("guest: no version 1 of {name}: {error}");
+            fs::remove_dir(&target)?;
+        }
+    }
+    mount("cgroup", &format!("{PLACE}/systemd"), "none,name=systemd")?;
+    if layout == "hybrid" { mount("cgroup2", &format!("{PLACE}/unified"), "") } else { Ok(()) }
+}
+
+/// The enabled controllers in `/proc/cgroups`: name, hierarchy, number of cgroups, enabled.
+fn controllers(table: &str) -> impl Iterator<Item = &str> {
+    table.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?;
+        (words.nth(2) == Some("1")).then_some(name)
+    })
+}
+
+fn mount(kind: &str, target: &str, options: &str) -> io::Result<()> {
     fs::create_dir_all(target)?;
-    let (kind, target) = (CString::new(kind)?, CString::new(target)?);
-    // SAFETY: strings that end in NUL, and no options.
-    let ret = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+    let (kind, target, options) = (CString::new(kind)?, CString::new(target)?, CString::new(options)?);
+    // SAFETY: strings that end in NUL.
+    let ret =
+        unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
     // The kernel may have mounted /dev itself.
     match io::Error::last_os_error() {
         _ if ret == 0 => Ok(()),
@@ -135,6 +181,27 @@ fn await_entropy() {
     let mut byte = 0_u8;
     // SAFETY: the kernel writes one byte. A kernel that cannot do it leaves things as they are.
     unsafe { libc::syscall(libc::SYS_getrandom, &raw mut byte, 1, 0) };
+}
+
+/// Loads every module that the guest was given; they depend on none.
+fn load_modules() -> io::Result<()> {
+    let directory = match fs::read_dir("/lib/modules") {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in directory {
+        let path = entry?.path();
+        let module = fs::read(&path)?;
+        // SAFETY: the kernel copies the bytes and the empty string of options, and judges them itself.
+        let ret =
+            unsafe { libc::syscall(libc::SYS_init_module, module.as_ptr(), module.len(), c"".as_ptr()) };
+        if ret != 0 {
+            let error = io::Error::last_os_error();
+            return Err(io::Error::new(error.kind(), format!("cannot load {}: {error}", path.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Brings the loopback interface up: the suite scrapes metrics over it.
@@ -160,7 +227,13 @@ fn loopback_up() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::verdict;
+    use super::{controllers, verdict};
+
+    #[test]
+    fn controllers_that_are_switched_off_are_left_out() {
+        let table = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t1\t1\nmemory\t0\t1\t0\nio\n\n";
+        assert_eq!(controllers(table).collect::<Vec<_>>(), ["cpu"]);
+    }
 
     #[test]
     fn only_a_suite_that_ran_and_passed_has_passed() {

@@ -1,9 +1,12 @@
 //! Alerts as they arrive: waited for, compared with an expectation, and shown when nothing fits.
 
+use std::borrow::Cow;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::attempt::arguments;
 
 /// One alert line.
 #[derive(Clone, Debug)]
@@ -18,20 +21,56 @@ impl Alert {
     /// The text of a key: `rule` and `priority` stand at the top, all others in `output_fields`. Absent and
     /// null values give `None`; the members of a list are joined by blanks, as templates print them.
     pub fn get(&self, key: &str) -> Option<String> {
+        self.text(key).map(Cow::into_owned)
+    }
+
+    fn text(&self, key: &str) -> Option<Cow<'_, str>> {
         let holder = if key.contains('.') { self.json.get("output_fields")? } else { &self.json };
         match holder.get(key)? {
             Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            Value::Array(members) => Some(
-                members
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Array(members) => {
+                let texts = members
                     .iter()
-                    .map(|member| member.as_str().map_or_else(|| member.to_string(), str::to_owned))
-                    .collect::<Vec<String>>()
-                    .join(" "),
-            ),
-            other => Some(other.to_string()),
+                    .map(|member| member.as_str().map_or_else(|| member.to_string(), str::to_owned));
+                Some(Cow::Owned(texts.collect::<Vec<String>>().join(" ")))
+            }
+            other => Some(Cow::Owned(other.to_string())),
         }
     }
+}
+
+/// The bytes that a text of an event stands for: `\\` is a backslash, `\xHH` a byte that was not UTF-8, all else
+/// is itself.
+///
+/// # Errors
+/// A backslash with anything else behind it: no such text comes from an event.
+pub fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('\\');
+    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    while let Some(part) = parts.next() {
+        // Two backslashes have nothing between them.
+        let rest = if part.is_empty() {
+            bytes.push(b'\\');
+            parts.next().ok_or("a lone backslash at the end")?
+        } else {
+            let digits = part.strip_prefix('x').and_then(|hex| hex.get(..2));
+            let byte = digits.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            bytes.push(byte.ok_or(format!("an unknown escape: \\{part}"))?);
+            &part[3..]
+        };
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    Ok(bytes)
+}
+
+/// The first character that a terminal obeys, that ends a line, or that changes the direction of writing.
+pub fn first_control(text: &str) -> Option<char> {
+    text.chars().find(|c| {
+        let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || turns
+    })
 }
 
 /// What a field must be.
@@ -41,6 +80,8 @@ pub enum Must {
     Be(String),
     /// One of these.
     BeOneOf(Vec<String>),
+    /// A text that fits one of these patterns (`*` is anything); an empty pattern is fitted by a missing field, too.
+    BeLike(Vec<String>),
     /// Missing, null or `<NA>`.
     BeAbsent,
 }
@@ -50,6 +91,9 @@ impl Must {
         match self {
             Must::Be(text) => found == Some(text.as_str()),
             Must::BeOneOf(texts) => found.is_some_and(|found| texts.iter().any(|text| text == found)),
+            Must::BeLike(patterns) => {
+                patterns.iter().any(|pattern| arguments::fits(pattern, found.unwrap_or_default()))
+            }
             Must::BeAbsent => matches!(found, None | Some("" | "<NA>")),
         }
     }
@@ -59,7 +103,7 @@ impl std::fmt::Display for Must {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Must::Be(text) => f.write_str(text),
-            Must::BeOneOf(texts) => f.write_str(&texts.join(" or ")),
+            Must::BeOneOf(texts) | Must::BeLike(texts) => f.write_str(&texts.join(" or ")),
             Must::BeAbsent => f.write_str("(absent)"),
         }
     }
@@ -102,7 +146,7 @@ impl Expectation {
 
     /// Whether an alert fits in every field.
     pub fn fits(&self, alert: &Alert) -> bool {
-        self.misfits(alert).is_empty()
+        self.fields.iter().all(|(key, must)| must.holds(alert.text(key).as_deref()))
     }
 
     /// The alerts that came nearest, with the fields that did not fit.
@@ -134,9 +178,13 @@ pub struct Inbox {
     changed: Condvar,
 }
 
+/// Far above what any case of the suite makes.
+const MOST_ALERTS: usize = 200_000;
+
 #[derive(Debug, Default)]
 struct State {
     alerts: Vec<Alert>,
+    full: bool,
     faults: Vec<String>,
     closed: bool,
 }
@@ -147,9 +195,15 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an alert.
+    /// Adds an alert. Beyond a bound it is a fault instead: the suite must not eat the machine's memory.
     pub fn push(&self, alert: Alert) {
-        self.lock().alerts.push(alert);
+        let mut state = self.lock();
+        if state.alerts.len() < MOST_ALERTS {
+            state.alerts.push(alert);
+        } else if !state.full {
+            state.full = true;
+            state.faults.push(format!("more than {MOST_ALERTS} alerts came; the rest was not looked at"));
+        }
         self.changed.notify_all();
     }
 
@@ -177,9 +231,19 @@ impl Inbox {
         self.lock().alerts.clone()
     }
 
+    /// Forgets the alerts so far that fit.
+    pub fn forget(&self, expectation: &Expectation) {
+        self.lock().alerts.retain(|alert| !expectation.fits(alert));
+    }
+
     /// The alerts so far that fit.
     pub fn fitting(&self, expectation: &Expectation) -> Vec<Alert> {
         self.lock().alerts.iter().filter(|alert| expectation.fits(alert)).cloned().collect()
+    }
+
+    /// Shows the alerts so far that fit, one by one.
+    pub fn each(&self, expectation: &Expectation, show: impl FnMut(&Alert)) {
+        self.lock().alerts.iter().filter(|alert| expectation.fits(alert)).for_each(show);
     }
 
     /// How many alerts so far fit.
@@ -196,6 +260,8 @@ impl Inbox {
         let mut state = self.lock();
         let mut seen = 0;
         loop {
+            // Fewer than before: some were forgotten.
+            seen = seen.min(state.alerts.len());
             if let Some(alert) = state.alerts[seen..].iter().find(|alert| expectation.fits(alert)) {
                 return Ok(alert.clone());
             }
@@ -230,6 +296,26 @@ mod tests {
         assert!(!wanted.fits(&alert("setns", 8)));
         assert!(!wanted.clone().is("evt.missing", 1).fits(&alert("setns", 7)));
         assert!(wanted.must("evt.type", Must::BeOneOf(vec!["setns".into()])).fits(&alert("setns", 7)));
+    }
+
+    #[test]
+    fn escaped_bytes_are_read_back() {
+        for (text, bytes) in [
+            ("plain é", "plain é".as_bytes()),
+            ("\\\\", b"\\"),
+            ("\\\\x41\\x41", b"\\x41A"),
+            ("a\\xffb\\\\\\\\c", b"a\xffb\\\\c"),
+            ("\n\0", b"\n\0"),
+        ] {
+            assert_eq!(bytes_of(text).as_deref(), Ok(bytes), "{text:?}");
+        }
+        for text in ["\\", "\\n", "\\x4", "\\xé", "\\\\\\"] {
+            assert!(bytes_of(text).is_err(), "{text:?}");
+        }
+        assert_eq!(first_control("é “x” ؀"), None);
+        for control in ["\n", "\x1b", "\u{9b}", "\u{202e}", "\u{2028}", "\x7f"] {
+            assert_eq!(first_control(control), control.chars().next());
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
     parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
 }
 
-fn parse(answer: &str) -> Option<(u16, String)> {
+/// The status and the body of an answer; `None` if it is not HTTP.
+pub(crate) fn parse(answer: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");

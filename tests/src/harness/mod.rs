@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod http;
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -10,13 +11,21 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use alerts::{Alert, Expectation, Inbox};
+use alerts::{Alert, Expectation, Inbox, first_control};
 use http::Metrics;
 use jsonschema::Validator;
+use serde_json::Value;
+use tempfile::TempDir;
 
 /// How long a condition may take before the test gives up. It is no pace: nothing waits this long
 /// unless it fails. Guests without hardware virtualisation are slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Name of a daemon's control socket, in a directory of its own.
+const CONTROL_SOCKET: &str = "ringfence.sock";
+
+/// How often something is done again because the kernel skipped a probe meanwhile; see [`Daemon::undisturbed`].
+pub const MOST_TURNS: usize = 5;
 
 /// The suite's own rules: one for each call, matching every event.
 pub const ALL_EVENTS: &str = include_str!("../../rules/all-events.yaml");
@@ -36,6 +45,8 @@ pub struct Settings {
     pub attach: String,
     /// Whether this is a guest of our own: no Docker, but the clock may be set.
     pub guest: bool,
+    /// Where the matrix writes its record.
+    pub record: Option<PathBuf>,
 }
 
 /// The lines of standard error so far.
@@ -53,6 +64,8 @@ pub struct Daemon {
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
     address: String,
+    /// Holds the control socket, so that daemons do not meet at one.
+    control: TempDir,
     started: Instant,
     ready_after: Duration,
 }
@@ -73,9 +86,16 @@ pub struct Ended {
 impl Settings {
     /// `ringfence run` with what every start of the suite has; the caller adds rules and the rest.
     pub fn command(&self) -> Command {
+        let mut command = self.command_with("json");
+        command.arg("--no-color");
+        command
+    }
+
+    /// The same with this format of alerts, and with colours where there is a terminal.
+    fn command_with(&self, format: &str) -> Command {
         let mut command = Command::new(&self.ringfence);
         command
-            .args(["run", "--output", "json", "--no-color", "--attach", &self.attach])
+            .args(["run", "--output", format, "--attach", &self.attach])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -89,22 +109,55 @@ impl Daemon {
     /// # Errors
     /// A text with its standard error, if it ends or does not get ready.
     pub fn start(settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
+        Self::start_by(settings.command(), settings, arguments)
+    }
+
+    /// The same by a command that the caller has prepared, made by [`Settings::command`].
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_by(mut command: Command, settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
+        let checked = if settings.guest { CHECKED_IN_GUESTS } else { CHECKED };
         let schema = settings.schema.as_deref().map(read_schema).transpose()?;
+        let form = schema.map(|schema| Form { schema, checked });
+        let mut daemon = Self::spawn(command.args(arguments))?;
+        if let Some(out) = daemon.child.stdout.take() {
+            let inbox = daemon.inbox.clone();
+            let (to_judge, lines) = mpsc::channel();
+            daemon.readers.push(std::thread::spawn(move || read_lines(out, &to_judge)));
+            daemon.readers.push(std::thread::spawn(move || judge_lines(&lines, &inbox, form.as_ref())));
+        }
+        daemon.await_ready()
+    }
+
+    /// The same with alerts as text, which go to `stdout`; of a pipe the reading end comes back.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_text(
+        settings: &Settings,
+        arguments: &[&str],
+        stdout: Stdio,
+    ) -> Result<(Daemon, Option<ChildStdout>), String> {
+        let mut command = settings.command_with("text");
+        command.args(arguments).stdout(stdout).env("TERM", "xterm").env_remove("NO_COLOR");
+        let mut daemon = Self::spawn(&mut command)?;
+        daemon.inbox.close();
+        let out = daemon.child.stdout.take();
+        Ok((daemon.await_ready()?, out))
+    }
+
+    /// Starts the program and reads its log.
+    fn spawn(command: &mut Command) -> Result<Daemon, String> {
         let started = Instant::now();
-        let mut child = settings
-            .command()
-            .args(["--listen", "127.0.0.1:0"])
-            .args(arguments)
+        let control = TempDir::new().map_err(|error| format!("no temporary directory: {error}"))?;
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--control-socket"])
+            .arg(control.path().join(CONTROL_SOCKET))
             .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", settings.ringfence.display()))?;
+            .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
         let (inbox, log) = (Arc::new(Inbox::default()), Arc::new(Log::default()));
         let mut readers = Vec::new();
-        if let Some(out) = child.stdout.take() {
-            let inbox = inbox.clone();
-            let (to_judge, lines) = mpsc::channel();
-            readers.push(std::thread::spawn(move || read_lines(out, &to_judge)));
-            readers.push(std::thread::spawn(move || judge_lines(&lines, &inbox, schema.as_ref())));
-        }
         if let Some(err) = child.stderr.take() {
             let log = log.clone();
             readers.push(std::thread::spawn(move || {
@@ -114,20 +167,29 @@ impl Daemon {
                 log.close();
             }));
         }
-        let mut daemon = Daemon {
+        Ok(Daemon {
             child,
             inbox,
             log,
             readers,
             address: String::new(),
+            control,
             started,
             ready_after: Duration::ZERO,
-        };
-        daemon.log.wait(|line| has_word(line, "ready"))?;
-        daemon.ready_after = daemon.started.elapsed();
-        let listening = daemon.log.wait(|line| line.contains("listening"))?;
-        daemon.address = address_in(&listening).ok_or(format!("no address in: {listening}"))?;
-        Ok(daemon)
+        })
+    }
+
+    fn await_ready(mut self) -> Result<Daemon, String> {
+        self.log.wait(|line| has_word(line, "ready"))?;
+        self.ready_after = self.started.elapsed();
+        let listening = self.log.wait(|line| line.contains("listening"))?;
+        self.address = address_in(&listening).ok_or(format!("no address in: {listening}"))?;
+        Ok(self)
+    }
+
+    /// Its control socket, for `ringfence containers --socket`.
+    pub fn control_socket(&self) -> PathBuf {
+        self.control.path().join(CONTROL_SOCKET)
     }
 
     /// Its process id.
@@ -138,6 +200,11 @@ impl Daemon {
     /// Time from start to ready.
     pub fn ready_after(&self) -> Duration {
         self.ready_after
+    }
+
+    /// Its standard error so far.
+    pub fn log(&self) -> String {
+        self.log.text()
     }
 
     /// Its alerts.
@@ -153,12 +220,21 @@ impl Daemon {
         self.inbox.expect(expectation, PATIENCE)
     }
 
+    /// Waits for a line of its log.
+    ///
+    /// # Errors
+    /// The log, when [`PATIENCE`] is over or the daemon has ended.
+    pub fn await_log(&self, wanted: impl Fn(&str) -> bool) -> Result<String, String> {
+        self.log.wait(wanted)
+    }
+
     /// Fetches a page of its HTTP server.
     ///
     /// # Errors
     /// A text that names the page.
     pub fn get(&self, path: &str) -> Result<(u16, String), String> {
-        http::get(&self.address, path).map_err(|error| format!("GET {path} from {}: {error}", self.address))
+        http::get(&self.address, path)
+            .map_err(|error| format!("GET {path} from {}: {error}\n{}", self.address, threads(self.pid())))
     }
 
     /// Scrapes its metrics.
@@ -170,6 +246,30 @@ impl Daemon {
             (200, text) => Ok(Metrics::new(text)),
             (status, text) => Err(format!("/metrics answers {status}: {text}")),
         }
+    }
+
+    /// Runs of its probes that the kernel skipped so far, because a preempted task was inside the same probe on that
+    /// processor (`ringfence_probe_missed_total`). What such a run would have seen is in no event.
+    ///
+    /// # Errors
+    /// As [`Daemon::metrics`].
+    pub fn skipped(&self) -> Result<u64, String> {
+        Ok(self.metrics()?.sum("ringfence_probe_missed_total", &[]).unwrap_or(0.0) as u64)
+    }
+
+    /// Does something until the kernel skipped no probe meanwhile: what was made while it did proves nothing.
+    ///
+    /// # Errors
+    /// Those of `make`, or that the kernel skips probes all the time.
+    pub fn undisturbed<T>(&self, mut make: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+        for _ in 0..MOST_TURNS {
+            let before = self.skipped()?;
+            let made = make()?;
+            if self.skipped()? == before {
+                return Ok(made);
+            }
+        }
+        Err(format!("the kernel skipped probes in each of {MOST_TURNS} turns"))
     }
 
     /// Sends a signal to it.
@@ -199,7 +299,7 @@ impl Daemon {
 }
 
 impl Ended {
-    /// Holds the end against what every run must be: status 0, proper lines, no panic.
+    /// Holds the end against what every run must be: status 0, proper lines, no panic, a log of plain text.
     ///
     /// # Errors
     /// What was wrong, with the log.
@@ -213,7 +313,10 @@ impl Ended {
         if self.log.contains("panicked") {
             return Err(format!("something panicked\n{}", self.log));
         }
-        Ok(())
+        match self.log.lines().find(|line| first_control(line).is_some()) {
+            Some(line) => Err(format!("a control character in the log: {}", line.escape_debug())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -225,6 +328,13 @@ impl Drop for Daemon {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Where each thread of a process stands, for a message: its name, state, and place in the kernel.
+fn threads(pid: i32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    tasks.map(|task| format!("  {}{}", of(task.path().join("stat")), of(task.path().join("stack")))).collect()
 }
 
 /// Waits for a child's end, at most [`PATIENCE`]; then it is killed.
@@ -271,8 +381,8 @@ impl Log {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || state.1 {
-                let why = if state.1 { "ended before it was" } else { "did not get" };
-                return Err(format!("the daemon {why} ready; its log:\n{}", state.0.join("\n")));
+                let why = if state.1 { "ended before it logged" } else { "did not log" };
+                return Err(format!("the daemon {why} what was expected; its log:\n{}", state.0.join("\n")));
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -305,12 +415,29 @@ fn read_lines(out: ChildStdout, lines: &mpsc::Sender<(Instant, Vec<u8>)>) {
     }
 }
 
-fn judge_lines(lines: &mpsc::Receiver<(Instant, Vec<u8>)>, inbox: &Inbox, schema: Option<&Validator>) {
+/// Alerts of one rule that are held against the schema, natively and in a guest, which takes milliseconds for each.
+const CHECKED: u32 = 500;
+const CHECKED_IN_GUESTS: u32 = 25;
+
+/// The schema of alerts, and how many of each rule are held against it.
+struct Form {
+    schema: Validator,
+    checked: u32,
+}
+
+fn judge_lines(lines: &mpsc::Receiver<(Instant, Vec<u8>)>, inbox: &Inbox, form: Option<&Form>) {
+    let mut checked = HashMap::new();
     for (arrived, line) in lines {
-        match serde_json::from_slice(&line) {
+        if let Some(control) = first_control(&String::from_utf8_lossy(&line)) {
+            inbox.fault(format!("{control:?} in an alert line: {}", line.escape_ascii()));
+        }
+        match serde_json::from_slice::<Value>(&line) {
             Ok(json) => {
-                if let Some(errors) = schema.map(|schema| schema.iter_errors(&json)) {
-                    for error in errors {
+                // One alert of a rule has the form of the next: some hundred of each show it.
+                let seen = checked.entry(json["rule"].to_string()).or_insert(0_u32);
+                *seen += 1;
+                if let Some(form) = form.filter(|form| *seen <= form.checked) {
+                    for error in form.schema.iter_errors(&json) {
                         let at = error.instance_path().to_string();
                         inbox.fault(format!("alert line against the schema, at `{at}`: {error}\n  {json}"));
                     }

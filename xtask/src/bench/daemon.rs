@@ -43,6 +43,8 @@ impl Daemon {
             "json",
             "--listen",
             "127.0.0.1:0",
+            "--control-socket",
+            "off",
             "--attach",
             &setting.attach,
         ]);

@@ -3,13 +3,18 @@
 //! Our own writer, because the form is one header per file, and a guest's root then needs no root here.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
+use crate::setup;
+
+/// Where a guest's loader finds libraries without a cache of them.
+const LIBRARIES: &str = "/lib";
 const S_IFDIR: u32 = 0o040_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFLNK: u32 = 0o120_000;
@@ -65,13 +70,16 @@ impl Archive {
         Ok(())
     }
 
-    /// Adds a program and, at their own paths, the shared libraries that it loads.
+    /// Adds a program, its loader at its own path, and the shared libraries that it loads.
+    ///
+    /// # Errors
+    /// A library that this machine lacks is one: the program would not start.
     pub(super) fn program(&mut self, source: &Path, path: &str) -> Result<()> {
         self.file(source, path, 0o755)?;
-        for library in libraries(source)? {
-            if let Some(inner) = library.to_str().and_then(|library| library.strip_prefix('/')) {
-                self.file(&library, inner, 0o755)?;
-            }
+        for (name, library) in libraries(source)? {
+            // The loader goes by its path; the libraries are looked for by name, wherever they lie here.
+            let inner = if name.starts_with('/') { name } else { format!("{LIBRARIES}/{name}") };
+            self.file(&library, inner.trim_start_matches('/'), 0o755)?;
         }
         Ok(())
     }
@@ -120,21 +128,31 @@ fn append(bytes: &mut Vec<u8>, inode: u32, path: &str, entry: &Entry) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-/// The shared libraries of a program and its loader; none for a static one.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let result = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
+/// The shared libraries of a program and its loader, by the names that the program uses; none for a static one.
+fn libraries(program: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let own = env::join_paths(setup::unpacked_libraries()?)?;
+    let result =
+        Command::new("ldd").arg(program).env("LD_LIBRARY_PATH", own).output().context("cannot start ldd")?;
     // For a static program ldd exits with 1 and says so.
-    Ok(parse_ldd(&String::from_utf8_lossy(&result.stdout)))
+    parse_ldd(&String::from_utf8_lossy(&result.stdout))
+        .with_context(|| format!("cannot put {} into a guest", program.display()))
 }
 
-/// Paths in ldd's lines: `name => /path (0x…)` and `/path (0x…)`.
-fn parse_ldd(text: &str) -> Vec<PathBuf> {
-    let paths = text.lines().filter_map(|line| {
-        let line = line.split_once(" => ").map_or(line, |(_, path)| path).trim();
-        let (path, _) = line.split_once(" (0x")?;
-        path.starts_with('/').then(|| PathBuf::from(path))
-    });
-    paths.collect()
+/// Names and paths in ldd's lines: `name => /path (0x…)` and, for the loader, `/path (0x…)`.
+fn parse_ldd(text: &str) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.ends_with("=> not found") {
+            bail!("it needs {line}");
+        }
+        let Some((line, _)) = line.split_once(" (0x") else { continue };
+        let (name, path) = line.split_once(" => ").unwrap_or((line, line));
+        // The kernel's own library has no path.
+        if path.starts_with('/') {
+            found.push((name.to_owned(), PathBuf::from(path)));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -167,9 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn libraries_and_the_loader_are_found_and_the_vdso_is_not() {
-        let text = "\tlinux-vdso.so.1 (0x00007f)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)\n\t/lib64/ld.so.2 (0x00007f)\n";
-        assert_eq!(parse_ldd(text), [PathBuf::from("/lib/x/libc.so.6"), PathBuf::from("/lib64/ld.so.2")]);
-        assert_eq!(parse_ldd("\tnot a dynamic executable\n"), Vec::<PathBuf>::new());
+    fn libraries_and_the_loader_are_found_and_the_vdso_is_not() -> Result<()> {
+        let text = "\tlinux-vdso.so.1 (0x00007f)\n\tlibc.so.6 => /opt/x/libc.so.6 (0x00007f)\n\t/lib64/ld.so.2 (0x00007f)\n";
+        let loader = ("/lib64/ld.so.2".to_owned(), PathBuf::from("/lib64/ld.so.2"));
+        assert_eq!(parse_ldd(text)?, [("libc.so.6".to_owned(), PathBuf::from("/opt/x/libc.so.6")), loader]);
+        assert_eq!(parse_ldd("\tnot a dynamic executable\n")?, []);
+        assert!(parse_ldd("\tlibyajl.so.2 => not found\n").is_err());
+        Ok(())
     }
 }

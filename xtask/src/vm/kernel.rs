@@ -22,32 +22,73 @@ pub(crate) struct Kernel {
     packages: &'static [&'static str],
     /// The suite of Debian that has them.
     suite: &'static str,
+    /// Controllers that it was built with in version 2 only (`CONFIG_MEMCG_V1`, `CONFIG_CPUSETS_V1`, since 6.11 and
+    /// 6.12). In the hybrid layout they are switched off: version 2 has no controllers there.
+    pub(crate) version2_only: &'static [&'static str],
 }
 
 /// All kernels, oldest first. `x86_64` cloud flavour: small, and everything a guest needs is built in.
 const KERNELS: &[Kernel] = &[
-    Kernel { name: "5.10", packages: &[r"^linux-image-5\.10\.0-[0-9]+-cloud-amd64$"], suite: "bullseye" },
-    Kernel { name: "6.1", packages: &[r"^linux-image-6\.1\.0-[0-9]+-cloud-amd64$"], suite: "bookworm" },
+    Kernel {
+        name: "5.10",
+        packages: &[r"^linux-image-5\.10\.0-[0-9]+-cloud-amd64$"],
+        suite: "bullseye",
+        version2_only: &[],
+    },
+    Kernel {
+        name: "6.1",
+        packages: &[r"^linux-image-6\.1\.0-[0-9]+-cloud-amd64$"],
+        suite: "bookworm",
+        version2_only: &[],
+    },
+    // Bookworm has it too, but in its security archive only, which a machine need not name.
+    Kernel {
+        name: "6.12",
+        packages: &[r"^linux-image-6\.12\.[0-9]+\+deb13-cloud-amd64$"],
+        suite: "trixie",
+        version2_only: &["cpuset", "memory"],
+    },
+    Kernel {
+        name: "7.2",
+        packages: &[
+            r"^linux-binary-7\.2\.[0-9]+\+deb14-cloud-amd64$",
+            r"^linux-modules-7\.2\.[0-9]+\+deb14-cloud-amd64$",
+        ],
+        suite: "sid",
+        version2_only: &["cpuset", "memory"],
+    },
 ];
 
-/// Modules that the suite can use, by file name; a kernel without one is no error.
-const MODULES: &[&str] = &["msr.ko"];
+/// Modules that the suite uses, by file name. Newer kernels have them packed, with `.xz` behind the name.
+const MODULES: &[&str] = &["msr.ko", "overlay.ko"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// An unpacked kernel.
 pub(crate) struct Files {
     /// What QEMU boots.
     pub(crate) image: PathBuf,
-    /// Those of [`MODULES`] that it has.
+    /// [`MODULES`], perhaps packed.
     pub(crate) modules: Vec<PathBuf>,
 }
 
-/// The kernel of that name.
-pub(crate) fn find(name: &str) -> Result<&'static Kernel> {
-    KERNELS.iter().find(|kernel| kernel.name == name).ok_or_else(|| {
+/// The name that stands for every kernel.
+pub(super) const ALL: &str = "all";
+
+/// The kernel of that name, or all of them.
+pub(super) fn find(name: &str) -> Result<Vec<&'static Kernel>> {
+    let found: Vec<_> = KERNELS.iter().filter(|kernel| name == ALL || kernel.name == name).collect();
+    if found.is_empty() {
         let names: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
-        Unfit(format!("there is no kernel `{name}`; known are {}", names.join(", "))).into()
-    })
+        let known = names.join(", ");
+        return Err(Unfit(format!("there is no kernel `{name}`; known are {known} and `{ALL}`")).into());
+    }
+    Ok(found)
+}
+
+/// What the kernels are called, oldest first.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    KERNELS.iter().map(|kernel| kernel.name)
 }
 
 /// Downloads and unpacks a kernel, unless an earlier run did.
@@ -64,7 +105,8 @@ pub(crate) fn fetch(kernel: &Kernel) -> Result<Files> {
         fs::create_dir_all(&dir)?;
         unpack_package(&package, &apt.options, &work_dir("vm/download")?, &part)?;
     }
-    locate(&dir).with_context(|| format!("the packages of kernel {} have no image", kernel.name))
+    locate(&dir)
+        .with_context(|| format!("the packages of kernel {} do not hold what was expected", kernel.name))
 }
 
 /// The image and the modules below `dir`.
@@ -78,12 +120,15 @@ fn locate(dir: &Path) -> Result<Files> {
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.file_type()?.is_dir() {
                 pending.push(entry.path());
-            } else if name.starts_with("vmlinuz-") {
+            } else if name == "vmlinuz" || name.starts_with("vmlinuz-") {
                 image = Some(entry.path());
-            } else if MODULES.contains(&name.as_str()) {
+            } else if MODULES.contains(&name.trim_end_matches(".xz")) {
                 modules.push(entry.path());
             }
         }
+    }
+    if modules.len() < MODULES.len() {
+        bail!("not all of the modules {}", MODULES.join(", "));
     }
     Ok(Files { image: image.context("no image")?, modules })
 }
@@ -182,5 +227,6 @@ mod tests {
     fn an_unknown_kernel_is_named_with_the_known_ones() {
         let error = find("2.6").err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("2.6") && error.contains("6.1"), "{error}");
+        assert_eq!(find(ALL).map(|kernels| kernels.len()).unwrap_or_default(), KERNELS.len());
     }
 }

@@ -4,102 +4,181 @@
 //! guest's first program runs the suite, prints one verdict line and powers off. Whatever else happens (panic,
 //! hang, no verdict) is a failure.
 
+mod contents;
 mod initramfs;
-mod kernel;
+pub(crate) mod kernel;
 mod qemu;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use kernel::Kernel;
+use qemu::Guest;
 
 use crate::check::{Counts, build_release};
-use crate::environment::{Unfit, find_program, release_program, repository, work_dir};
-use crate::{Attach, setup};
+use crate::environment::work_dir;
+use crate::{Attach, Layout, setup};
+
+/// Guests at a time. Each has two processors, so that events meet on two, and a suite waits often enough to leave
+/// two cores to three of them.
+const AT_ONCE: usize = 3;
+
+/// The tests whose outcome depends on the cgroup layout: containers by a real runtime, and one attempt that shows
+/// that the suite runs at all.
+const LAYOUT_TESTS: &str = "oci-,identity::,host::setns-badfd";
+
+/// A thousand containers, which take a guest minutes: each on one kernel, mode and layout.
+const MANY: &str = "many::crun_names_each_of_1000";
+/// Where.
+const MANY_ON: &[(&str, &str, &str)] = &[("6.12", "trampoline", "v2"), ("6.1", "tracepoint", "v1")];
+
+/// One boot.
+struct Job {
+    kernel: &'static Kernel,
+    mode: &'static str,
+    layout: &'static str,
+    filter: Option<String>,
+    /// What a boot for something special is called besides.
+    part: &'static str,
+}
 
 /// `cargo xtask vm`: installs and builds what is missing, boots, prints verdicts; true when all passed.
-pub(crate) fn command(kernel: &str, attach: Attach, filter: Option<&str>) -> Result<bool> {
+pub(crate) fn command(kernel: &str, attach: Attach, layout: Layout, filter: Option<&str>) -> Result<bool> {
     // First, so that a wrong name costs no build.
-    kernel::find(kernel)?;
+    let kernels = kernel::find(kernel)?;
+    if filter.is_some_and(|filter| filter.contains(|c: char| c.is_whitespace() || c == '"')) {
+        bail!("a filter goes on the kernel's command line: it cannot have blanks or quotes");
+    }
     setup::install(setup::Group::Test)?;
     build_release()?;
-    let (counts, failure) = boot_all(kernel, attach, filter)?;
+    let filter = filter.map(str::to_owned);
+    let (counts, failure) = boot_all(jobs(kernels, attach, layout, filter.as_ref()))?;
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
     Ok(failure.is_none() && counts.failed == 0)
 }
 
-/// Boots one kernel in each mode asked for, with the release programs that are there. Prints one verdict line per
-/// boot; returns the tests of all and, if a boot failed, the reason of the first.
-pub(crate) fn boot_all(
-    kernel: &str,
-    attach: Attach,
-    filter: Option<&str>,
-) -> Result<(Counts, Option<String>)> {
-    let kernel = kernel::find(kernel)?;
-    let files = kernel::fetch(kernel)?;
-    let initramfs = work_dir("vm")?.join(format!("initramfs-{}.cpio", kernel.name));
-    write_initramfs(&initramfs, &files)?;
-    let modes: &[&str] = match attach {
-        Attach::Trampoline => &["trampoline"],
-        Attach::Tracepoint => &["tracepoint"],
-        Attach::All => &["trampoline", "tracepoint"],
-    };
-    let mut total = Counts::default();
-    let mut failure = None;
-    for mode in modes {
-        let log = work_dir("vm/logs")?.join(format!("{}-{mode}.log", kernel.name));
-        let start = Instant::now();
-        let outcome = qemu::boot(&files.image, &initramfs, mode, filter, &log)?;
-        let time = start.elapsed().as_secs_f64();
-        let Counts { passed, failed, skipped } = outcome.counts;
-        let tests = format!("{passed} passed, {failed} failed, {skipped} skipped");
-        match &outcome.failure {
-            None => println!("vm {} {mode}: pass, {time:.1} s, {tests}", kernel.name),
-            Some(reason) => {
-                outcome.tail.iter().for_each(|line| println!("  | {line}"));
-                println!(
-                    "vm {} {mode}: FAIL, {time:.1} s, {tests}: {reason}; log: {}",
-                    kernel.name,
-                    log.display()
-                );
-                failure.get_or_insert_with(|| format!("{} {mode}: {reason}", kernel.name));
-                // A boot that ended without a failed test still failed.
-                total.failed += u64::from(failed == 0);
-            }
-        }
-        total.add(outcome.counts);
+/// What `cargo xtask test` boots, with the release programs that are there: all kernels in both modes, the whole
+/// suite with cgroup v2; and what depends on the cgroup layout with the two others, each in one of the modes, which
+/// take turns from kernel to kernel. Returns the tests of all boots and, if one failed, the reason of the first.
+pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
+    let kernels = kernel::find(kernel::ALL)?;
+    // The long ones first, so that no single one is left at the end.
+    let mut all = jobs(kernels.clone(), Attach::All, Layout::V2, None);
+    for (name, mode, layout) in MANY_ON {
+        let filter = Some(MANY.to_owned());
+        let kernel = kernel::find(name)?;
+        all.extend(kernel.into_iter().map(|kernel| Job {
+            kernel,
+            mode,
+            layout,
+            filter: filter.clone(),
+            part: " many",
+        }));
     }
-    Ok((total, failure))
+    let filter = LAYOUT_TESTS.to_owned();
+    for (turn, kernel) in kernels.into_iter().enumerate() {
+        let (one, other) =
+            if turn % 2 == 0 { ("trampoline", "tracepoint") } else { ("tracepoint", "trampoline") };
+        for (layout, mode) in [("hybrid", one), ("v1", other)] {
+            all.push_back(Job { kernel, mode, layout, filter: Some(filter.clone()), part: "" });
+        }
+    }
+    boot_all(all)
 }
 
-fn write_initramfs(path: &Path, kernel: &kernel::Files) -> Result<()> {
-    let mut archive = initramfs::Archive::default();
-    for dir in ["bin", "dev", "etc", "lib", "proc", "root", "run", "sys", "tmp", "usr", "var"] {
-        archive.directory(dir);
-    }
-    archive.contents("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec());
-    let mut programs: Vec<(PathBuf, &str)> = vec![(release_program("guest-init"), "init")];
-    for (name, guest) in [("live", "bin/live"), ("ringfence", "bin/ringfence"), ("attempt", "bin/attempt")] {
-        programs.push((release_program(name), guest));
-    }
-    let busybox = find_program("busybox")
-        .ok_or_else(|| Unfit("there is no busybox: run `cargo xtask setup`".into()))?;
-    programs.push((busybox, "bin/busybox"));
-    for (program, guest) in &programs {
-        archive.program(program, guest)?;
-    }
-    for applet in ["cat", "ls", "mknod", "sh", "sleep", "true"] {
-        archive.link("busybox", &format!("bin/{applet}"));
-    }
-    let schema = repository().join("docs/alert.schema.json");
-    archive.file(&schema, "alert.schema.json", 0o644)?;
-    let rules = repository().join("rules");
-    archive.tree(&rules, "rules").context("cannot read the shipped rules")?;
-    for module in &kernel.modules {
-        if let Some(name) = module.file_name().and_then(|name| name.to_str()) {
-            archive.file(module, &format!("lib/modules/{name}"), 0o644)?;
+fn jobs(
+    kernels: Vec<&'static Kernel>,
+    attach: Attach,
+    layout: Layout,
+    filter: Option<&String>,
+) -> VecDeque<Job> {
+    let mut jobs = VecDeque::new();
+    for kernel in kernels {
+        for mode in attach.modes() {
+            for layout in layout.names() {
+                jobs.push_back(Job { kernel, mode, layout, filter: filter.cloned(), part: "" });
+            }
         }
     }
-    fs::write(path, archive.finish()).with_context(|| format!("cannot write {}", path.display()))
+    jobs
+}
+
+/// What the boots came to so far.
+#[derive(Default)]
+struct Tally {
+    counts: Counts,
+    /// Why the first of those that failed did.
+    failure: Option<String>,
+}
+
+/// Boots all, [`AT_ONCE`] at a time, and prints one verdict line per boot.
+fn boot_all(jobs: VecDeque<Job>) -> Result<(Counts, Option<String>)> {
+    let mut ready: Vec<(&str, PathBuf, PathBuf)> = Vec::new();
+    for job in &jobs {
+        let name = job.kernel.name;
+        if ready.iter().all(|(known, ..)| *known != name) {
+            let files = kernel::fetch(job.kernel).with_context(|| format!("kernel {name}"))?;
+            let initramfs = work_dir("vm")?.join(format!("initramfs-{name}.cpio"));
+            contents::write(&initramfs, &files)?;
+            ready.push((name, files.image, initramfs));
+        }
+    }
+    let mut guests: VecDeque<(Guest, String)> = VecDeque::new();
+    for job in jobs {
+        let Some((_, image, initramfs)) = ready.iter().find(|(name, ..)| *name == job.kernel.name) else {
+            continue;
+        };
+        let title = format!("{} {} {}{}", job.kernel.name, job.mode, job.layout, job.part);
+        let log = work_dir("vm/logs")?.join(format!("{}.log", title.replace(' ', "-")));
+        let (image, initramfs) = (image.clone(), initramfs.clone());
+        let Job { kernel, mode, layout, filter, .. } = job;
+        let version2_only = kernel.version2_only;
+        guests.push_back((Guest { image, initramfs, mode, layout, version2_only, filter, log }, title));
+    }
+    let (queue, tally) = (Mutex::new(guests), Mutex::new(Tally::default()));
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let Some((guest, title)) = next else { return Ok(()) };
+                        boot_one(&guest, &title, &tally)?;
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().map_err(|_| anyhow::anyhow!("a thread that boots guests panicked"))??;
+        }
+        Ok::<(), anyhow::Error>(())
+    })?;
+    let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((tally.counts, tally.failure))
+}
+
+/// Boots a guest, prints its verdict and adds it to the others.
+fn boot_one(guest: &Guest, title: &str, tally: &Mutex<Tally>) -> Result<()> {
+    let start = Instant::now();
+    let outcome = qemu::boot(guest)?;
+    let time = start.elapsed().as_secs_f64();
+    let Counts { passed, failed, skipped } = outcome.counts;
+    let tests = format!("{passed} passed, {failed} failed, {skipped} skipped");
+    // Held while printing, so that two guests' lines do not mix.
+    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    tally.counts.add(outcome.counts);
+    let Some(reason) = outcome.failure else {
+        println!("vm {title}: pass, {time:.1} s, {tests}");
+        return Ok(());
+    };
+    outcome.tail.iter().for_each(|line| println!("  | {line}"));
+    println!("vm {title}: FAIL, {time:.1} s, {tests}: {reason}; log: {}", guest.log.display());
+    tally.failure.get_or_insert_with(|| format!("{title}: {reason}"));
+    // A boot that ended without a failed test still failed.
+    tally.counts.failed += u64::from(failed == 0);
+    Ok(())
 }

@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use tests::cgroup::{self, Cgroup};
 use tests::docker::is_program;
 use tests::harness::Daemon;
-use tests::harness::alerts::Expectation;
+use tests::harness::alerts::{Alert, Expectation};
 
 use crate::places::Suite;
 
@@ -46,10 +46,15 @@ fn quiet(suite: &Suite, case: fn(&Suite) -> Result<(), String>) -> Result<(), St
     daemon.expect(&marker)?;
     let ended = daemon.stop()?;
     ended.check()?;
-    let loud: Vec<String> = ended
-        .alerts
-        .iter()
-        .filter(|alert| alert.get("container.id").as_deref() != Some(&id[..12]))
+    loud(ended.alerts.iter().filter(|alert| alert.get("container.id").as_deref() != Some(&id[..12])))
+}
+
+/// Holds alerts against what a quiet host may show.
+///
+/// # Errors
+/// Those that are louder, one a line.
+pub(crate) fn loud<'a>(alerts: impl Iterator<Item = &'a Alert>) -> Result<(), String> {
+    let loud: Vec<String> = alerts
         .filter(|alert| {
             let priority = alert.get("priority").unwrap_or_default().to_lowercase();
             !QUIET.contains(&priority.as_str())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use monitor_common::call::{Abi, Call};
+use tests::attempt::arguments::arguments;
 use tests::attempt::{Attempt, Want, errno_name};
 use tests::cgroup::POD_UID;
 use tests::harness::alerts::{Alert, Expectation, Must};
@@ -75,7 +76,12 @@ fn check_count(
 }
 
 /// A new child returns from the clone call too, with 0; that is not a second attempt.
-fn check_child(daemon: &Daemon, visit: &Visit, attempt: &Attempt, made: &Made) -> Result<(), String> {
+pub(crate) fn check_child(
+    daemon: &Daemon,
+    visit: &Visit,
+    attempt: &Attempt,
+    made: &Made,
+) -> Result<(), String> {
     if !matches!(attempt.call, Call::Clone | Call::Clone3) || made.ret <= 0 {
         return Ok(());
     }
@@ -86,7 +92,8 @@ fn check_child(daemon: &Daemon, visit: &Visit, attempt: &Attempt, made: &Made) -
     }
 }
 
-fn describe(
+/// What the suite's own alert of an attempt must show.
+pub(crate) fn describe(
     visit: &Visit,
     attempt: &Attempt,
     abi: Abi,
@@ -116,6 +123,10 @@ fn describe(
             Must::BeOneOf(runtimes.iter().map(|name| (*name).to_owned()).collect()),
         ),
     };
+    // A 32-bit program of the suite touches nothing before its call.
+    let untouched =
+        abi == Abi::I386 && fitting.iter().any(|want| want.verdict() == Some(("refused", Some("seccomp"))));
+    event = event.must("evt.args", Must::BeLike(arguments(attempt, untouched)));
     let done = if made.ret >= 0 { attempt.done } else { &[] };
     for (key, value) in attempt.asked.iter().chain(done) {
         event = event.is(key, value);
@@ -129,6 +140,6 @@ fn describe(
     event
 }
 
-fn suite_rule_names() -> Must {
+pub(crate) fn suite_rule_names() -> Must {
     Must::BeOneOf(Call::ALL.iter().map(|call| format!("Suite {}", call.name())).collect())
 }

@@ -1,13 +1,35 @@
 //! The live suite: attempts are made, and Ringfence must judge and report each of them rightly.
 //!
 //! It needs root. `cargo xtask test` runs it on the machine at hand, `cargo xtask vm` in guests.
-//! Arguments besides those below are those of Rust's test runner, such as a filter by name or `--list`.
+//! Arguments besides those below are those of Rust's test runner, such as `--list` or a filter by name, which may be
+//! several with commas between them.
 
+mod blind;
+mod cases;
+mod churn;
 mod corpus;
+mod engine_record;
+mod evasions;
+mod faults;
+mod features;
+mod guest;
+mod hostile;
+mod identity;
 mod judge;
 mod law;
+mod listing;
+mod many;
+mod matrix;
+mod outside;
 mod places;
+mod podman;
+mod processes;
+mod races;
+mod shared;
 mod starts;
+mod state_files;
+mod watched;
+mod whose;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +38,7 @@ use libtest_mimic::{Arguments, Trial};
 use tests::harness::Settings;
 
 const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--schema FILE] \
-[--attach auto|trampoline|tracepoint] [--guest] [test runner's arguments]";
+[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [test runner's arguments]";
 
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
@@ -40,23 +62,64 @@ fn main() -> ExitCode {
     }
     // One at a time: two cores are shared with the daemon, and floods must not meet other cases.
     arguments.test_threads = Some(1);
+    let guest_trials = if settings.guest { guest::trials() } else { Vec::new() };
     let settings = Arc::new(settings);
     let suite = Arc::new(places::Suite::new(settings.clone()));
-    let mut trials: Vec<Trial> = places::trials(&suite);
+    // Floods and races come before the daemon that serves all places is started: it would report each call, and
+    // the suite would keep them all.
+    let mut trials: Vec<Trial> = races::trials(&settings);
     trials.extend(law::trials(&settings));
+    trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
+    trials.extend(processes::trials(&settings));
+    trials.extend(faults::trials(&settings));
+    trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
+    trials.extend(podman::trials(&settings));
+    trials.extend(state_files::trials(&settings));
+    trials.extend(churn::trials(&settings));
+    trials.extend(whose::trials(&suite));
+    trials.extend(outside::trials(&suite));
+    trials.extend(listing::trials(&suite));
+    trials.extend(hostile::trials(&suite));
+    trials.extend(evasions::trials(&suite));
+    trials.extend(places::trials(&suite));
+    let matrix = Arc::new(matrix::Matrix::new(suite.clone()));
+    trials.extend(matrix::trials(&matrix));
     trials.extend(corpus::trials(&suite));
+    trials.extend(engine_record::trials(&suite));
+    match identity::trials(&suite) {
+        Ok(of_identity) => trials.extend(of_identity),
+        Err(error) => {
+            eprintln!("live: the cgroup hierarchies cannot be listed: {error}");
+            return ExitCode::from(2);
+        }
+    }
+    trials.extend(features::trials(&suite));
+    trials.extend(guest_trials);
+    // The runner knows one filter; a guest's command line may ask for several things.
+    if let Some(filter) = arguments.filter.take_if(|filter| filter.contains(',')) {
+        let matches = |part: &str| trials.iter().any(|trial| trial.name().contains(part));
+        if let Some(nothing) = filter.split(',').find(|part| !matches(part)) {
+            eprintln!("live: no test has `{nothing}` in its name");
+            return ExitCode::from(2);
+        }
+        trials.retain(|trial| filter.split(',').any(|part| trial.name().contains(part)));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    let recorded = match Arc::try_unwrap(matrix) {
+        Ok(matrix) => matrix.finish(),
+        Err(_) => Err("a test still holds the matrix, so its daemon cannot be stopped".to_owned()),
+    };
     // The daemon that served all places has an end of its own to pass.
     let finished = match Arc::try_unwrap(suite) {
         Ok(suite) => suite.finish(),
         Err(_) => Err("a test still holds the suite, so the daemon cannot be stopped".to_owned()),
     };
-    match finished {
+    match recorded.and(finished) {
         Ok(()) if !conclusion.has_failed() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::from(101),
         Err(fault) => {
-            eprintln!("live: at the end of the daemon that served all places: {fault}");
+            eprintln!("live: at the end of a daemon that served many tests: {fault}");
             ExitCode::from(101)
         }
     }
@@ -64,7 +127,7 @@ fn main() -> ExitCode {
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {
     let (mut ringfence, mut attempt, mut rules, mut schema) = (None, None, None, None);
-    let (mut attach, mut guest) = ("auto".to_owned(), false);
+    let (mut attach, mut guest, mut record) = ("auto".to_owned(), false, None);
     let mut others = vec!["live".to_owned()];
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -76,6 +139,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
             "--schema" => schema = Some(value()?.into()),
             "--attach" => attach = value()?,
             "--guest" => guest = true,
+            "--record" => record = Some(value()?.into()),
             _ => others.push(argument),
         }
     }
@@ -86,6 +150,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
         schema,
         attach,
         guest,
+        record,
     };
     Ok((settings, Arguments::from_iter(others)))
 }

@@ -4,16 +4,18 @@ use std::ffi::CString;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use tempfile::TempDir;
 use tests::harness::alerts::Expectation;
 use tests::harness::{Daemon, PATIENCE, Settings, wait};
 
+use crate::cases::{Case, cases};
 use crate::places::suite_rules;
 
 /// Wrong in its condition's syntax, in line 3.
@@ -26,9 +28,9 @@ const UNKNOWN_FIELD: &str =
 const NOT_YAML: &str = "- rule: Broken\n  desc: [\n  condition: }\n";
 
 pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
-    type Case = fn(&Settings) -> Result<(), String>;
-    let cases: [(&str, Case); 8] = [
+    let mut all: Vec<(&str, Case)> = vec![
         ("starts::port_taken", port_taken),
+        ("starts::control_socket_taken", control_socket_taken),
         ("starts::rules_missing", rules_missing),
         ("starts::rule_malformed", |settings| bad_rule(settings, MALFORMED, &["bad.yaml", "3:"])),
         ("starts::rule_with_unknown_field", |settings| {
@@ -39,19 +41,16 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
         ("starts::unknown_option", |settings| {
             refused(settings.command().arg("--no-such-option"), 2, &["--no-such-option"])
         }),
-        ("starts::full_disk_under_the_alert_file", full_disk),
     ];
-    cases
-        .into_iter()
-        .map(|(name, case)| {
-            let settings = settings.clone();
-            Trial::test(name, move || case(&settings).map_err(Failed::from))
-        })
-        .collect()
+    if !settings.guest {
+        // No matter of the kernel, and it needs a daemon of its own.
+        all.push(("starts::full_disk_under_the_alert_file", full_disk));
+    }
+    cases(settings, &all)
 }
 
 /// Runs a start that must be refused.
-fn refused(command: &mut Command, status: i32, words: &[&str]) -> Result<(), String> {
+pub(crate) fn refused(command: &mut Command, status: i32, words: &[&str]) -> Result<(), String> {
     let mut child = command.spawn().map_err(|error| format!("cannot start: {error}"))?;
     // Messages are short, so they fit the pipe until they are read.
     let ended = wait(&mut child);
@@ -84,6 +83,23 @@ fn port_taken(settings: &Settings) -> Result<(), String> {
         settings.command().args(["--listen", &address]).arg("--rules").arg(rules.path()),
         2,
         &[&address, "in use", "--listen"],
+    )
+}
+
+fn control_socket_taken(settings: &Settings) -> Result<(), String> {
+    let dir = open_dir()?;
+    let socket = dir.path().join("other.sock");
+    let _other = UnixListener::bind(&socket).map_err(|error| error.to_string())?;
+    let rules = suite_rules()?;
+    refused(
+        settings
+            .command()
+            .args(["--listen", "off", "--control-socket"])
+            .arg(&socket)
+            .arg("--rules")
+            .arg(rules.path()),
+        2,
+        &["other.sock", "answers there", "--control-socket"],
     )
 }
 

@@ -1,0 +1,103 @@
+//! What the kernel tells about our programs and links in `/proc/self/fdinfo`: is a link still there and attached,
+//! how often was a program skipped. No privilege is needed, and no descriptor is opened.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+/// The descriptor of a loaded program, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramFile {
+    fd: u32,
+    id: u32,
+}
+
+/// The descriptor of a link, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkFile {
+    fd: u32,
+    id: u32,
+}
+
+/// Our programs and links, by the program's id.
+#[derive(Debug, Default)]
+pub struct BpfFiles {
+    programs: HashMap<u32, ProgramFile>,
+    links: HashMap<u32, LinkFile>,
+}
+
+impl BpfFiles {
+    /// Looks at all descriptors of this process.
+    pub fn read() -> Self {
+        let mut files = BpfFiles::default();
+        for entry in fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten() {
+            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(text) = info(fd) else { continue };
+            let Some(program) = value(&text, "prog_id") else { continue };
+            // A link shows the id of its program besides its own.
+            match value(&text, "link_id") {
+                Some(id) => drop(files.links.insert(program as u32, LinkFile { fd, id: id as u32 })),
+                None => drop(files.programs.insert(program as u32, ProgramFile { fd, id: program as u32 })),
+            }
+        }
+        files
+    }
+
+    /// The descriptor of a program.
+    pub fn program(&self, id: u32) -> Option<ProgramFile> {
+        self.programs.get(&id).copied()
+    }
+
+    /// The link that holds a program on its hook.
+    pub fn link(&self, program: u32) -> Option<LinkFile> {
+        self.links.get(&program).copied()
+    }
+}
+
+impl ProgramFile {
+    /// How often the kernel skipped the program because it was under way on that CPU already
+    /// (`bpf_prog_show_fdinfo`, since 5.12).
+    pub fn recursion_misses(self) -> Option<u64> {
+        let text = info(self.fd)?;
+        (value(&text, "prog_id") == Some(self.id.into())).then(|| value(&text, "recursion_misses"))?
+    }
+}
+
+impl LinkFile {
+    /// False if the link is gone, or holds on to no cgroup any more (`BPF_LINK_DETACH`, since 5.9).
+    pub fn is_attached(self) -> bool {
+        info(self.fd).is_some_and(|text| {
+            value(&text, "link_id") == Some(self.id.into()) && value(&text, "cgroup_id") != Some(0)
+        })
+    }
+}
+
+fn info(fd: u32) -> Option<String> {
+    fs::read_to_string(PathBuf::from(format!("/proc/self/fdinfo/{fd}"))).ok()
+}
+
+/// The number behind `key:`.
+fn value(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_by_their_whole_key() {
+        let text = "pos:\t0\nlink_type:\tcgroup\nlink_id:\t5\nprog_id:\t31\ncgroup_id:\t0\n";
+        assert_eq!(value(text, "link_id"), Some(5));
+        assert_eq!(value(text, "cgroup_id"), Some(0));
+        assert_eq!(value(text, "id"), None);
+        assert_eq!(value(text, "link_type"), None);
+    }
+
+    #[test]
+    fn an_ordinary_descriptor_is_no_link() {
+        assert!(!LinkFile { fd: 0, id: 1 }.is_attached());
+        assert_eq!(ProgramFile { fd: u32::MAX, id: 1 }.recursion_misses(), None);
+    }
+}

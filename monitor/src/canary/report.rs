@@ -1,0 +1,162 @@
+//! How blindness is told: alerts straight to the outputs, past the pipeline; metrics; readiness; the log.
+
+use std::sync::Arc;
+
+use monitor_common::ids::BootNs;
+use prometheus::IntCounter;
+
+use super::board::now;
+use super::finding::{Cause, Finding};
+use crate::alert::{AlertForm, Fact, InternalAlert, WallClock};
+use crate::http::Health;
+use crate::metrics::Metrics;
+use crate::pipeline::{Format, Output};
+use crate::sink::{Batch, Sink};
+use crate::wall_clock::BootOffset;
+
+const BLIND: (&str, &str, &str) = ("ringfence-blind", "Ringfence is blind", "Critical");
+const SEES: (&str, &str, &str) = ("ringfence-sees-again", "Ringfence sees again", "Notice");
+const STOOD: (&str, &str, &str) = ("ringfence-stood-still", "Ringfence stood still", "Critical");
+
+/// An alert's constant parts and its counter.
+struct Kind {
+    form: AlertForm,
+    count: IntCounter,
+}
+
+impl Kind {
+    fn new(
+        (id, name, priority): (&str, &str, &str),
+        hostname: &str,
+        metrics: &Metrics,
+    ) -> prometheus::Result<Self> {
+        let form = InternalAlert::form(id, name, priority, hostname);
+        Ok(Kind { form, count: metrics.internal_alerts(id, priority)? })
+    }
+}
+
+/// Where blindness is told.
+pub struct Reporter {
+    outputs: Vec<(Arc<Sink>, Format)>,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Arc<Metrics>,
+    blind: Kind,
+    sees: Kind,
+    stood: Kind,
+}
+
+impl Reporter {
+    /// Tells it to these outputs.
+    ///
+    /// # Errors
+    /// Only if the table of metrics is wrong.
+    pub fn new(
+        outputs: &[Output],
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        hostname: &str,
+    ) -> prometheus::Result<Self> {
+        Ok(Reporter {
+            outputs: outputs.iter().map(|output| (Arc::clone(&output.sink), output.format.clone())).collect(),
+            blind: Kind::new(BLIND, hostname, &metrics)?,
+            sees: Kind::new(SEES, hostname, &metrics)?,
+            stood: Kind::new(STOOD, hostname, &metrics)?,
+            health,
+            metrics,
+        })
+    }
+
+    /// Something is seen no longer, for one cause.
+    pub(super) fn begun(&mut self, cause: Cause, findings: &[Finding]) {
+        let hooks = subjects(findings);
+        let since = since(findings);
+        let cost = costs(findings);
+        self.count(cause);
+        let text = format!(
+            "Ringfence sees no longer what it watched (cause={} hooks={} since={since} cost={cost})",
+            cause.name(),
+            hooks.join(",")
+        );
+        tracing::error!(cause = cause.name(), hooks = hooks.join(", "), since, cost, "blind");
+        let facts = [
+            ("ringfence.cause", Fact::Text(cause.name().to_owned())),
+            ("ringfence.hooks", Fact::List(hooks)),
+            ("ringfence.cost", Fact::Text(cost)),
+            ("ringfence.since", Fact::Text(since)),
+        ];
+        write(&mut self.outputs, &self.blind, &text, &facts);
+    }
+
+    /// It is seen again.
+    pub(super) fn ended(&mut self, cause: Cause, findings: &[Finding]) {
+        let hooks = subjects(findings);
+        let start = findings.iter().map(|finding| finding.since.0).min().unwrap_or_default();
+        let seconds = now().0.saturating_sub(start) / 1_000_000_000;
+        let since = since(findings);
+        let text = format!(
+            "Ringfence sees again what it watched (cause={} hooks={} since={since} seconds={seconds})",
+            cause.name(),
+            hooks.join(",")
+        );
+        tracing::info!(cause = cause.name(), hooks = hooks.join(", "), seconds, "seeing again");
+        let facts = [
+            ("ringfence.cause", Fact::Text(cause.name().to_owned())),
+            ("ringfence.hooks", Fact::List(hooks)),
+            ("ringfence.since", Fact::Text(since)),
+            ("ringfence.seconds", Fact::Number(seconds)),
+        ];
+        write(&mut self.outputs, &self.sees, &text, &facts);
+    }
+
+    /// The whole daemon did not run for so long, and so many records were lost in that time.
+    pub(super) fn stood_still(&mut self, seconds: u64, lost: u64) {
+        self.count(Cause::StoodStill);
+        let text =
+            format!("Ringfence did not run for {seconds} s: nothing was reported, {lost} records were lost");
+        tracing::error!(seconds, lost, "the daemon stood still");
+        let facts = [
+            ("ringfence.cause", Fact::Text(Cause::StoodStill.name().to_owned())),
+            ("ringfence.seconds", Fact::Number(seconds)),
+            ("ringfence.lost", Fact::Number(lost)),
+        ];
+        write(&mut self.outputs, &self.stood, &text, &facts);
+    }
+
+    fn count(&self, cause: Cause) {
+        if let Some(counter) = self.metrics.blindness.get(cause as usize) {
+            counter.inc();
+        }
+    }
+}
+
+fn write(outputs: &mut [(Arc<Sink>, Format)], kind: &Kind, text: &str, facts: &[(&'static str, Fact)]) {
+    kind.count.inc();
+    let unix_ns = BootOffset::measure().unix_ns(now());
+    let alert = InternalAlert { form: &kind.form, output: text, unix_ns, facts };
+    for (sink, format) in outputs {
+        let mut batch = Batch { bytes: sink.buffer(), lines: 1 };
+        format.write_internal(&alert, &mut batch.bytes);
+        // What finds no room is counted by the sink under its reason.
+        let _ = sink.offer(batch);
+    }
+}
+
+fn subjects(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(|finding| finding.subject.clone()).collect()
+}
+
+/// Each cost once.
+fn costs(findings: &[Finding]) -> String {
+    let mut costs: Vec<&str> = findings.iter().map(|finding| finding.cost).collect();
+    costs.sort_unstable();
+    costs.dedup();
+    costs.join("; ")
+}
+
+/// The earliest time, as RFC 3339.
+fn since(findings: &[Finding]) -> String {
+    let since = findings.iter().map(|finding| finding.since.0).min().unwrap_or_default();
+    let mut text = Vec::new();
+    WallClock::default().push_rfc3339(BootOffset::measure().unix_ns(BootNs(since)), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -1,0 +1,301 @@
+//! The watch: a thread of its own that orders rounds of canaries, and judges from what came back, from the ledger
+//! and from the kernel's word on our links and maps. It waits for nothing that could stand still with the pipeline.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use monitor_common::control::Counter;
+use monitor_common::ids::BootNs;
+use monitor_common::wire::{KIND_NAMES, kind};
+
+use super::board::now;
+use super::finding::{Cause, Finding, Findings, by_cause};
+use super::report::Reporter;
+use super::{Canaries, GRACE, Hook, SECOND_LOOK, State};
+use crate::kernel_files::ftrace_is_off;
+use crate::ledger::{Ledger, LostTable, slot_names};
+
+/// The daemon stood still if a pause took so much longer than it should.
+const GAP: Duration = Duration::from_secs(1);
+/// Stack of the thread.
+const STACK: usize = 128 << 10;
+
+/// The running watch. Dropped, it ends with its canaries.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            super::end(&thread);
+        }
+    }
+}
+
+/// What the ledger said at the last judgement.
+#[derive(Default)]
+struct Before {
+    counters: Vec<Counter>,
+    /// Canaries' records that had gone into the ring, and come out of it, when both were last in step.
+    base: (u64, u64),
+}
+
+struct Watcher {
+    canaries: Canaries,
+    ledger: Arc<Ledger>,
+    reporter: Reporter,
+    findings: Findings,
+    before: Before,
+    /// Why a hook is not tested, as last logged.
+    untested: Vec<Option<String>>,
+}
+
+impl Watch {
+    /// Starts the watch; a round each `interval`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(
+        canaries: Canaries,
+        interval: Duration,
+        ledger: Arc<Ledger>,
+        reporter: Reporter,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = channel();
+        let untested = canaries.hooks.iter().map(|_| None).collect();
+        let (findings, before) = Default::default();
+        let mut watcher = Watcher { canaries, ledger, reporter, findings, before, untested };
+        let thread = Builder::new()
+            .name("watch".to_owned())
+            .stack_size(STACK)
+            .spawn(move || watcher.run(interval, &stopped))?;
+        Ok(Watch { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Watcher {
+    fn run(&mut self, interval: Duration, stopped: &Receiver<()>) {
+        // A table that nobody wrote to yet has no entry of ours.
+        self.ledger.check_lost();
+        self.before.counters = self.ledger.counters().unwrap_or_default();
+        loop {
+            let progress = self.canaries.order();
+            let Some(late) = pause(GRACE, stopped) else { return };
+            if late < GAP {
+                self.judge(progress);
+            } else {
+                self.stood_still(late);
+            }
+            self.reporter.health.watch_looked(3 * interval);
+            let mut rest = interval.saturating_sub(GRACE);
+            if self.canaries.is_any_out() {
+                let Some(late) = pause(SECOND_LOOK, stopped) else { return };
+                if late < GAP {
+                    self.judge(progress);
+                } else {
+                    self.stood_still(late);
+                }
+                rest = rest.saturating_sub(SECOND_LOOK);
+            }
+            let Some(late) = pause(rest, stopped) else { return };
+            if late >= GAP {
+                self.stood_still(late);
+            }
+        }
+    }
+
+    fn stood_still(&mut self, late: Duration) {
+        let lost = |counters: &[Counter]| counters.iter().map(|counter| counter.lost).sum::<u64>();
+        let now = self.ledger.counters().unwrap_or_default();
+        self.reporter.stood_still(late.as_secs(), lost(&now).saturating_sub(lost(&self.before.counters)));
+    }
+
+    fn judge(&mut self, progress_before: u64) {
+        let mut found = Vec::new();
+        // In this order: what came out has gone in before.
+        let received = self.canaries.board.received();
+        let (counters, in_ring) = self.check_counters(received, &mut found);
+        self.check_maps(&mut found);
+        if self.canaries.is_stuck(progress_before) {
+            found.push(Finding {
+                subject: "canary thread".to_owned(),
+                cause: Cause::CanaryStalled,
+                since: now(),
+                cost: "the hooks are not tested",
+            });
+        }
+        let general = self.general_cause(&counters, in_ring);
+        let ftrace_off = ftrace_is_off();
+        let mut slowest = Some(0);
+        for position in 0..self.canaries.hooks.len() {
+            let hook = &self.canaries.hooks[position];
+            let state = hook.state(&self.canaries.board);
+            let finding = match &state {
+                State::Silent(since) => {
+                    Some((general.unwrap_or_else(|| own_cause(hook, ftrace_off)), *since))
+                }
+                // Nothing tests it, but the kernel can be asked whether it is there.
+                State::Untested(_) if hook.is_detached() => Some((Cause::Detached, now())),
+                State::Untested(_) | State::Up(_) | State::Pending => None,
+            };
+            slowest = match state {
+                State::Up(trip) => slowest.map(|slowest: u64| slowest.max(trip)),
+                State::Untested(_) => slowest,
+                State::Silent(_) | State::Pending => None,
+            };
+            if let Some((cause, since)) = finding {
+                found.push(blindness(hook, cause, since));
+            }
+            self.show(position, &state);
+        }
+        if let Some(slowest) = slowest {
+            self.reporter.metrics.canary_round_trip.set(slowest as f64 / 1e9);
+        }
+        self.before.counters = counters;
+        self.tell(found);
+    }
+
+    fn tell(&mut self, found: Vec<Finding>) {
+        let (begun, ended) = self.findings.update(found);
+        // First the state, then the news of it: who reads an alert and asks must not be told otherwise.
+        if !begun.is_empty() || !ended.is_empty() {
+            self.reporter.health.set_blind(self.findings.summary());
+        }
+        for (cause, findings) in by_cause(begun) {
+            self.reporter.begun(cause, &findings);
+        }
+        for (cause, findings) in by_cause(ended) {
+            self.reporter.ended(cause, &findings);
+        }
+    }
+
+    /// Counters only grow, and what came out of the ring went into it. Gives the counters, and how many records of
+    /// canaries wait in the ring.
+    fn check_counters(&mut self, received: u64, found: &mut Vec<Finding>) -> (Vec<Counter>, u64) {
+        let counters = self.ledger.counters().unwrap_or_default();
+        let grew = |(now, then): (&Counter, &Counter)| {
+            now.seen >= then.seen && now.sent >= then.sent && now.lost >= then.lost
+        };
+        let all_grew = counters.len() == self.before.counters.len()
+            && counters.iter().zip(&self.before.counters).all(grew);
+        let (base_sent, base_received) = self.before.base;
+        let sent = canaries(&counters).sent;
+        let in_ring = sent.checked_sub(base_sent).and_then(|sent| sent.checked_sub(received - base_received));
+        if let (true, Some(in_ring)) = (all_grew, in_ring) {
+            return (counters, in_ring);
+        }
+        self.before.base = (sent, received);
+        found.push(Finding {
+            subject: "map COUNTERS".to_owned(),
+            cause: Cause::MapChanged,
+            since: now(),
+            cost: "the counts of attempts seen, sent and lost are wrong",
+        });
+        (counters, 0)
+    }
+
+    fn check_maps(&self, found: &mut Vec<Finding>) {
+        let mut changed = |subject: &str, cause, cost| {
+            found.push(Finding { subject: subject.to_owned(), cause, since: now(), cost });
+        };
+        match self.ledger.check_lost() {
+            LostTable::Sound => {}
+            LostTable::Changed => {
+                changed("map LOST", Cause::MapChanged, "whose records were lost is not known");
+            }
+            LostTable::Full => {
+                changed("map LOST", Cause::MapFull, "losses of further cgroups are counted, not attributed");
+            }
+        }
+        if self.canaries.board.take_forged() || !self.canaries.is_enrolled() {
+            let cost = "another thread's calls may be taken for tests and not reported";
+            changed("map CANARIES", Cause::MapChanged, cost);
+        }
+    }
+
+    /// What keeps all records back, if something does: they wait in the ring, or found no room.
+    fn general_cause(&self, counters: &[Counter], in_ring: u64) -> Option<Cause> {
+        if in_ring > 0 {
+            return Some(Cause::ReaderStalled);
+        }
+        (canaries(counters).lost > canaries(&self.before.counters).lost).then_some(Cause::RingFull)
+    }
+
+    /// Metrics and log of one hook.
+    fn show(&mut self, position: usize, state: &State) {
+        let metrics = &self.reporter.metrics;
+        let why = if let State::Untested(why) = state { Some(why.clone()) } else { None };
+        if let (Some(up), Some(untested)) =
+            (metrics.canary_up.get(position), metrics.canary_untested.get(position))
+        {
+            up.set(matches!(state, State::Up(_)).into());
+            untested.set(why.is_some().into());
+        }
+        let Some(known) = self.untested.get_mut(position) else { return };
+        if *known != why {
+            let hook = &self.canaries.hooks[position].name;
+            match &why {
+                Some(reason) => tracing::warn!(hook, reason, "the hook is not tested"),
+                None => tracing::info!(hook, "the hook is tested"),
+            }
+            *known = why;
+        }
+    }
+}
+
+/// The counters of canaries, among those of all slots in use.
+fn canaries(counters: &[Counter]) -> Counter {
+    let slot = slot_names().position(|name| name == KIND_NAMES[usize::from(kind::CANARY)]);
+    slot.and_then(|slot| counters.get(slot)).copied().unwrap_or_default()
+}
+
+/// Why the kernel did not see a call that was made.
+fn own_cause(hook: &Hook, ftrace_off: bool) -> Cause {
+    match () {
+        () if hook.is_detached() => Cause::Detached,
+        () if ftrace_off && hook.uses_trampoline() => Cause::FtraceDisabled,
+        () => Cause::NotSeen,
+    }
+}
+
+/// What concerns all hooks is one finding, whichever hook it is found at.
+fn blindness(hook: &Hook, cause: Cause, since: BootNs) -> Finding {
+    let (subject, cost) = match cause {
+        Cause::RingFull => ("ring buffer", "attempts are lost; events_lost_total counts them"),
+        Cause::ReaderStalled => {
+            ("reader thread", "attempts are reported late, and lost when the ring buffer is full")
+        }
+        _ => (hook.name.as_str(), hook.cost),
+    };
+    Finding { subject: subject.to_owned(), cause, since, cost }
+}
+
+/// Waits; gives how much too long it took, or `None` if the end has come.
+fn pause(time: Duration, stopped: &Receiver<()>) -> Option<Duration> {
+    let start = Instant::now();
+    match stopped.recv_timeout(time) {
+        Err(RecvTimeoutError::Timeout) => Some(start.elapsed().saturating_sub(time)),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canaries_have_a_slot_of_their_own() {
+        let mut counters = vec![Counter::default(); slot_names().count()];
+        let slot = slot_names().position(|name| name == "canary").unwrap();
+        counters[slot].sent = 7;
+        assert_eq!(canaries(&counters).sent, 7);
+        assert_eq!(canaries(&[]), Counter::default());
+    }
+}

@@ -1,0 +1,35 @@
+//! The control socket: what a running daemon tells those who may ask it.
+//!
+//! A Unix stream socket. A client writes one line of JSON, gets one line of JSON, and that was the connection. Every
+//! request reads; none changes anything. Root, the socket's owner and its group may ask; the kernel says who asks.
+//!
+//! The pipeline's tables have one owner, so nobody else reads them. A request travels to the owner through a bounded
+//! channel, and what comes back holds shared parts of the tables: the pipeline makes no text, takes no lock and
+//! waits for nobody. Questions are let through one at a time and with a pause between them, whoever asks how often.
+//!
+//! ```text
+//! client ── socket ── server ── Asker ─ channel ─ Questions ── reader ── pipeline
+//! ```
+//!
+//! A new request is a variant of [`Request`] and of [`Reply`], an arm in `Pipeline::answer`, and its text in the server.
+
+mod ask;
+mod client;
+mod containers;
+mod place;
+mod protocol;
+mod server;
+mod socket;
+
+pub use ask::{Answer, AskError, Asker, Question, Questions, channel};
+pub use client::{ClientError, ask};
+pub use containers::{Row, Tables, containers};
+pub use place::{ControlSocket, DEFAULT_CONTROL_SOCKET};
+pub use protocol::{ContainerInfo, Listing, Phase, Pod, Refusal, Reply, Request};
+pub use server::{Outcome, serve};
+pub use socket::{Bound, ControlError, bind};
+
+#[cfg(test)]
+mod containers_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! What is said over the control socket.
+//!
+//! The names of requests and members stay; new ones may come. A daemon refuses a request with members that it does
+//! not know, since it would answer another question; a client skips what it does not know in an answer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes that a request may have, its line feed included.
+pub(super) const MAX_REQUEST: usize = 4096;
+
+/// A question, such as `{"request":"containers"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    // With braces, because serde lets unknown members of a bare variant pass.
+    /// Every container that is known.
+    Containers {},
+}
+
+/// An answer, such as `{"containers":{"known":[…],"omitted":0}}` or `{"error":{…}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Containers`].
+    Containers(Listing),
+    /// There is no answer.
+    Error(Refusal),
+}
+
+/// The known containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// In the order of the cgroup tree; those in users' own slices come last.
+    pub known: Vec<ContainerInfo>,
+    /// How many more are known, for which the answer had no room.
+    pub omitted: u64,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// A word for programs: `denied`, `malformed`, `too_long`, `slow`, `unavailable`.
+    pub reason: String,
+    /// A sentence for people with the remedy.
+    pub message: String,
+}
+
+/// A container, as the daemon knows it. What is not known is `null` or missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerInfo {
+    /// The whole id that its runtime gave it.
+    pub id: String,
+    /// Its name; a very long one is cut and ends with `…`, as all names here.
+    pub name: Option<String>,
+    /// The image it was made from, as its runtime's files name it.
+    pub image: Option<String>,
+    /// Whether what its runtime wrote about it was read: `complete`, `pending` or `missing`.
+    pub metadata: String,
+    /// Why it is missing, as the label `reason` of the metrics has it.
+    pub metadata_miss: Option<String>,
+    /// Who runs it, as `container.runtime` says.
+    pub runtime: String,
+    /// Its Kubernetes pod.
+    pub pod: Option<Pod>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Processes that are in it, those of containers inside it not counted.
+    pub processes: u32,
+    /// Inode numbers of its namespaces by kind (`mnt`, `pid`, …).
+    pub namespaces: BTreeMap<String, u32>,
+    /// The kinds of those that are the host's own.
+    pub host_namespaces: Vec<String>,
+    /// Id of its directory in the cgroup hierarchy by which containers are known.
+    pub cgroup_id: u64,
+    /// That directory below the hierarchy's root, with bytes that are not UTF-8 as `\xHH` and backslashes doubled.
+    pub cgroup_path: String,
+    /// Ids of the containers it is nested in, itself first.
+    pub chain: Vec<String>,
+}
+
+/// A Kubernetes pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its UID.
+    pub uid: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// The namespace it is in.
+    pub namespace: Option<String>,
+    /// The container's name in it; none for the pod's sandbox.
+    pub container_name: Option<String>,
+}
+
+/// How far a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Its cgroup exists, and no process in it is known.
+    Empty,
+    /// Its runtime still builds it.
+    Starting,
+    /// It runs a program of its own.
+    Running,
+    /// Its cgroup is gone; it is forgotten a minute later.
+    Ended,
+}
+
+impl Phase {
+    /// The word in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Empty => "empty",
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Ended => "ended",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_strictly() {
+        let read = |text| serde_json::from_str::<Request>(text).ok();
+        assert_eq!(read(r#"{"request":"containers"}"#), Some(Request::Containers {}));
+        assert_eq!(read(" {\"request\" : \"containers\"}\r\n"), Some(Request::Containers {}));
+        let wrong = [
+            "",
+            "containers",
+            "\"containers\"",
+            "[]",
+            "{}",
+            r#"{"request":"stop"}"#,
+            r#"{"request":"Containers"}"#,
+            r#"{"request":"containers","all":true}"#,
+            r#"{"request":"containers","request":"containers"}"#,
+            r#"{"request":["containers"]}"#,
+            r#"{"request":"containers"}{"request":"containers"}"#,
+        ];
+        for text in wrong {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn words_of_phases_are_those_of_json() {
+        for phase in [Phase::Empty, Phase::Starting, Phase::Running, Phase::Ended] {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        }
+    }
+}
