@@ -8,8 +8,10 @@ use std::borrow::Cow;
 use arrayvec::ArrayVec;
 
 mod name;
+mod values;
 
 pub use name::{MAX_NAME_BYTES, Name};
+pub use values::{FieldValues, WrongType, owned_list};
 
 /// Type of a field's value; one per field, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
