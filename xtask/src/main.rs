@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, 1 (something was found wrong), 2 (usage, or the machine lacks what is needed).
 
+mod apt;
 mod bench;
 mod check;
 mod coverage;

@@ -3,6 +3,8 @@
 //! A piece counts as present when its package is installed or when the program or file that we want from it is
 //! there, so a Docker or a QEMU from another source is left alone. A second run asks the network nothing.
 
+mod emulator;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,7 +77,6 @@ const PIECES: &[Piece] = &[
     build("libzstd-dev", "/usr/include/zstd.h", "bpf-linker links it for LLVM"),
     test("rust-web-clippy", "/usr/bin/clippy-driver", "lints the BPF programs with their own compiler"),
     test("docker.io", "dockerd", "the live suite runs a Docker of its own; the system's is not started"),
-    test("qemu-system-x86", "qemu-system-x86_64", "boots other kernels"),
     test("busybox-static", "/usr/share/doc/busybox-static", "the user land of test containers and guests"),
     test("util-linux", "nsenter", "everyday programs that make watched calls: nsenter, unshare, setpriv"),
     test("util-linux-extra", "hwclock", "an everyday program that sets the clock; it does so in guests only"),
@@ -153,6 +154,9 @@ pub(crate) fn install(group: Group) -> Result<()> {
         let mut rustup = Command::new("rustup");
         process::run(rustup.args(["component", "add"]).args(&missing.components))?;
     }
+    if missing.emulator {
+        emulator::install()?;
+    }
     if missing.bpf_linker {
         install_bpf_linker()?;
     }
@@ -168,6 +172,7 @@ struct Missing {
     packages: Vec<&'static Piece>,
     /// Parts of the Rust toolchain that rustup's minimal profile lacks.
     components: Vec<&'static str>,
+    emulator: bool,
     bpf_linker: bool,
 }
 
@@ -192,11 +197,12 @@ impl Missing {
         let packages = wanted.into_iter().filter(|piece| !present(piece)).collect();
         let wanted = if group >= Group::Test { COMPONENTS } else { &[] };
         let components = wanted.iter().copied().filter(|component| !has_component(component)).collect();
-        Ok(Self { packages, components, bpf_linker: !linker_fits })
+        let emulator = group >= Group::Test && !emulator::fits();
+        Ok(Self { packages, components, emulator, bpf_linker: !linker_fits })
     }
 
     fn is_empty(&self) -> bool {
-        self.packages.is_empty() && self.components.is_empty() && !self.bpf_linker
+        self.packages.is_empty() && self.components.is_empty() && !self.emulator && !self.bpf_linker
     }
 
     fn list(&self) -> String {
@@ -204,6 +210,9 @@ impl Missing {
             self.packages.iter().map(|piece| format!("  {:<24} {}", piece.package, piece.why)).collect();
         for component in &self.components {
             lines.push(format!("  {:<24} checks the sources", format!("{component} (rustup)")));
+        }
+        if self.emulator {
+            lines.push(format!("  {:<24} {}", emulator::NAME, emulator::WHY));
         }
         if self.bpf_linker {
             lines.push(format!("  {:<24} {BPF_LINKER_WHY}", format!("bpf-linker {BPF_LINKER} (cargo)")));
