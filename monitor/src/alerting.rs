@@ -77,6 +77,8 @@ pub struct Alerting {
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
+    /// Whether alerts say why their rule matched.
+    why: bool,
     /// Alerts by rule, in the order of the rule set.
     alerts: Vec<IntCounter>,
     /// The rendered template of the alert at hand.
@@ -103,8 +105,14 @@ impl Alerting {
             min_priority,
             outputs,
             metrics,
+            why: false,
             text: String::new(),
         })
+    }
+
+    /// Makes alerts say, or not, why their rule matched.
+    pub fn with_why(self, why: bool) -> Self {
+        Alerting { why, ..self }
     }
 
     /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
@@ -123,7 +131,8 @@ impl Alerting {
             count.inc();
             text.clear();
             rule.output.render(event, text);
-            let alert = Alert { form, event, output: text, unix_ns };
+            let why = self.why.then(|| rule.why(event));
+            let alert = Alert { form, event, output: text, unix_ns, why: why.as_deref() };
             outputs.iter_mut().for_each(|output| output.write(&alert));
         });
         match (matched, raised) {

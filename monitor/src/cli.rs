@@ -157,6 +157,9 @@ pub struct RunArgs {
     /// Leave out rules below this priority
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
     min_priority: Option<Priority>,
+    /// Let each alert say why its rule matched: the conditions that decided, with their values
+    #[arg(long)]
+    why: bool,
     /// Whether output is coloured.
     #[command(flatten)]
     color: ColorArg,
@@ -186,6 +189,50 @@ pub enum RulesCommand {
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
     },
+    /// Run the tests inside rule files; exit 1 if one does not come out or the rules are wrong. Needs no root
+    Test {
+        /// Rule files and directories instead of the configured ones
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Also fail if a rule has no test that it matches, or none of a near miss: an event that it does not match
+        /// because of a single sub-condition
+        #[arg(long)]
+        complete: bool,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: TestFormat,
+    },
+    /// Say whether an expression holds for an event: prints true or false, and exits 0 in both cases; exits 1 if the
+    /// expression or the event is wrong
+    Eval {
+        /// A condition
+        #[arg(value_name = "EXPRESSION")]
+        expression: String,
+        /// The event: YAML or JSON, a mapping from fields to values or an alert of Ringfence; - is standard input
+        #[arg(long, value_name = "FILE")]
+        event: PathBuf,
+        /// Rule file or directory whose macros and lists the expression may use; may be repeated
+        #[arg(long, value_name = "PATH")]
+        rules: Vec<PathBuf>,
+    },
+    /// Say why a rule matches an event or does not: each sub-condition with its values, what decided marked; exits 0 in
+    /// both cases, 1 if the event is wrong
+    Explain {
+        /// The rule's id (or its name)
+        id: String,
+        /// The event: YAML or JSON, a mapping from fields to values or an alert of Ringfence; - is standard input
+        #[arg(long, value_name = "FILE")]
+        event: PathBuf,
+        /// Which rules are meant.
+        #[command(flatten)]
+        from: RulesArgs,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
     /// Show one rule: what it means, what to check next, its condition
     Show {
         /// The rule's id (or its name)
@@ -208,6 +255,17 @@ pub struct RulesArgs {
     /// Which configuration is read.
     #[command(flatten)]
     config: ConfigArg,
+}
+
+/// Formats of `rules test`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// For a terminal.
+    Text,
+    /// For programs.
+    Json,
+    /// JUnit's XML, as CI systems read it.
+    Junit,
 }
 
 /// Formats of `fields`.
@@ -252,6 +310,7 @@ impl RunArgs {
         settings.metadata_wait_ms = self.metadata_wait_ms.unwrap_or(settings.metadata_wait_ms);
         settings.roots.host = self.host_root.unwrap_or(settings.roots.host);
         settings.min_priority = self.min_priority.unwrap_or(settings.min_priority);
+        settings.alert_why |= self.why;
         settings.no_color |= self.color.no_color;
         settings.cgroup_hierarchy = self.cgroup_hierarchy.unwrap_or(settings.cgroup_hierarchy);
         Ok(settings)
@@ -328,6 +387,15 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
         }
         Command::Rules { command: RulesCommand::Show { id, from, output } } => {
             emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
+        }
+        Command::Rules { command: RulesCommand::Test { paths, complete, config, output } } => {
+            return rules::test::run(&rule_paths(paths, config.config.as_deref())?, complete, output);
+        }
+        Command::Rules { command: RulesCommand::Eval { expression, event, rules } } => {
+            return rules::event::eval(&rules, &expression, &event);
+        }
+        Command::Rules { command: RulesCommand::Explain { id, event, from, output } } => {
+            return rules::explain::run(&from.paths()?, &id, &event, output);
         }
         Command::Containers { socket, config, output } => {
             let known = containers::ask(socket, &config)?;

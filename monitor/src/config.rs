@@ -158,6 +158,8 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// Rules below this priority raise no alert.
     pub min_priority: Priority,
+    /// Alerts say why their rule matched.
+    pub alert_why: bool,
     /// No colours on the terminal.
     pub no_color: bool,
     /// Entries of the process table, within [`PROCESS_TABLE_ENTRIES`].
@@ -185,6 +187,7 @@ impl Default for Settings {
             control_socket: ControlSocket::default(),
             ring_bytes: DEFAULT_RING_BYTES,
             min_priority: Priority::Debug,
+            alert_why: false,
             no_color: false,
             process_table_entries: DEFAULT_PROCESS_TABLE_ENTRIES,
             cgroup_hierarchy: HierarchyChoice::Auto,
@@ -232,6 +235,7 @@ impl Settings {
             control_socket,
             ring_bytes,
             min_priority,
+            alert_why,
             no_color,
             process_table_entries,
             cgroup_hierarchy,
@@ -250,6 +254,7 @@ impl Settings {
         set(&mut self.control_socket, control_socket.map(|socket| socket.0));
         set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));
         set(&mut self.min_priority, min_priority.map(|priority| priority.0));
+        set(&mut self.alert_why, alert_why);
         set(&mut self.no_color, no_color);
         set(&mut self.process_table_entries, process_table_entries.map(|entries| entries.0));
         set(&mut self.cgroup_hierarchy, cgroup_hierarchy.map(|choice| choice.0));

@@ -133,6 +133,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let mut pipeline = Pipeline::new(Parts {
         rules,
         min_priority: settings.min_priority,
+        alert_why: settings.alert_why,
         process_entries: settings.process_table_entries as usize,
         hierarchy: hierarchy.clone(),
         outputs,

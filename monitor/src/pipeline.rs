@@ -72,6 +72,8 @@ pub struct Parts {
     pub rules: RuleSet,
     /// Rules below it raise no alert.
     pub min_priority: Priority,
+    /// Whether alerts say why their rule matched.
+    pub alert_why: bool,
     /// Bound of the process table.
     pub process_entries: usize,
     /// The hierarchy by which cgroups are known.
@@ -121,7 +123,7 @@ impl Pipeline {
     /// The rules' counters cannot be made.
     pub fn new(parts: Parts) -> prometheus::Result<Self> {
         let Parts { rules, min_priority, process_entries, hierarchy, outputs, hostname, .. } = parts;
-        let Parts { metrics, names, users, metadata_wait, canary, .. } = parts;
+        let Parts { alert_why, metrics, names, users, metadata_wait, canary, .. } = parts;
         let host = Host::read();
         for (table, capacity) in [
             (Table::Processes, process_entries),
@@ -134,7 +136,8 @@ impl Pipeline {
             metrics.table_capacity[table as usize].set(capacity as i64);
         }
         Ok(Pipeline {
-            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?,
+            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?
+                .with_why(alert_why),
             processes: Processes::new(process_entries, host.namespaces[0]),
             cgroups: Cgroups::new(hierarchy),
             namespaces: Namespaces::new(host.namespaces),

@@ -87,6 +87,6 @@ impl InternalAlert<'_> {
 
     /// As an alert without an event: what text lines show.
     pub fn as_alert(&self) -> Alert<'_, impl FieldSource + std::fmt::Debug> {
-        Alert { form: self.form, event: &NoEvent, output: self.output, unix_ns: self.unix_ns }
+        Alert { form: self.form, event: &NoEvent, output: self.output, unix_ns: self.unix_ns, why: None }
     }
 }

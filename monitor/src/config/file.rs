@@ -36,6 +36,7 @@ pub struct FileConfig {
     pub(super) control_socket: Option<Checked<ControlSocket>>,
     pub(super) ring_bytes: Option<RingBytes>,
     pub(super) min_priority: Option<Checked<Priority>>,
+    pub(super) alert_why: Option<bool>,
     pub(super) no_color: Option<bool>,
     pub(super) process_table_entries: Option<TableEntries>,
     pub(super) cgroup_hierarchy: Option<Checked<HierarchyChoice>>,

@@ -18,7 +18,7 @@ fn parse(text: &str) -> Result<Settings, ConfigError> {
 fn every_setting_is_read() {
     let settings = parse(
         "attach: tracepoint\nstrict: true\nrules: [/a, b/c.yaml]\noutput: json\nalert_file: /var/log/x.jsonl\n\
-         listen: '[::1]:9999'\ncontrol_socket: /run/x.sock\nring_bytes: 65536\nmin_priority: NOTICE\nno_color: true\n\
+         listen: '[::1]:9999'\ncontrol_socket: /run/x.sock\nring_bytes: 65536\nmin_priority: NOTICE\nalert_why: true\nno_color: true\n\
          process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
          metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
          crio_roots: []\npodman_roots: [/p]\n",
@@ -36,6 +36,7 @@ fn every_setting_is_read() {
             control_socket: ControlSocket::At("/run/x.sock".into()),
             ring_bytes: 65536,
             min_priority: Priority::Notice,
+            alert_why: true,
             no_color: true,
             process_table_entries: 2048,
             cgroup_hierarchy: "pids".parse().unwrap(),

@@ -86,6 +86,7 @@ impl Bench {
         let pipeline = Pipeline::new(Parts {
             rules,
             min_priority: Priority::Notice,
+            alert_why: false,
             process_entries: 100,
             hierarchy: None,
             outputs: vec![Output::new(sink, Format::Json(JsonLines::default()))],

@@ -10,6 +10,7 @@ use super::eval::{Node, Slot};
 use super::number::Exact;
 use super::operand::{self, Problem, Typed};
 use super::pattern;
+use super::said::Said;
 use crate::fields::FieldType;
 
 /// How deep a condition may nest, macros included.
@@ -27,6 +28,8 @@ pub(crate) const MAX_MEMBERS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub(crate) node: Arc<Node>,
+    /// The words of `node`.
+    pub(crate) said: Arc<Said>,
     /// If it is a macro's: its number.
     slot: Slot,
     /// How many tests it makes at most.
@@ -101,6 +104,7 @@ impl<'n, N: Names> Compiler<'n, N> {
         }
         let good = self.problems.is_empty() && !self.spoilt;
         good.then(|| Compiled {
+            said: Arc::new(Said::of(expr, &node, self.names)),
             node: Arc::new(node),
             slot: Slot::MAX,
             tests: self.tests,

@@ -8,8 +8,10 @@ pub mod ast;
 mod check;
 mod compile;
 pub mod condition;
+mod decide;
 pub mod diagnostic;
 mod eval;
+mod explain;
 mod file;
 mod lexer;
 mod library;
@@ -21,7 +23,10 @@ mod pattern;
 mod priority;
 pub mod reference;
 mod rule;
+mod said;
+mod sample;
 mod template;
+mod testing;
 mod yaml;
 
 use std::path::PathBuf;
@@ -29,10 +34,14 @@ use std::sync::Arc;
 
 pub use self::diagnostic::{Diagnostic, LoadError, Severity};
 use self::eval::{Memo, Node, Special};
+pub use self::explain::{Explained, Part, Reason};
+pub use self::operand::field_text;
 pub use self::partial::Maybe;
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
+pub use self::sample::{MAX_EVENT_BYTES, Sample};
 pub use self::template::Template;
+pub use self::testing::{Gaps, RuleReport, RuleTest, TestOutcome, TestReport};
 use crate::event_type::{EventType, TYPE_SLOTS};
 use crate::fields::{FieldRef, FieldSource, Value};
 

@@ -220,7 +220,7 @@ fn decode_base64(text: &str) -> Option<String> {
 }
 
 /// A field as rules write it: `proc.aname[2]`.
-pub(crate) fn field_text(field: FieldRef) -> String {
+pub fn field_text(field: FieldRef) -> String {
     let spec = field.field.spec();
     match (field.arg, spec.arg) {
         (FieldArg::Index(index), _) => format!("{}[{index}]", spec.name),
