@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod fields;
 mod logging;
+mod parse;
 mod rules;
 
 pub use failure::Failure;
@@ -233,6 +234,18 @@ pub enum RulesCommand {
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
     },
+    /// Parse a condition and print its syntax tree as JSON; nothing in it is looked up
+    Parse {
+        /// The condition, or `-` for standard input
+        #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
+        expression: Option<String>,
+        /// File with the condition, or `-` for standard input
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        /// With json, a syntax error is also printed as JSON, on standard output
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
     /// Show one rule: what it means, what to check next, its condition
     Show {
         /// The rule's id (or its name)
@@ -383,6 +396,16 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             emit(&coverage::table(&rules, &sight, output))?;
             if coverage::is_wrong(&rules, &sight) {
                 return Ok(ExitCode::from(failure::FOUND_WRONG));
+            }
+        }
+        Command::Rules { command: RulesCommand::Parse { expression, file, output } } => {
+            let (name, text) = parse::source(expression, file)?;
+            match parse::parse(&name, &text, failure::colours_on_stderr()) {
+                parse::Parsed::Tree(tree) => emit(&tree)?,
+                parse::Parsed::Wrong { report, json } => {
+                    parse::print_wrong(&report, &json, output)?;
+                    return Ok(ExitCode::from(failure::FOUND_WRONG));
+                }
             }
         }
         Command::Rules { command: RulesCommand::Show { id, from, output } } => {
