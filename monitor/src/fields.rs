@@ -7,9 +7,11 @@ use std::borrow::Cow;
 
 use arrayvec::ArrayVec;
 
+mod key;
 mod name;
 mod values;
 
+pub use key::{Enumerate, FieldKey, KeyArg, closed_keys};
 pub use name::{MAX_NAME_BYTES, Name};
 pub use values::{FieldValues, WrongType, owned_list};
 
