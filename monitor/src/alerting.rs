@@ -7,6 +7,7 @@ use prometheus::IntCounter;
 use crate::alert::{Alert, AlertForm, AlertRule, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
+use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
@@ -49,7 +50,7 @@ impl Output {
         Output { sink: Arc::new(sink), format, batch: Batch::default() }
     }
 
-    fn write(&mut self, alert: &Alert<'_, Event<'_>>) {
+    fn write(&mut self, alert: &Alert<'_, impl FieldSource>) {
         match &mut self.format {
             Format::Json(lines) => lines.write(alert, &mut self.batch.bytes),
             Format::Text(lines) => lines.write(alert, &mut self.batch.bytes),
@@ -116,10 +117,23 @@ impl Alerting {
     }
 
     /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
-    pub fn judge(&mut self, event: &Event<'_>, unix_ns: i64) {
-        let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
+    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, unix_ns: i64) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.raise(ty, event, unix_ns, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
+        self.outputs = outputs;
+    }
+
+    /// Matches an event and gives what it raises, with the rule, to `each` instead of the outputs.
+    pub fn raise<E: FieldSource>(
+        &mut self,
+        ty: EventType,
+        event: &E,
+        unix_ns: i64,
+        mut each: impl FnMut(&Rule, &Alert<'_, E>),
+    ) {
+        let (forms, alerts, text) = (&self.forms, &self.alerts, &mut self.text);
         let (mut matched, mut raised) = (false, false);
-        self.rules.matches(event.ty, event, |rule| {
+        self.rules.matches(ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
                 return;
@@ -132,14 +146,24 @@ impl Alerting {
             text.clear();
             rule.output.render(event, text);
             let why = self.why.then(|| rule.why(event));
-            let alert = Alert { form, event, output: text, unix_ns, why: why.as_deref() };
-            outputs.iter_mut().for_each(|output| output.write(&alert));
+            each(rule, &Alert { form, event, output: text, unix_ns, why: why.as_deref() });
         });
         match (matched, raised) {
             (false, _) => self.discarded(Discard::NoRule),
             (true, false) => self.discarded(Discard::BelowPriority),
             (true, true) => {}
         }
+    }
+
+    /// From here on alerts are those of the host of that name.
+    pub fn set_hostname(&mut self, hostname: &str) {
+        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
+        self.forms = self.rules.rules().iter().map(form).collect();
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
     }
 
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.

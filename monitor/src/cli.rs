@@ -28,6 +28,7 @@ use crate::control::ControlSocket;
 use crate::coverage::Sight;
 use crate::hierarchy::HierarchyChoice;
 use crate::preflight::Check;
+use crate::recording::check_record_bytes;
 use crate::rules::Priority;
 
 /// Watches the walls of Linux containers: who tries to pass one, and what became of it.
@@ -134,6 +135,12 @@ pub struct RunArgs {
     /// File that gets every alert as a JSON line
     #[arg(long, value_name = "FILE")]
     alert_file: Option<PathBuf>,
+    /// Directory in which every event is recorded, for `replay` and `rules backtest`
+    #[arg(long, value_name = "DIR", value_parser = check_root)]
+    record_dir: Option<PathBuf>,
+    /// Bytes that the recordings there may have together [default: 268435456]
+    #[arg(long, value_name = "N", value_parser = record_bytes)]
+    record_bytes: Option<u64>,
     /// Where to serve metrics and health, or off [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT|off")]
     listen: Option<Listen>,
@@ -297,6 +304,11 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     check_ring_bytes(bytes)
 }
 
+fn record_bytes(text: &str) -> Result<u64, String> {
+    let bytes: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of bytes"))?;
+    check_record_bytes(bytes)
+}
+
 fn metadata_wait_ms(text: &str) -> Result<u32, String> {
     let ms: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of milliseconds"))?;
     check_metadata_wait_ms(ms)
@@ -316,6 +328,8 @@ impl RunArgs {
         settings.strict |= self.strict;
         settings.output = self.output.or(settings.output);
         settings.alert_file = self.alert_file.or(settings.alert_file);
+        settings.record_dir = self.record_dir.or(settings.record_dir);
+        settings.record_bytes = self.record_bytes.unwrap_or(settings.record_bytes);
         settings.listen = self.listen.unwrap_or(settings.listen);
         settings.control_socket = self.control_socket.unwrap_or(settings.control_socket);
         settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);

@@ -23,6 +23,7 @@ pub mod rules;
 pub mod alert;
 pub mod alerting;
 pub mod sink;
+pub mod recording;
 pub mod pipeline;
 
 // What the path's stations use.

@@ -96,6 +96,7 @@ impl Bench {
             metadata_wait: wait,
             metrics: Arc::clone(&metrics),
             canary: None,
+            recorder: None,
         });
         let mut bench = Bench { pipeline: pipeline.unwrap(), hand, page, metrics, alerts, calls: 0 };
         bench.made(HOST, "/system.slice/ssh.service");
