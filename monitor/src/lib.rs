@@ -22,6 +22,7 @@ pub mod fields;
 pub mod rules;
 pub mod alert;
 pub mod alerting;
+pub mod generation;
 pub mod sink;
 pub mod pipeline;
 
@@ -30,6 +31,7 @@ pub mod args;
 pub mod errno;
 pub mod hierarchy;
 pub mod kernel_files;
+pub mod telling;
 pub mod text;
 pub mod wall_clock;
 
@@ -43,3 +45,4 @@ pub mod doctor;
 pub mod http;
 pub mod metrics;
 pub mod preflight;
+pub mod reload;
