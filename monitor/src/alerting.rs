@@ -71,6 +71,15 @@ impl Output {
     }
 }
 
+/// When an event happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Nanoseconds since 1970 UTC, by the clock of that time.
+    pub unix_ns: i64,
+    /// Nanoseconds since boot, which nobody can set.
+    pub boot_ns: u64,
+}
+
 /// The rules, and what becomes of an event that matches some.
 pub struct Alerting {
     rules: RuleSet,
@@ -108,10 +117,10 @@ impl Alerting {
         })
     }
 
-    /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
-    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, unix_ns: i64) {
+    /// Matches an event and writes what it raises.
+    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.raise(ty, event, unix_ns, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
+        self.raise(ty, event, at, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
         self.outputs = outputs;
     }
 
@@ -120,7 +129,7 @@ impl Alerting {
         &mut self,
         ty: EventType,
         event: &E,
-        unix_ns: i64,
+        at: Moment,
         mut each: impl FnMut(&Rule, &Alert<'_, E>),
     ) {
         let (forms, alerts, text) = (&self.forms, &self.alerts, &mut self.text);
@@ -137,24 +146,13 @@ impl Alerting {
             count.inc();
             text.clear();
             rule.output.render(event, text);
-            each(rule, &Alert { form, event, output: text, unix_ns });
+            each(rule, &Alert { form, event, output: text, unix_ns: at.unix_ns });
         });
         match (matched, raised) {
             (false, _) => self.discarded(Discard::NoRule),
             (true, false) => self.discarded(Discard::BelowPriority),
             (true, true) => {}
         }
-    }
-
-    /// From here on alerts are those of the host of that name.
-    pub fn set_hostname(&mut self, hostname: &str) {
-        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
-        self.forms = self.rules.rules().iter().map(form).collect();
-    }
-
-    /// The rules.
-    pub fn rules(&self) -> &RuleSet {
-        &self.rules
     }
 
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.

@@ -25,6 +25,7 @@ mod places;
 mod podman;
 mod processes;
 mod races;
+mod recording;
 mod shared;
 mod starts;
 mod state_files;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(faults::trials(&settings));
+    trials.extend(recording::trials(&settings));
     trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
     trials.extend(podman::trials(&settings));
     trials.extend(state_files::trials(&settings));
