@@ -70,6 +70,15 @@ impl Output {
     }
 }
 
+/// When an event happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Nanoseconds since 1970 UTC, by the clock of that time.
+    pub unix_ns: i64,
+    /// Nanoseconds since boot, which nobody can set.
+    pub boot_ns: u64,
+}
+
 /// The rules, and what becomes of an event that matches some.
 pub struct Alerting {
     /// The rules in force.
@@ -130,10 +139,10 @@ impl Alerting {
         });
     }
 
-    /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
-    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, unix_ns: i64) {
+    /// Matches an event and writes what it raises.
+    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.raise(ty, event, unix_ns, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
+        self.raise(ty, event, at, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
         self.outputs = outputs;
     }
 
@@ -142,7 +151,7 @@ impl Alerting {
         &mut self,
         ty: EventType,
         event: &E,
-        unix_ns: i64,
+        at: Moment,
         mut each: impl FnMut(&Rule, &Alert<'_, E>),
     ) {
         let Generation { number, rules, forms, alerts } = &*self.current;
@@ -161,6 +170,7 @@ impl Alerting {
             text.clear();
             rule.output.render(event, text);
             let why = self.why.then(|| rule.why(event));
+            let unix_ns = at.unix_ns;
             each(rule, &Alert { form, event, output: text, unix_ns, generation, why: why.as_deref() });
         });
         match (matched, raised) {
@@ -168,16 +178,6 @@ impl Alerting {
             (true, false) => self.discarded(Discard::BelowPriority),
             (true, true) => {}
         }
-    }
-
-    /// From here on alerts are those of the host of that name.
-    pub fn set_hostname(&mut self, hostname: &str) {
-        self.current.set_hostname(hostname);
-    }
-
-    /// The rules.
-    pub fn rules(&self) -> &RuleSet {
-        &self.current.rules
     }
 
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.
