@@ -11,6 +11,7 @@ mod internal;
 mod json;
 mod schema;
 mod text;
+mod threshold;
 
 pub use clock::WallClock;
 pub use escape::{json_visible, push_visible};
@@ -18,6 +19,7 @@ pub use internal::{Fact, INTERNAL_FACTS, InternalAlert};
 pub use json::JsonLines;
 pub use schema::schema_json;
 pub use text::{Palette, TextLines};
+pub use threshold::Crossed;
 
 use std::collections::HashSet;
 
@@ -158,6 +160,8 @@ pub struct Alert<'a, E: FieldSource> {
     pub output: &'a str,
     /// When it happened: nanoseconds since 1970 UTC. The daemon derives it from the boot time.
     pub unix_ns: i64,
+    /// The threshold that it reached, if its rule has one.
+    pub crossed: Option<Crossed>,
 }
 
 #[cfg(test)]

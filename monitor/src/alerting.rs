@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use prometheus::IntCounter;
 
-use crate::alert::{Alert, AlertForm, AlertRule, InternalAlert, JsonLines, TextLines};
+use crate::alert::{Alert, AlertForm, AlertRule, Crossed, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
 use crate::fields::{FieldRef, FieldSource};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
+use crate::threshold::{Outcome, Thresholds};
 
 /// How a sink's lines look.
 #[derive(Clone)]
@@ -73,6 +74,8 @@ impl Output {
 /// The rules, and what becomes of an event that matches some.
 pub struct Alerting {
     rules: RuleSet,
+    /// What rules with a threshold have counted.
+    thresholds: Thresholds,
     forms: Vec<AlertForm>,
     min_priority: Priority,
     outputs: Vec<Output>,
@@ -99,6 +102,7 @@ impl Alerting {
         Ok(Alerting {
             forms: rules.rules().iter().map(form).collect(),
             alerts: metrics.rules(rules.rules())?,
+            thresholds: Thresholds::new(&rules),
             rules,
             min_priority,
             outputs,
@@ -110,7 +114,8 @@ impl Alerting {
     /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
     pub fn judge(&mut self, event: &Event<'_>, unix_ns: i64) {
         let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
-        let (mut matched, mut raised) = (false, false);
+        let thresholds = &mut self.thresholds;
+        let (mut matched, mut counted, mut raised) = (false, false, false);
         self.rules.matches(event.ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
@@ -119,21 +124,31 @@ impl Alerting {
             let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
                 return;
             };
+            let crossed = match thresholds.judge(rule, event, event.raw.boot.0) {
+                Some(Outcome::Counted) => {
+                    counted = true;
+                    return;
+                }
+                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, event.raw.boot.0, unix_ns)),
+                None => None,
+            };
             raised = true;
             count.inc();
             text.clear();
             rule.output.render(event, text);
-            let alert = Alert { form, event, output: text, unix_ns };
+            let alert = Alert { form, event, output: text, unix_ns, crossed };
             outputs.iter_mut().for_each(|output| output.write(&alert));
         });
-        match (matched, raised) {
-            (false, _) => self.discarded(Discard::NoRule),
-            (true, false) => self.discarded(Discard::BelowPriority),
-            (true, true) => {}
+        match (matched, counted, raised) {
+            (_, _, true) => {}
+            (_, true, false) => self.discarded(Discard::BelowThreshold),
+            (true, false, false) => self.discarded(Discard::BelowPriority),
+            (false, false, false) => self.discarded(Discard::NoRule),
         }
     }
 
-    /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.
+    /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is. One that a
+    /// threshold may count waits, too: by what it is counted may be the name.
     pub fn may_alert(&self, event: &Event<'_>) -> bool {
         let known = |field: FieldRef| (!NAME_FIELDS.contains(&field.field)).then(|| event.value(field));
         self.rules.may_match(event.ty, self.min_priority, known)
@@ -142,6 +157,11 @@ impl Alerting {
     /// Counts an event that leads to no alert.
     pub fn discarded(&self, why: Discard) {
         self.metrics.events_discarded[why as usize].inc();
+    }
+
+    /// What rules with a threshold have counted.
+    pub fn thresholds(&mut self) -> &mut Thresholds {
+        &mut self.thresholds
     }
 
     /// Hands what was collected to the sinks.

@@ -6,6 +6,7 @@ mod coverage;
 mod doctor;
 mod failure;
 mod fields;
+mod lint;
 mod logging;
 mod rules;
 
@@ -186,6 +187,23 @@ pub enum RulesCommand {
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
     },
+    /// Say what in rule files is most likely not what was meant: shadowed, unreachable, unused, costly
+    Lint {
+        /// Rule files and directories instead of the configured ones
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+        /// Whether output is coloured.
+        #[command(flatten)]
+        color: ColorArg,
+    },
+    /// Print the JSON Schema of rule files, for editors
+    Schema,
     /// Show one rule: what it means, what to check next, its condition
     Show {
         /// The rule's id (or its name)
@@ -326,6 +344,12 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 return Ok(ExitCode::from(failure::FOUND_WRONG));
             }
         }
+        Command::Rules { command: RulesCommand::Lint { paths, config, output, color } } => {
+            let report = lint::report(&rule_paths(paths, config.config.as_deref())?, output, coloured(color));
+            emit(&report.text)?;
+            return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
+        }
+        Command::Rules { command: RulesCommand::Schema } => emit(&crate::rules::schema::schema_json())?,
         Command::Rules { command: RulesCommand::Show { id, from, output } } => {
             emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
         }

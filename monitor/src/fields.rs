@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use arrayvec::ArrayVec;
 
 mod name;
+mod presence;
 mod values;
 
 pub use name::{MAX_NAME_BYTES, Name};

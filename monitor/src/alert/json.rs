@@ -27,6 +27,9 @@ impl JsonLines {
             out.extend_from_slice(&field.key);
             push_value(field.ty, &value, out);
         }
+        if let Some(crossed) = alert.crossed {
+            crossed.push_json(&mut self.clock, out);
+        }
         out.extend_from_slice(&form.json.tail);
     }
 

@@ -80,13 +80,14 @@ const NOON: i64 = 1_795_435_200_123_456_789;
 
 fn json_line(form: &AlertForm, event: &Fixture, output: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    JsonLines::default().write(&Alert { form, event, output, unix_ns: NOON }, &mut out);
+    JsonLines::default().write(&Alert { form, event, output, unix_ns: NOON, crossed: None }, &mut out);
     out
 }
 
 fn text_line(palette: Palette, form: &AlertForm, output: &str) -> String {
     let mut out = Vec::new();
-    TextLines::new(palette).write(&Alert { form, event: &sample(), output, unix_ns: NOON }, &mut out);
+    TextLines::new(palette)
+        .write(&Alert { form, event: &sample(), output, unix_ns: NOON, crossed: None }, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -165,7 +166,7 @@ fn a_text_line_names_the_container_once() {
         let fields: Vec<_> = names.iter().map(|name| named(name)).collect();
         let form = AlertForm::new(&AlertRule { fields: &fields, ..rule() }, "h");
         let mut out = Vec::new();
-        let alert = Alert { form: &form, event: &event, output: "x", unix_ns: NOON };
+        let alert = Alert { form: &form, event: &event, output: "x", unix_ns: NOON, crossed: None };
         TextLines::new(Palette::Plain).write(&alert, &mut out);
         String::from_utf8(out).unwrap()
     };
@@ -254,7 +255,7 @@ proptest! {
         );
         let form = AlertForm::new(&AlertRule { name: &name, fields: &fields, ..rule() }, &host);
         let mut line = Vec::new();
-        JsonLines::default().write(&Alert { form: &form, event: &event, output: &output, unix_ns }, &mut line);
+        JsonLines::default().write(&Alert { form: &form, event: &event, output: &output, unix_ns, crossed: None }, &mut line);
         let value = checked(&line);
         prop_assert_eq!(value["output"].as_str(), Some(output.as_str()));
         prop_assert_eq!(value["hostname"].as_str(), Some(host.as_str()));
@@ -319,7 +320,7 @@ fn alert_cost() {
         println!("{name}: {per_line:.0} ns per line of {} bytes", bytes / ROUNDS as usize);
         assert!(per_line < 50_000.0, "{name}: {per_line:.0} ns");
     };
-    let alert = |unix_ns| Alert { form: &form, event: &Lender, output, unix_ns };
+    let alert = |unix_ns| Alert { form: &form, event: &Lender, output, unix_ns, crossed: None };
     measure("json", &mut |now, out| json.write(&alert(now), out));
     measure("text", &mut |now, out| text.write(&alert(now), out));
 }

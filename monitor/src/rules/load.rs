@@ -25,7 +25,7 @@ pub(crate) const MAX_FILE: u64 = 4 << 20;
 const SYSCALL: &str = "syscall";
 
 /// What `maturity` may say.
-const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
+pub(super) const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
 
 pub(super) fn from_paths(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
     let mut loader = Loader::default();
@@ -47,11 +47,43 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
     loader.finish()
 }
 
+/// A rule set together with what it was made of: for whoever looks at rules as they are written.
+pub(super) struct Parts {
+    pub(super) set: RuleSet,
+    /// The rules after all changes, the disabled ones included.
+    pub(super) items: Vec<RuleItem>,
+    pub(super) library: Library,
+    pub(super) sources: Vec<Source>,
+}
+
+/// As [`from_paths`], with the parts.
+pub(super) fn parts(paths: &[PathBuf]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    for path in paths {
+        for file in loader.rule_files(path) {
+            if let Some(text) = loader.read(&file) {
+                loader.add(file.display().to_string(), text);
+            }
+        }
+    }
+    loader.finish_parts()
+}
+
+/// As [`from_texts`], with the parts.
+pub(super) fn parts_of_texts(sources: &[(&str, &str)]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    for (name, text) in sources {
+        loader.add((*name).to_owned(), (*text).to_owned());
+    }
+    loader.finish_parts()
+}
+
 /// Collects items and diagnostics.
 #[derive(Default)]
 struct Loader {
     /// Names of files and directories, in order.
     files: Vec<String>,
+    sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
     /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
@@ -141,6 +173,7 @@ impl Loader {
     fn add(&mut self, name: String, text: String) {
         self.files.push(name.clone());
         let source: Source = Arc::new(NamedSource::new(name, text));
+        self.sources.push(Arc::clone(&source));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
                 Item::List(list) => self.library.add_list(list),
@@ -156,13 +189,18 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<RuleSet, LoadError> {
+    fn finish(self) -> Result<RuleSet, LoadError> {
+        self.finish_parts().map(|parts| parts.set)
+    }
+
+    fn finish_parts(mut self) -> Result<Parts, LoadError> {
         self.library.check_all();
         let mut rules = Vec::new();
         let mut ids: HashMap<String, String> = HashMap::new();
-        for item in std::mem::take(&mut self.rules) {
-            if let Some(rule) = self.rule(&item) {
-                self.unique(&item, &rule, &mut ids);
+        let items = std::mem::take(&mut self.rules);
+        for item in &items {
+            if let Some(rule) = self.rule(item) {
+                self.unique(item, &rule, &mut ids);
                 rules.push(rule);
             }
         }
@@ -170,7 +208,8 @@ impl Loader {
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files)))
+        let set = RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files));
+        Ok(Parts { set, items, library: self.library, sources: self.sources })
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
@@ -208,6 +247,7 @@ impl Loader {
             maturity,
             references: texts(&item.references),
             enabled: item.enabled,
+            threshold: item.threshold.clone(),
             condition: text(&item.condition)?,
             output_text: text(&item.output)?,
             output: output?,

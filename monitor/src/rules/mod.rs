@@ -13,6 +13,7 @@ mod eval;
 mod file;
 mod lexer;
 mod library;
+pub mod lint;
 mod load;
 mod number;
 mod operand;
@@ -21,7 +22,9 @@ mod pattern;
 mod priority;
 pub mod reference;
 mod rule;
+pub mod schema;
 mod template;
+mod threshold;
 mod yaml;
 
 use std::path::PathBuf;
@@ -33,6 +36,7 @@ pub use self::partial::Maybe;
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
 pub use self::template::Template;
+pub use self::threshold::{COUNTS, MAX_BY, NamedField, Threshold, WITHIN};
 use crate::event_type::{EventType, TYPE_SLOTS};
 use crate::fields::{FieldRef, FieldSource, Value};
 

@@ -6,6 +6,7 @@ use super::eval::{Memo, Node};
 use super::partial::Maybe;
 use super::priority::Priority;
 use super::template::Template;
+use super::threshold::Threshold;
 use crate::event_type::TypeSet;
 use crate::fields::{FieldRef, FieldSource, Value};
 
@@ -32,6 +33,8 @@ pub struct Rule {
     pub references: Vec<String>,
     /// Whether it is matched at all.
     pub enabled: bool,
+    /// How many events it takes until it fires; without, each one fires.
+    pub threshold: Option<Threshold>,
     /// The condition as written.
     pub condition: String,
     /// The text of its alerts.
