@@ -12,6 +12,7 @@ mod json;
 mod schema;
 mod text;
 mod threshold;
+mod why;
 
 pub use clock::WallClock;
 pub use escape::{json_visible, push_visible};
@@ -20,11 +21,12 @@ pub use json::JsonLines;
 pub use schema::schema_json;
 pub use text::{Palette, TextLines};
 pub use threshold::Crossed;
+pub use why::MAX_REASONS;
 
 use std::collections::HashSet;
 
 use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType};
-use crate::rules::Rule;
+use crate::rules::{Reason, Rule};
 
 /// Version of the JSON line's layout. It grows with every change that a consumer could trip over.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -162,6 +164,8 @@ pub struct Alert<'a, E: FieldSource> {
     pub unix_ns: i64,
     /// The threshold that it reached, if its rule has one.
     pub crossed: Option<Crossed>,
+    /// Why the rule matched, if alerts are to say so.
+    pub why: Option<&'a [Reason<'a>]>,
 }
 
 #[cfg(test)]

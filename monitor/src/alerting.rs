@@ -7,11 +7,12 @@ use prometheus::IntCounter;
 use crate::alert::{Alert, AlertForm, AlertRule, Crossed, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
+use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
-use crate::threshold::{Outcome, Thresholds};
+use crate::threshold::{Outcome, Thresholds, boot_of};
 
 /// How a sink's lines look.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Output {
         Output { sink: Arc::new(sink), format, batch: Batch::default() }
     }
 
-    fn write(&mut self, alert: &Alert<'_, Event<'_>>) {
+    fn write(&mut self, alert: &Alert<'_, impl FieldSource>) {
         match &mut self.format {
             Format::Json(lines) => lines.write(alert, &mut self.batch.bytes),
             Format::Text(lines) => lines.write(alert, &mut self.batch.bytes),
@@ -80,6 +81,8 @@ pub struct Alerting {
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
+    /// Whether alerts say why their rule matched.
+    why: bool,
     /// Alerts by rule, in the order of the rule set.
     alerts: Vec<IntCounter>,
     /// The rendered template of the alert at hand.
@@ -107,16 +110,35 @@ impl Alerting {
             min_priority,
             outputs,
             metrics,
+            why: false,
             text: String::new(),
         })
     }
 
+    /// Makes alerts say, or not, why their rule matched.
+    pub fn with_why(self, why: bool) -> Self {
+        Alerting { why, ..self }
+    }
+
     /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
-    pub fn judge(&mut self, event: &Event<'_>, unix_ns: i64) {
-        let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
+    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, unix_ns: i64) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.raise(ty, event, unix_ns, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
+        self.outputs = outputs;
+    }
+
+    /// Matches an event and gives what it raises, with the rule, to `each` instead of the outputs.
+    pub fn raise<E: FieldSource>(
+        &mut self,
+        ty: EventType,
+        event: &E,
+        unix_ns: i64,
+        mut each: impl FnMut(&Rule, &Alert<'_, E>),
+    ) {
+        let (forms, alerts, text) = (&self.forms, &self.alerts, &mut self.text);
         let thresholds = &mut self.thresholds;
         let (mut matched, mut counted, mut raised) = (false, false, false);
-        self.rules.matches(event.ty, event, |rule| {
+        self.rules.matches(ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
                 return;
@@ -124,20 +146,20 @@ impl Alerting {
             let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
                 return;
             };
-            let crossed = match thresholds.judge(rule, event, event.raw.boot.0) {
+            let crossed = match thresholds.judge(rule, event, boot_of(event)) {
                 Some(Outcome::Counted) => {
                     counted = true;
                     return;
                 }
-                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, event.raw.boot.0, unix_ns)),
+                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, boot_of(event), unix_ns)),
                 None => None,
             };
             raised = true;
             count.inc();
             text.clear();
             rule.output.render(event, text);
-            let alert = Alert { form, event, output: text, unix_ns, crossed };
-            outputs.iter_mut().for_each(|output| output.write(&alert));
+            let why = self.why.then(|| rule.why(event));
+            each(rule, &Alert { form, event, output: text, unix_ns, crossed, why: why.as_deref() });
         });
         match (matched, counted, raised) {
             (_, _, true) => {}
@@ -145,6 +167,17 @@ impl Alerting {
             (true, false, false) => self.discarded(Discard::BelowPriority),
             (false, false, false) => self.discarded(Discard::NoRule),
         }
+    }
+
+    /// From here on alerts are those of the host of that name.
+    pub fn set_hostname(&mut self, hostname: &str) {
+        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
+        self.forms = self.rules.rules().iter().map(form).collect();
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
     }
 
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is. One that a

@@ -8,13 +8,16 @@ mod failure;
 mod fields;
 mod lint;
 mod logging;
+mod parse;
 mod rules;
+mod rules_command;
 
 pub use failure::Failure;
 pub use fields::fields_markdown;
+pub use rules_command::{RulesArgs, RulesCommand, TestFormat};
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -28,6 +31,7 @@ use crate::control::ControlSocket;
 use crate::coverage::Sight;
 use crate::hierarchy::HierarchyChoice;
 use crate::preflight::Check;
+use crate::recording::check_record_bytes;
 use crate::rules::Priority;
 
 /// Watches the walls of Linux containers: who tries to pass one, and what became of it.
@@ -134,6 +138,12 @@ pub struct RunArgs {
     /// File that gets every alert as a JSON line
     #[arg(long, value_name = "FILE")]
     alert_file: Option<PathBuf>,
+    /// Directory in which every event is recorded, for `replay` and `rules backtest`
+    #[arg(long, value_name = "DIR", value_parser = check_root)]
+    record_dir: Option<PathBuf>,
+    /// Bytes that the recordings there may have together [default: 268435456]
+    #[arg(long, value_name = "N", value_parser = record_bytes)]
+    record_bytes: Option<u64>,
     /// Where to serve metrics and health, or off [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT|off")]
     listen: Option<Listen>,
@@ -158,74 +168,12 @@ pub struct RunArgs {
     /// Leave out rules below this priority
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
     min_priority: Option<Priority>,
+    /// Let each alert say why its rule matched: the conditions that decided, with their values
+    #[arg(long)]
+    why: bool,
     /// Whether output is coloured.
     #[command(flatten)]
     color: ColorArg,
-}
-
-/// What `rules` shows.
-#[derive(Debug, Subcommand)]
-pub enum RulesCommand {
-    /// List all rules
-    List {
-        /// Which rules are meant.
-        #[command(flatten)]
-        from: RulesArgs,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
-    /// Say for each rule what the probes see on this machine: covered, degraded (and why) or blind
-    Coverage {
-        /// Which rules are meant.
-        #[command(flatten)]
-        from: RulesArgs,
-        /// How to attach the probes
-        #[arg(long, value_enum, default_value = "auto")]
-        attach: AttachChoice,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
-    /// Say what in rule files is most likely not what was meant: shadowed, unreachable, unused, costly
-    Lint {
-        /// Rule files and directories instead of the configured ones
-        #[arg(value_name = "PATH")]
-        paths: Vec<PathBuf>,
-        /// Which configuration is read.
-        #[command(flatten)]
-        config: ConfigArg,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-        /// Whether output is coloured.
-        #[command(flatten)]
-        color: ColorArg,
-    },
-    /// Print the JSON Schema of rule files, for editors
-    Schema,
-    /// Show one rule: what it means, what to check next, its condition
-    Show {
-        /// The rule's id (or its name)
-        id: String,
-        /// Which rules are meant.
-        #[command(flatten)]
-        from: RulesArgs,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
-}
-
-/// Which rules are meant.
-#[derive(Debug, Default, Args)]
-pub struct RulesArgs {
-    /// Rule file or directory; may be repeated, and replaces the configured ones
-    #[arg(long, value_name = "PATH")]
-    rules: Vec<PathBuf>,
-    /// Which configuration is read.
-    #[command(flatten)]
-    config: ConfigArg,
 }
 
 /// Formats of `fields`.
@@ -242,6 +190,11 @@ pub enum FieldsFormat {
 fn ring_bytes(text: &str) -> Result<u32, String> {
     let bytes: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of bytes"))?;
     check_ring_bytes(bytes)
+}
+
+fn record_bytes(text: &str) -> Result<u64, String> {
+    let bytes: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of bytes"))?;
+    check_record_bytes(bytes)
 }
 
 fn metadata_wait_ms(text: &str) -> Result<u32, String> {
@@ -263,6 +216,8 @@ impl RunArgs {
         settings.strict |= self.strict;
         settings.output = self.output.or(settings.output);
         settings.alert_file = self.alert_file.or(settings.alert_file);
+        settings.record_dir = self.record_dir.or(settings.record_dir);
+        settings.record_bytes = self.record_bytes.unwrap_or(settings.record_bytes);
         settings.listen = self.listen.unwrap_or(settings.listen);
         settings.control_socket = self.control_socket.unwrap_or(settings.control_socket);
         settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);
@@ -270,25 +225,11 @@ impl RunArgs {
         settings.metadata_wait_ms = self.metadata_wait_ms.unwrap_or(settings.metadata_wait_ms);
         settings.roots.host = self.host_root.unwrap_or(settings.roots.host);
         settings.min_priority = self.min_priority.unwrap_or(settings.min_priority);
+        settings.alert_why |= self.why;
         settings.no_color |= self.color.no_color;
         settings.cgroup_hierarchy = self.cgroup_hierarchy.unwrap_or(settings.cgroup_hierarchy);
         Ok(settings)
     }
-}
-
-impl RulesArgs {
-    fn paths(self) -> Result<Vec<PathBuf>, Failure> {
-        rule_paths(self.rules, self.config.config.as_deref())
-    }
-}
-
-/// The rule paths of the command line, otherwise those of the configuration.
-fn rule_paths(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
-    if !named.is_empty() {
-        return Ok(named);
-    }
-    let paths = Settings::load(config)?.rule_paths();
-    if paths.is_empty() { Err(Failure::no_rules()) } else { Ok(paths) }
 }
 
 /// What the commands need from the rest of the daemon.
@@ -332,27 +273,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }
-        Command::Rules { command: RulesCommand::List { from, output } } => {
-            emit(&rules::list(&rules::load(&from.paths()?)?, output))?;
-        }
-        Command::Rules { command: RulesCommand::Coverage { from, attach, output } } => {
-            // Before anything is attached: the rules may be wrong.
-            let rules = rules::load(&from.paths()?)?;
-            let sight = (entry.sight)(attach)?;
-            emit(&coverage::table(&rules, &sight, output))?;
-            if coverage::is_wrong(&rules, &sight) {
-                return Ok(ExitCode::from(failure::FOUND_WRONG));
-            }
-        }
-        Command::Rules { command: RulesCommand::Lint { paths, config, output, color } } => {
-            let report = lint::report(&rule_paths(paths, config.config.as_deref())?, output, coloured(color));
-            emit(&report.text)?;
-            return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
-        }
-        Command::Rules { command: RulesCommand::Schema } => emit(&crate::rules::schema::schema_json())?,
-        Command::Rules { command: RulesCommand::Show { id, from, output } } => {
-            emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
-        }
+        Command::Rules { command } => return rules_command::execute(command, entry),
         Command::Containers { socket, config, output } => {
             let known = containers::ask(socket, &config)?;
             emit(&containers::list(&known.known, output, containers::terminal_columns()))?;

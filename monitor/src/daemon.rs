@@ -26,6 +26,7 @@ use crate::misses::Misses;
 use crate::pipeline::{self, Format, Output, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader;
+use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring};
 use crate::rules::{LoadError, RuleSet};
 use crate::sink::{FileError, Sink, open_alert_file};
 
@@ -51,6 +52,9 @@ pub enum DaemonError {
     /// See [`FileError`].
     #[error(transparent)]
     AlertFile(#[from] FileError),
+    /// See [`RecordingError`].
+    #[error("recorded events: {0}")]
+    Recording(#[from] RecordingError),
     /// See [`BindError`].
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -103,6 +107,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     check_machine()?;
     let rules = load_rules(&settings)?;
     let outputs = open_outputs(&settings)?;
+    let hostname = hostname();
+    let recorder = open_recorder(&settings, &hostname)?;
     let listener = http::bind(settings.listen).await?;
     let control = control::bind(&settings.control_socket)?;
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
@@ -111,6 +117,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let health = Health::new(Arc::clone(&metrics));
     metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;
+    if let Some(recorder) = &recorder {
+        metrics.add_source(RecordSource(Arc::clone(recorder.stats())))?;
+    }
     metrics.set_attach_mode(attached.mode.name());
     metrics.set_hierarchy(hierarchy.as_ref().map(Hierarchy::name));
     for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {
@@ -124,7 +133,6 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let canaries =
         trial.and_then(|trial| start_canaries(trial, &mut attached, &metrics, settings.ring_bytes));
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
-    let hostname = hostname();
     let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
     let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
     let outcomes = metrics.control_requests.clone();
@@ -133,6 +141,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let mut pipeline = Pipeline::new(Parts {
         rules,
         min_priority: settings.min_priority,
+        alert_why: settings.alert_why,
         process_entries: settings.process_table_entries as usize,
         hierarchy: hierarchy.clone(),
         outputs,
@@ -142,6 +151,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         metadata_wait: Duration::from_millis(settings.metadata_wait_ms.into()),
         metrics,
         canary: matcher,
+        recorder,
     })?;
     pipeline.seed();
     release_start_memory();
@@ -234,6 +244,15 @@ fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
         outputs.push(Output::new(sink, Format::Json(JsonLines::default())));
     }
     Ok(outputs)
+}
+
+/// The ring of recorded events, if it is wanted. What is recorded beside the alerts waits for no name that these do not
+/// wait for.
+fn open_recorder(settings: &Settings, hostname: &str) -> Result<Option<Recorder>, DaemonError> {
+    let Some(dir) = &settings.record_dir else { return Ok(None) };
+    let ring = Ring::open(dir, settings.record_bytes)?;
+    let recorder = Recorder::start(hostname, ring, false);
+    recorder.map(Some).map_err(system("cannot start the thread that records"))
 }
 
 fn missing_map() -> DaemonError {
@@ -363,12 +382,20 @@ async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>) {
 }
 
 /// Gives the sinks time for their last lines.
-fn flush(pipeline: Pipeline) {
+fn flush(mut pipeline: Pipeline) {
     let deadline = Instant::now() + FLUSH;
+    let recorder = pipeline.take_recorder();
     for output in pipeline.into_outputs() {
         let lost = output.sink.flush(deadline).lost_lines;
         if lost > 0 {
             tracing::error!(output = output.sink.name(), lost, "lines could not be written before the end");
+        }
+    }
+    // Alerts come first.
+    if let Some(stats) = recorder.map(|recorder| recorder.finish(deadline)) {
+        let lost = stats.dropped(RecordDrop::Shutdown);
+        if lost > 0 {
+            tracing::error!(lost, "events could not be recorded before the end");
         }
     }
 }

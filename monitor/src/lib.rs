@@ -24,6 +24,7 @@ pub mod threshold;
 pub mod alert;
 pub mod alerting;
 pub mod sink;
+pub mod recording;
 pub mod pipeline;
 
 // What the path's stations use.

@@ -6,8 +6,8 @@
 mod names;
 mod sources;
 
-pub(crate) use names::PROBE_MISSED;
 pub use names::{Kind, METRICS, MetricSpec};
+pub(crate) use names::{PROBE_MISSED, RECORD_DROPPED, RECORDED_BYTES, RECORDED_EVENTS};
 pub use sources::{KernelCounters, KernelCounts, KernelSnapshot, Samples, Source};
 
 use std::sync::Arc;

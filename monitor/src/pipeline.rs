@@ -30,6 +30,7 @@ use crate::event_type::EventType;
 use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::{Enrichment, Labels, Metrics};
+use crate::recording::Recorder;
 use crate::rules::{Priority, RuleSet};
 use crate::wall_clock::BootOffset;
 
@@ -75,6 +76,8 @@ pub struct Parts {
     pub rules: RuleSet,
     /// Rules below it raise no alert.
     pub min_priority: Priority,
+    /// Whether alerts say why their rule matched.
+    pub alert_why: bool,
     /// Bound of the process table.
     pub process_entries: usize,
     /// The hierarchy by which cgroups are known.
@@ -93,6 +96,8 @@ pub struct Parts {
     pub metadata_wait: Duration,
     /// Who takes the canaries' records out; without it no record is a canary's, whatever its mark says.
     pub canary: Option<Matcher>,
+    /// Who records every event that is judged.
+    pub recorder: Option<Recorder>,
 }
 
 /// Everything that an event passes.
@@ -107,6 +112,7 @@ pub struct Pipeline {
     offset: BootOffset,
     metrics: Arc<Metrics>,
     canary: Option<Matcher>,
+    recorder: Option<Recorder>,
     names: Names,
     room: Room<Container, Held>,
     metadata_wait: Duration,
@@ -124,7 +130,7 @@ impl Pipeline {
     /// The rules' counters cannot be made.
     pub fn new(parts: Parts) -> prometheus::Result<Self> {
         let Parts { rules, min_priority, process_entries, hierarchy, outputs, hostname, .. } = parts;
-        let Parts { metrics, names, users, metadata_wait, canary, .. } = parts;
+        let Parts { alert_why, metrics, names, users, metadata_wait, canary, recorder, .. } = parts;
         let host = Host::read();
         for (table, capacity) in [
             (Table::Processes, process_entries),
@@ -137,7 +143,8 @@ impl Pipeline {
             metrics.table_capacity[table as usize].set(capacity as i64);
         }
         Ok(Pipeline {
-            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?,
+            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?
+                .with_why(alert_why),
             processes: Processes::new(process_entries, host.namespaces[0]),
             cgroups: Cgroups::new(hierarchy),
             namespaces: Namespaces::new(host.namespaces),
@@ -147,6 +154,7 @@ impl Pipeline {
             offset: BootOffset::measure(),
             metrics,
             canary,
+            recorder,
             names,
             room: Room::new(ROOM, ROOM_OF_ONE),
             metadata_wait,
@@ -334,11 +342,17 @@ impl Pipeline {
         }
         let unix_ns = self.offset.unix_ns(raw.boot);
         // An event that raises no alert whatever the name is goes on, past others of its container that wait.
-        if event.named == Named::Pending && !self.metadata_wait.is_zero() && self.alerting.may_alert(&event) {
+        let waits = || {
+            self.alerting.may_alert(&event) || self.recorder.as_ref().is_some_and(Recorder::waits_for_names)
+        };
+        if event.named == Named::Pending && !self.metadata_wait.is_zero() && waits() {
             let held = Held::of(&event, &self.processes, cgroup.clone(), unix_ns);
             return self.put_by(held);
         }
-        self.alerting.judge(&event, unix_ns);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(&event, unix_ns);
+        }
+        self.alerting.judge(ty, &event, unix_ns);
     }
 
     /// Hands what was collected to the sinks; called when the ring is empty, and now and then while it is not.
@@ -349,6 +363,7 @@ impl Pipeline {
         }
         self.end_waits();
         self.alerting.hand_over();
+        self.recorder.iter_mut().for_each(Recorder::tend);
         self.publish();
     }
 
@@ -384,6 +399,7 @@ impl Pipeline {
     /// Once a second: notices a changed wall clock, and forgets what has been gone for long.
     pub fn tick(&mut self) {
         self.ticked = Instant::now();
+        self.recorder.iter_mut().for_each(Recorder::tend);
         self.offset.refresh();
         self.names.tick(self.ticked);
         self.end_starts(state::boot_now());
@@ -402,6 +418,11 @@ impl Pipeline {
                 host: &self.host,
             })),
         });
+    }
+
+    /// Takes the recorder out, to end it.
+    pub fn take_recorder(&mut self) -> Option<Recorder> {
+        self.recorder.take()
     }
 
     /// Ends the pipeline; the sinks still hold lines.

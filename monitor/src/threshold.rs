@@ -22,7 +22,7 @@ use std::hash::{BuildHasher as _, Hash, Hasher};
 
 use lru::LruCache;
 
-use crate::fields::{FieldSource, Value};
+use crate::fields::{Field, FieldArg, FieldRef, FieldSource, Value};
 use crate::rules::{COUNTS, Rule, RuleSet, Threshold};
 
 /// Keys that are remembered for one rule, at most.
@@ -35,7 +35,16 @@ pub const RULE_ENTRIES: usize = 64 << 10;
 pub const TOTAL_ENTRIES: usize = 256 << 10;
 
 /// How much later than the latest event of a rule an event of it may come and still find its key: more than events wait.
+/// Beyond it, another boot's clock tells the time, as recordings may have it, and the key begins anew.
 const LATE_NS: u64 = 60_000_000_000;
+
+/// When an event happened: nanoseconds since boot; 0 if it does not say.
+pub fn boot_of<E: FieldSource + ?Sized>(event: &E) -> u64 {
+    match event.value(FieldRef { field: Field::EvtBootNs, arg: FieldArg::None }) {
+        Value::Number(boot_ns) => boot_ns.try_into().unwrap_or(0),
+        _ => 0,
+    }
+}
 
 /// What an event does to a rule with a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +233,9 @@ impl Counts {
             window.clock = boot_ns;
             let oldest = boot_ns.saturating_sub(threshold.within_ns());
             window.entries.retain(|entry| entry.boot_ns >= oldest);
+        } else if window.clock - boot_ns > threshold.within_ns().saturating_add(LATE_NS) {
+            window.clock = boot_ns;
+            window.entries.clear();
         } else if window.clock - boot_ns > threshold.within_ns() {
             return Outcome::Counted;
         }

@@ -87,6 +87,21 @@ fn a_late_event_counts_if_it_lies_within_the_time() {
 }
 
 #[test]
+fn another_boots_clock_begins_anew() {
+    let mut bench = Bench::new("{count: 3, within: 10s}");
+    assert_eq!((bench.at(1000, &[]), bench.at(1001, &[])), (None, None));
+    assert_eq!((bench.at(5, &[]), bench.at(6, &[]), bench.at(7, &[])), (None, None, Some((3, 5))));
+}
+
+#[test]
+fn the_time_is_what_the_event_says() {
+    let mut event = FieldValues::default();
+    assert_eq!(boot_of(&event), 0);
+    event.set(resolve("evt.boot_ns", None).unwrap(), Value::Number(7)).unwrap();
+    assert_eq!(boot_of(&event), 7);
+}
+
+#[test]
 fn keys_are_counted_apart_and_absent_values_are_a_key() {
     let mut bench = Bench::new("{count: 2, within: 10s, by: [container.id, proc.name]}");
     let keys = [("a", "b"), ("a", ""), ("", "a"), ("", ""), ("ab", ""), ("", "ab"), ("b", "a")];

@@ -87,7 +87,7 @@ impl InternalAlert<'_> {
 
     /// As an alert without an event: what text lines show.
     pub fn as_alert(&self) -> Alert<'_, impl FieldSource + std::fmt::Debug> {
-        let Self { form, output, unix_ns, .. } = *self;
-        Alert { form, event: &NoEvent, output, unix_ns, crossed: None }
+        let InternalAlert { form, output, unix_ns, .. } = *self;
+        Alert { form, event: &NoEvent, output, unix_ns, crossed: None, why: None }
     }
 }

@@ -1,6 +1,7 @@
 //! An alert as one line of JSON.
 
 use crate::alert::escape::push_json;
+use crate::alert::why::push_json_why;
 use crate::alert::{Alert, AlertRule, InternalAlert, SCHEMA_VERSION, WallClock};
 use crate::fields::{FieldSource, FieldType, Value};
 
@@ -31,6 +32,11 @@ impl JsonLines {
             crossed.push_json(&mut self.clock, out);
         }
         out.extend_from_slice(&form.json.tail);
+        if let Some(reasons) = alert.why {
+            out.truncate(out.len() - END.len());
+            push_json_why(reasons, out);
+            out.extend_from_slice(END);
+        }
     }
 
     /// Appends an alert of Ringfence about itself, and a line feed. It has the fields that every alert has, all
@@ -48,7 +54,7 @@ impl JsonLines {
 
 /// Writes a value under its field's type. A value of another type would break consumers that have learnt
 /// the type, so it is written as absent.
-fn push_value(ty: FieldType, value: &Value<'_>, out: &mut Vec<u8>) {
+pub(super) fn push_value(ty: FieldType, value: &Value<'_>, out: &mut Vec<u8>) {
     match (ty, value) {
         (FieldType::Text, Value::Text(text)) => push_string(text, out),
         (FieldType::Number, Value::Number(number)) => {
@@ -64,7 +70,7 @@ fn push_value(ty: FieldType, value: &Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn push_string(text: &str, out: &mut Vec<u8>) {
+pub(super) fn push_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     push_json(text, out);
     out.push(b'"');
@@ -91,6 +97,9 @@ pub(super) fn key(name: &str, first: bool) -> Box<[u8]> {
     out.push(b':');
     out.into_boxed_slice()
 }
+
+/// What every line ends with.
+const END: &[u8] = b"}\n";
 
 /// The constant JSON of one rule's alerts.
 #[derive(Debug)]
@@ -125,6 +134,6 @@ pub(super) fn constant_parts(rule: &AlertRule<'_>, hostname: &str) -> ConstantPa
     push_string(rule.id, &mut tail);
     tail.extend_from_slice(b",\"attack\":");
     push_array(rule.attack.iter().map(String::as_str), &mut tail);
-    tail.extend_from_slice(b"}\n");
+    tail.extend_from_slice(END);
     ConstantParts { head: head.into(), middle: middle.into(), tail: tail.into() }
 }

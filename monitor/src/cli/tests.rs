@@ -134,8 +134,11 @@ fn the_linter_shows_what_it_found_and_when_it_could_not_look() {
         fs::write(&path, text).unwrap();
         vec![path]
     };
-    let good = file("good.yaml", RULES);
-    let odd = file("odd.yaml", &format!("- list: idle\n  items: [a]\n{RULES}"));
+    let tested = format!(
+        "{RULES}  tests:\n  - {{name: a, event: {{evt.type: setns}}, match: true}}\n  - {{name: b, event: {{evt.type: unshare}}, match: false}}\n"
+    );
+    let good = file("lint-good.yaml", &tested);
+    let odd = file("odd.yaml", &format!("- list: idle\n  items: [a]\n{tested}"));
     let bad = file("bad.yaml", &RULES.replace("evt.type", "evt.typ"));
     let report = lint::report(&good, OutputFormat::Text, false);
     assert_eq!((report.text.as_str(), report.wrong), ("clean: 0 warnings, 0 notes\n", false));

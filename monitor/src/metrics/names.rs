@@ -62,6 +62,9 @@ metrics! {
     OUTPUT_ERRORS "output_errors_total" Counter ["output"] "Writes to an output that failed.";
     OUTPUT_QUEUE_LENGTH "output_queue_length" Gauge ["output"] "Alert lines that wait for an output.";
     OUTPUT_QUEUE_BYTES "output_queue_bytes" Gauge ["output"] "Bytes that wait for an output.";
+    RECORDED_EVENTS "recorded_events_total" Counter [] "Events that are in a recording; only there if events are recorded, as are the next two.";
+    RECORDED_BYTES "recorded_bytes_total" Counter [] "Bytes of recorded events that were written.";
+    RECORD_DROPPED "record_dropped_total" Counter ["reason"] "Events that were judged, but not recorded: queue_full (the disk is too slow), write_error (the disk is full, say), too_large, limit, or shutdown.";
     RULES_LOADED "rules_loaded" Gauge ["maturity"] "Enabled rules by maturity.";
     PROBE_ATTACHED "probe_attached" Gauge ["probe"] "1 if the probe is attached.";
     PROBE_MISSED "probe_missed_total" Counter ["probe"] "Runs of a probe that the kernel skipped, because a preempted task was inside the same probe on that CPU. What they would have seen is not in the ledger.";

@@ -57,7 +57,11 @@ impl Pipeline {
     fn judge_held(&mut self, held: &Held) {
         let raw = held.raw();
         let named = self.names.of(held.cgroup().and_then(|cgroup| cgroup.container()));
-        self.alerting.judge(&held.event(&raw, named, &self.host, &self.users), held.unix_ns);
+        let event = held.event(&raw, named, &self.host, &self.users);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(&event, held.unix_ns);
+        }
+        self.alerting.judge(event.ty, &event, held.unix_ns);
     }
 
     /// A cgroup was removed: its container's name is kept for as long as the cgroup is.

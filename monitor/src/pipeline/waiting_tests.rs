@@ -93,6 +93,7 @@ impl Bench {
         let pipeline = Pipeline::new(Parts {
             rules,
             min_priority: Priority::Notice,
+            alert_why: false,
             process_entries: 100,
             hierarchy: None,
             outputs: vec![Output::new(sink, Format::Json(JsonLines::default()))],
@@ -102,6 +103,7 @@ impl Bench {
             metadata_wait: wait,
             metrics: Arc::clone(&metrics),
             canary: None,
+            recorder: None,
         });
         let mut bench = Bench { pipeline: pipeline.unwrap(), hand, page, metrics, alerts, calls: 0 };
         bench.made(HOST, "/system.slice/ssh.service");

@@ -23,11 +23,10 @@ pub(super) fn excludes(first: &Test, second: &Test) -> bool {
 /// Whether a test holds for no value at all: `in ()`.
 pub(super) fn never(check: &Check) -> bool {
     match check {
-        Check::Present(false) => true,
         Check::Text(check) | Check::EveryText(check) => finite(check).is_some_and(|values| values.is_empty()),
         Check::Number(NumberCheck::OneOf(members)) => members.is_empty(),
         Check::Number(NumberCheck::Between(first, last)) => first > last,
-        Check::Any(checks) => checks.iter().all(never),
+        Check::Any(checks) | Check::One(checks) => checks.iter().all(never),
         Check::All(checks) => checks.iter().any(never),
         _ => false,
     }
@@ -39,7 +38,7 @@ fn check_implies(first: &Check, second: &Check, single: bool) -> bool {
     }
     match (first, second) {
         // No test holds for an absent value.
-        (_, Check::Exists | Check::Present(true)) => true,
+        (_, Check::Exists) => true,
         (Check::Any(checks), _) => checks.iter().all(|check| check_implies(check, second, single)),
         (_, Check::All(checks)) => checks.iter().all(|check| check_implies(first, check, single)),
         (Check::All(checks), _) => checks.iter().any(|check| check_implies(check, second, single)),

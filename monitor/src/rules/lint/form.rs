@@ -31,7 +31,7 @@ pub(super) enum Form {
 pub(super) struct Written {
     /// In the rule's own condition; of a part of a macro, where the macro is named.
     pub(super) span: Span,
-    /// The macro, if it is in one.
+    /// `the macro …`, if it is in one.
     pub(super) within: Option<Arc<str>>,
     /// As it was written, and whether there was a `not`.
     pub(super) text: Arc<str>,
@@ -108,7 +108,7 @@ impl<'l> Builder<'l> {
             ExprKind::Not(member) => self.form(member, !negated, within),
             ExprKind::Macro(name) => {
                 let body = self.body(name)?;
-                let here = (expr.span, Arc::from(name.as_str()));
+                let here = (expr.span, Arc::from(format!("the macro `{name}`")));
                 self.form(&body, negated, Some(within.unwrap_or(&here)))
             }
             ExprKind::Exists(_) | ExprKind::Compare(..) => {
@@ -116,7 +116,7 @@ impl<'l> Builder<'l> {
                 let not = if negated { "not " } else { "" };
                 let written = Written {
                     span: within.map_or(expr.span, |(span, _)| *span),
-                    within: within.map(|(_, name)| Arc::clone(name)),
+                    within: within.map(|(_, within)| Arc::clone(within)),
                     text: format!("{not}{}", test.text).into(),
                 };
                 if test.left == Field::EvtType.spec().name && !matches!(test.check, Check::Against(..)) {

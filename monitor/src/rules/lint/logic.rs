@@ -183,7 +183,7 @@ impl Refuter {
 /// A part in words.
 fn said(written: &Written) -> String {
     match &written.within {
-        Some(name) => format!("`{}` (in the macro `{name}`)", written.text),
+        Some(within) => format!("`{}` (in {within})", written.text),
         None => format!("`{}`", written.text),
     }
 }

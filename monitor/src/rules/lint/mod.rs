@@ -44,6 +44,8 @@ words! {
         RegexLeading = "regex-leading",
         /// The output names a field that no event of the rule has.
         AbsentOutput = "absent-output",
+        /// The rule's tests show no match, or no near miss.
+        Untested = "untested",
         /// A comment for the linter that it does not understand.
         AllowWrong = "allow-wrong",
         /// A comment silences what is not there.
@@ -73,6 +75,9 @@ impl Kind {
             }
             Kind::RegexLeading => "a regular expression begins with `.*`",
             Kind::AbsentOutput => "the output names a field that no event of the rule has",
+            Kind::Untested => {
+                "no test of the enabled rule shows an event that it matches, or none a near miss: one that it does not match because of a single sub-condition"
+            }
             Kind::AllowWrong => "a comment for the linter names no kind of finding, or gives no reason",
             Kind::AllowIdle => "a comment silences what is not there",
         }
@@ -142,6 +147,7 @@ fn look(parts: Parts) -> Vec<Found> {
     rules::unreachable(&mut judged, &mut found);
     rules::shadowed(&judged, &mut found);
     rules::outputs(&judged, &mut found);
+    rules::untested(&judged, &mut found);
     names::unused(&material, &mut found);
     names::duplicates(&material, &mut found);
     regexes::check(&material, &mut found);

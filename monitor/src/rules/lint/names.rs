@@ -37,7 +37,7 @@ fn names_in(text: &Text, lists: &HashSet<&str>) -> Names {
             List::Name(name) => {
                 names.lists.insert(name.value.clone());
             }
-            List::Members(members) => {
+            List::Members(members, _) => {
                 let named = members.iter().filter(|member| !member.value.quoted);
                 let named =
                     named.map(|member| &member.value.text).filter(|text| lists.contains(text.as_str()));
@@ -105,7 +105,7 @@ pub(super) fn duplicates(material: &Material<'_>, found: &mut Vec<Found>) {
             let ExprKind::Compare(
                 _,
                 _,
-                Right::List(List::Members(members)) | Right::Many(_, List::Members(members)),
+                Right::List(List::Members(members, _)) | Right::Many(_, List::Members(members, _)),
             ) = &part.value
             else {
                 return;

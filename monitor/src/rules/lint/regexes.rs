@@ -11,6 +11,7 @@ use crate::rules::ast::{ExprKind, List, Literal, Operator, Right};
 use crate::rules::condition;
 use crate::rules::file::Text;
 use crate::rules::pattern::MAX_PATTERN;
+use crate::rules::re2;
 
 /// A compiled pattern beyond this part of what is allowed is reported.
 const NEAR: usize = 4;
@@ -32,7 +33,7 @@ pub(super) fn check(material: &Material<'_>, found: &mut Vec<Found>) {
             }
             let patterns: &[Literal] = match right {
                 Right::Value(literal) => std::slice::from_ref(literal),
-                Right::Many(_, List::Members(members)) => members,
+                Right::Many(_, List::Members(members, _)) => members,
                 _ => &[],
             };
             for pattern in patterns {
@@ -45,11 +46,12 @@ pub(super) fn check(material: &Material<'_>, found: &mut Vec<Found>) {
 /// The worst that there is to say about a pattern.
 fn look(text: &Text, pattern: &Literal) -> Option<Found> {
     let written = pattern.value.text.as_str();
-    let hir = regex_syntax::parse(written).ok()?;
+    let translated = re2::translate(written).ok()?;
+    let hir = regex_syntax::ParserBuilder::new().multi_line(true).build().parse(&translated.regex).ok()?;
     let report = |kind, message: String, help: String| {
         Some(Found::new(kind, text.wrong_at(pattern.span, message).help(help)))
     };
-    let size = || regex::RegexBuilder::new(written).size_limit(MAX_PATTERN / NEAR).build();
+    let size = || regex::RegexBuilder::new(&translated.regex).size_limit(MAX_PATTERN / NEAR).build();
     if matches!(size(), Err(regex::Error::CompiledTooBig(_))) {
         let message = format!(
             "this regular expression takes more than {} KiB, a {NEAR}th part of what one may",

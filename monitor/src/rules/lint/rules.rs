@@ -101,3 +101,20 @@ pub(super) fn outputs(rules: &[Judged<'_>], found: &mut Vec<Found>) {
         }
     }
 }
+
+/// Rules whose tests do not show what they are about.
+pub(super) fn untested(rules: &[Judged<'_>], found: &mut Vec<Found>) {
+    for judged in rules {
+        let (name, gaps) = (&judged.rule.name, judged.rule.gaps());
+        let missing = match (gaps.no_match, gaps.no_near_miss) {
+            (true, true) => "an event that it matches, nor of a near miss",
+            (true, false) => "an event that it matches",
+            (false, true) => "a near miss",
+            (false, false) => continue,
+        };
+        let message = format!("the rule `{name}` has no test of {missing}");
+        let help = "add to its `tests` an event that it matches, and one that it does not match because of a single \
+                    sub-condition";
+        found.push(Found::new(Kind::Untested, judged.item.name.wrong(message).help(help)));
+    }
+}
