@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use prometheus::IntCounter;
-
-use crate::alert::{Alert, AlertForm, AlertRule, InternalAlert, JsonLines, TextLines};
+use crate::alert::{Alert, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
 use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
+use crate::generation::{FIRST, Generation, Maker, Slot};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
@@ -82,13 +81,15 @@ pub struct Moment {
 
 /// The rules, and what becomes of an event that matches some.
 pub struct Alerting {
-    rules: RuleSet,
-    forms: Vec<AlertForm>,
+    /// The rules in force.
+    current: Box<Generation>,
+    /// Where the next ones wait.
+    slot: Arc<Slot>,
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
-    /// Alerts by rule, in the order of the rule set.
-    alerts: Vec<IntCounter>,
+    /// Whether alerts say why their rule matched.
+    why: bool,
     /// The rendered template of the alert at hand.
     text: String,
 }
@@ -105,16 +106,37 @@ impl Alerting {
         hostname: &str,
         metrics: Arc<Metrics>,
     ) -> prometheus::Result<Self> {
-        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
+        metrics.set_rules_loaded(rules.rules());
+        metrics.rules_generation.set(FIRST as i64);
         Ok(Alerting {
-            forms: rules.rules().iter().map(form).collect(),
-            alerts: metrics.rules(rules.rules())?,
-            rules,
+            current: Maker::new(hostname, Arc::clone(&metrics)).make(FIRST, rules)?,
+            slot: Arc::default(),
             min_priority,
             outputs,
             metrics,
+            why: false,
             text: String::new(),
         })
+    }
+
+    /// Makes alerts say, or not, why their rule matched.
+    pub fn with_why(self, why: bool) -> Self {
+        Alerting { why, ..self }
+    }
+
+    /// Where the next rules are put, to be taken over by [`Alerting::turn`].
+    pub fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Takes over the next rules, if some wait. Called between two events, so that all alerts of an event are of one
+    /// generation. Lines of the generation before go to the sinks first.
+    pub fn turn(&mut self) {
+        let (outputs, metrics) = (&mut self.outputs, &self.metrics);
+        self.slot.take_over(&mut self.current, |next| {
+            outputs.iter_mut().for_each(Output::hand_over);
+            metrics.rules_generation.set(next.number as i64);
+        });
     }
 
     /// Matches an event and writes what it raises.
@@ -132,9 +154,10 @@ impl Alerting {
         at: Moment,
         mut each: impl FnMut(&Rule, &Alert<'_, E>),
     ) {
-        let (forms, alerts, text) = (&self.forms, &self.alerts, &mut self.text);
+        let Generation { number, rules, forms, alerts } = &*self.current;
+        let (text, generation) = (&mut self.text, *number);
         let (mut matched, mut raised) = (false, false);
-        self.rules.matches(ty, event, |rule| {
+        rules.matches(ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
                 return;
@@ -146,7 +169,9 @@ impl Alerting {
             count.inc();
             text.clear();
             rule.output.render(event, text);
-            each(rule, &Alert { form, event, output: text, unix_ns: at.unix_ns });
+            let why = self.why.then(|| rule.why(event));
+            let unix_ns = at.unix_ns;
+            each(rule, &Alert { form, event, output: text, unix_ns, generation, why: why.as_deref() });
         });
         match (matched, raised) {
             (false, _) => self.discarded(Discard::NoRule),
@@ -158,7 +183,7 @@ impl Alerting {
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.
     pub fn may_alert(&self, event: &Event<'_>) -> bool {
         let known = |field: FieldRef| (!NAME_FIELDS.contains(&field.field)).then(|| event.value(field));
-        self.rules.may_match(event.ty, self.min_priority, known)
+        self.current.rules.may_match(event.ty, self.min_priority, known)
     }
 
     /// Counts an event that leads to no alert.

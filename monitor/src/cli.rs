@@ -8,10 +8,12 @@ mod doctor;
 mod failure;
 mod fields;
 mod logging;
+mod parse;
 mod record;
 mod recorded;
 pub(crate) mod replay;
 mod rules;
+mod status;
 
 pub use failure::Failure;
 pub use fields::fields_markdown;
@@ -85,6 +87,18 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
     },
+    /// Say how the running daemon is: its rules, what it sees, what it lost
+    Status {
+        /// Control socket of the daemon instead of the configured one
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
     /// List the fields that conditions and outputs may use
     Fields {
         /// How
@@ -132,6 +146,9 @@ pub struct RunArgs {
     /// Rule file or directory; may be repeated, and replaces the configured ones
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Read rules anew when their files change; without it only on SIGHUP [default: true]
+    #[arg(long, value_name = "true|false")]
+    watch_rules: Option<bool>,
     /// How to attach the probes
     #[arg(long, value_enum)]
     attach: Option<AttachChoice>,
@@ -174,6 +191,9 @@ pub struct RunArgs {
     /// Leave out rules below this priority
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
     min_priority: Option<Priority>,
+    /// Let each alert say why its rule matched: the conditions that decided, with their values
+    #[arg(long)]
+    why: bool,
     /// Whether output is coloured.
     #[command(flatten)]
     color: ColorArg,
@@ -203,6 +223,62 @@ pub enum RulesCommand {
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
     },
+    /// Run the tests inside rule files; exit 1 if one does not come out or the rules are wrong. Needs no root
+    Test {
+        /// Rule files and directories instead of the configured ones
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Also fail if a rule has no test that it matches, or none of a near miss: an event that it does not match
+        /// because of a single sub-condition
+        #[arg(long)]
+        complete: bool,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: TestFormat,
+    },
+    /// Say whether an expression holds for an event: prints true or false, and exits 0 in both cases; exits 1 if the
+    /// expression or the event is wrong
+    Eval {
+        /// A condition
+        #[arg(value_name = "EXPRESSION")]
+        expression: String,
+        /// The event: YAML or JSON, a mapping from fields to values or an alert of Ringfence; - is standard input
+        #[arg(long, value_name = "FILE")]
+        event: PathBuf,
+        /// Rule file or directory whose macros and lists the expression may use; may be repeated
+        #[arg(long, value_name = "PATH")]
+        rules: Vec<PathBuf>,
+    },
+    /// Say why a rule matches an event or does not: each sub-condition with its values, what decided marked; exits 0 in
+    /// both cases, 1 if the event is wrong
+    Explain {
+        /// The rule's id (or its name)
+        id: String,
+        /// The event: YAML or JSON, a mapping from fields to values or an alert of Ringfence; - is standard input
+        #[arg(long, value_name = "FILE")]
+        event: PathBuf,
+        /// Which rules are meant.
+        #[command(flatten)]
+        from: RulesArgs,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Parse a condition and print its syntax tree as JSON; nothing in it is looked up
+    Parse {
+        /// The condition, or `-` for standard input
+        #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
+        expression: Option<String>,
+        /// File with the condition, or `-` for standard input
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        /// With json, a syntax error is also printed as JSON, on standard output
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
     /// Say how often rules would have fired over recorded events, on whom, with examples
     Backtest(BacktestArgs),
     /// Show one rule: what it means, what to check next, its condition
@@ -227,6 +303,17 @@ pub struct RulesArgs {
     /// Which configuration is read.
     #[command(flatten)]
     config: ConfigArg,
+}
+
+/// Formats of `rules test`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// For a terminal.
+    Text,
+    /// For programs.
+    Json,
+    /// JUnit's XML, as CI systems read it.
+    Junit,
 }
 
 /// Formats of `fields`.
@@ -265,6 +352,7 @@ impl RunArgs {
         if !self.rules.is_empty() {
             settings.rules = self.rules;
         }
+        settings.watch_rules = self.watch_rules.unwrap_or(settings.watch_rules);
         settings.attach = self.attach.unwrap_or(settings.attach);
         settings.strict |= self.strict;
         settings.output = self.output.or(settings.output);
@@ -278,6 +366,7 @@ impl RunArgs {
         settings.metadata_wait_ms = self.metadata_wait_ms.unwrap_or(settings.metadata_wait_ms);
         settings.roots.host = self.host_root.unwrap_or(settings.roots.host);
         settings.min_priority = self.min_priority.unwrap_or(settings.min_priority);
+        settings.alert_why |= self.why;
         settings.no_color |= self.color.no_color;
         settings.cgroup_hierarchy = self.cgroup_hierarchy.unwrap_or(settings.cgroup_hierarchy);
         Ok(settings)
@@ -357,8 +446,27 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 return Ok(ExitCode::from(failure::FOUND_WRONG));
             }
         }
+        Command::Rules { command: RulesCommand::Parse { expression, file, output } } => {
+            let (name, text) = parse::source(expression, file)?;
+            match parse::parse(&name, &text, failure::colours_on_stderr()) {
+                parse::Parsed::Tree(tree) => emit(&tree)?,
+                parse::Parsed::Wrong { report, json } => {
+                    parse::print_wrong(&report, &json, output)?;
+                    return Ok(ExitCode::from(failure::FOUND_WRONG));
+                }
+            }
+        }
         Command::Rules { command: RulesCommand::Show { id, from, output } } => {
             emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
+        }
+        Command::Rules { command: RulesCommand::Test { paths, complete, config, output } } => {
+            return rules::test::run(&rule_paths(paths, config.config.as_deref())?, complete, output);
+        }
+        Command::Rules { command: RulesCommand::Eval { expression, event, rules } } => {
+            return rules::event::eval(&rules, &expression, &event);
+        }
+        Command::Rules { command: RulesCommand::Explain { id, event, from, output } } => {
+            return rules::explain::run(&from.paths()?, &id, &event, output);
         }
         Command::Containers { socket, config, output } => {
             let known = containers::ask(socket, &config)?;
@@ -368,6 +476,13 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 return Err(Failure::environment(format_args!(
                     "the answer had no room for {omitted} more; containers in users' own slices come last"
                 )));
+            }
+        }
+        Command::Status { socket, config, output } => {
+            let status = status::ask(socket, &config)?;
+            emit(&status::show(&status, output))?;
+            if status.is_wrong() {
+                return Ok(ExitCode::from(failure::FOUND_WRONG));
             }
         }
         Command::Fields { format } => emit(&fields::text(format))?,

@@ -15,7 +15,7 @@ use crate::alerting::{Alerting, Moment};
 pub use crate::alerting::{Format, Output};
 use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
-use crate::control::{self, Answer, Question, Request, Tables};
+use crate::control::{self, Answer, Question, Tables, Topic};
 use crate::decode::{DecodeError, RawCall, RawEvent, boot_of, canary_boot, decode};
 use crate::enrich::Host;
 use crate::enrich::container::{Cgroups, Container, MAX_CGROUPS};
@@ -27,6 +27,7 @@ use crate::enrich::process::{MAX_TEXT_BYTES, Processes};
 use crate::enrich::users::Users;
 use crate::event::{Event, verdict};
 use crate::event_type::EventType;
+use crate::generation::Handover;
 use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::{Enrichment, Labels, Metrics};
@@ -73,6 +74,8 @@ pub struct Parts {
     pub rules: RuleSet,
     /// Rules below it raise no alert.
     pub min_priority: Priority,
+    /// Whether alerts say why their rule matched.
+    pub alert_why: bool,
     /// Bound of the process table.
     pub process_entries: usize,
     /// The hierarchy by which cgroups are known.
@@ -125,7 +128,7 @@ impl Pipeline {
     /// The rules' counters cannot be made.
     pub fn new(parts: Parts) -> prometheus::Result<Self> {
         let Parts { rules, min_priority, process_entries, hierarchy, outputs, hostname, .. } = parts;
-        let Parts { metrics, names, users, metadata_wait, canary, recorder, .. } = parts;
+        let Parts { alert_why, metrics, names, users, metadata_wait, canary, recorder, .. } = parts;
         let host = Host::read();
         for (table, capacity) in [
             (Table::Processes, process_entries),
@@ -138,7 +141,8 @@ impl Pipeline {
             metrics.table_capacity[table as usize].set(capacity as i64);
         }
         Ok(Pipeline {
-            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?,
+            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?
+                .with_why(alert_why),
             processes: Processes::new(process_entries, host.namespaces[0]),
             cgroups: Cgroups::new(hierarchy),
             namespaces: Namespaces::new(host.namespaces),
@@ -166,8 +170,14 @@ impl Pipeline {
         self.publish();
     }
 
-    /// Takes one record.
+    /// Where new rules are handed over.
+    pub fn handover(&self) -> Handover {
+        Handover::new(Arc::clone(self.alerting.slot()), self.names.bell())
+    }
+
+    /// Takes one record. New rules that wait are in force from it on.
     pub fn handle(&mut self, bytes: &[u8]) {
+        self.alerting.turn();
         let event = match decode(bytes) {
             Ok(event) => event,
             Err(error) => {
@@ -399,8 +409,8 @@ impl Pipeline {
 
     /// Answers a question that came over the control socket.
     pub fn answer(&self, question: Question) {
-        question.answer(|request| match request {
-            Request::Containers {} => Answer::Containers(control::containers(Tables {
+        question.answer(|topic| match topic {
+            Topic::Containers => Answer::Containers(control::containers(Tables {
                 cgroups: &self.cgroups,
                 processes: &self.processes,
                 names: &self.names,

@@ -135,6 +135,7 @@ async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<Record
     let names = Names::start(settings.roots.clone(), Arc::clone(&metrics))
         .map_err(system("cannot start the thread that reads containers' names"))?;
     let mut pipeline = Pipeline::new(Parts {
+        alert_why: false,
         rules: RuleSet::from_sources(&[])?,
         min_priority: settings.min_priority,
         process_entries: settings.process_table_entries as usize,

@@ -103,6 +103,7 @@ impl Bench {
         let sink = |page: &Page| Sink::start("test", page.clone(), 64 << 20).unwrap();
         let store = Single::new(RecordingFile::open(file).unwrap(), u64::MAX);
         let mut pipeline = Pipeline::new(Parts {
+            alert_why: false,
             rules: RuleSet::load(&[rules.to_owned()]).unwrap(),
             min_priority: Priority::Debug,
             process_entries: 100,

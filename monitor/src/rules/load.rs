@@ -10,11 +10,12 @@ use std::sync::Arc;
 use miette::NamedSource;
 
 use super::RuleSet;
+use super::compile::Compiled;
 use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
-use super::eval::Node;
 use super::file::{self, Item, RuleItem, Text};
 use super::library::{Failure, Library, diagnostic};
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
+use super::sources::Sources;
 use super::template::Template;
 use crate::event_type::TypeSet;
 
@@ -47,11 +48,34 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
     loader.finish()
 }
 
+/// A rule that is nothing but a condition, which may use the macros and lists of these files.
+pub(super) fn expression(paths: &[PathBuf], text: &str) -> Result<Rule, LoadError> {
+    let mut loader = Loader::default();
+    for path in paths {
+        for file in loader.rule_files(path) {
+            if let Some(text) = loader.read(&file) {
+                loader.add(file.display().to_string(), text);
+            }
+        }
+    }
+    let source: Source = Arc::new(NamedSource::new("EXPRESSION", text.to_owned()));
+    loader.files.push(source.name().to_owned());
+    let compiled = loader.library.compile(&Text::whole(&source), 0);
+    loader.diagnostics.append(&mut loader.library.diagnostics);
+    let compiled = compiled.map_err(|failure| loader.diagnostics.extend(failure.diagnostics)).ok();
+    loader.diagnostics.retain(|found| found.severity() == Severity::Error);
+    match compiled {
+        Some(compiled) if loader.diagnostics.is_empty() => Ok(Rule::of_condition(text, compiled)),
+        _ => Err(LoadError::new(in_reading_order(loader.diagnostics, &loader.files))),
+    }
+}
+
 /// Collects items and diagnostics.
 #[derive(Default)]
 struct Loader {
     /// Names of files and directories, in order.
     files: Vec<String>,
+    sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
     /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
@@ -141,6 +165,7 @@ impl Loader {
     fn add(&mut self, name: String, text: String) {
         self.files.push(name.clone());
         let source: Source = Arc::new(NamedSource::new(name, text));
+        self.sources.push(Arc::clone(&source));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
                 Item::List(list) => self.library.add_list(list),
@@ -170,7 +195,7 @@ impl Loader {
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files)))
+        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files), Sources::new(self.sources)))
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
@@ -193,7 +218,7 @@ impl Loader {
             let help = "techniques look like T1611 or T1548.001, tactics like TA0004";
             self.diagnostics.push(attack.wrong(message).help(help));
         }
-        let (node, types) = compiled?;
+        let (compiled, types) = compiled?;
         let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
         let texts = |texts: &[Text]| texts.iter().map(|text| text.as_str().to_owned()).collect();
         Some(Rule {
@@ -207,16 +232,18 @@ impl Loader {
             attack: texts(&item.attack),
             maturity,
             references: texts(&item.references),
+            tests: item.tests.as_slice().into(),
             enabled: item.enabled,
             condition: text(&item.condition)?,
             output_text: text(&item.output)?,
             output: output?,
-            node,
+            node: compiled.node,
+            said: compiled.said,
             types,
         })
     }
 
-    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Arc<Node>, TypeSet)> {
+    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Compiled, TypeSet)> {
         let compiled = match self.library.compile(condition, 0) {
             Ok(compiled) => compiled,
             Err(Failure { diagnostics, only_unknown_fields }) => {
@@ -232,7 +259,7 @@ impl Loader {
             let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
             self.diagnostics.push(condition.wrong(message).help(help).warning());
         }
-        Some((compiled.node, types))
+        Some((compiled, types))
     }
 
     fn output(&mut self, output: &Text) -> Option<Template> {
