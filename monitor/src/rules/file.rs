@@ -243,7 +243,8 @@ impl ItemReader<'_> {
         let priority = self.required("priority", node).and_then(|text| self.priority(&text));
         let (id, source, maturity) = (self.text("id"), self.text("source"), self.text("maturity"));
         let (tags, attack, references) = (self.texts("tags"), self.texts("attack"), self.texts("references"));
-        let tests = self.tests();
+        let tests = self.take("tests");
+        let tests = tests.map_or_else(Vec::new, |node| tests::read(self.source, &node, self.diagnostics));
         let enabled = self.flag("enabled", true);
         let warn_evttypes = self.flag("warn_evttypes", true);
         let skip_if_unknown_filter = self.flag("skip-if-unknown-filter", false);
