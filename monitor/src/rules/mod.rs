@@ -10,6 +10,7 @@ mod compile;
 pub mod condition;
 pub mod diagnostic;
 mod eval;
+pub mod falco;
 mod file;
 mod getopt;
 mod lexer;
