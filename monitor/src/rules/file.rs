@@ -38,6 +38,11 @@ impl Text {
         self.node.is_quoted()
     }
 
+    /// The name of the file it stands in.
+    pub(crate) fn source_name(&self) -> &str {
+        self.source.name()
+    }
+
     /// Something wrong with the whole text.
     pub(crate) fn wrong(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::at(&self.source, self.node.span, message)
