@@ -29,7 +29,7 @@ use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType};
 use crate::rules::{Reason, Rule};
 
 /// Version of the JSON line's layout. It grows with every change that a consumer could trip over.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The JSON Schema (draft 2020-12) that every JSON line obeys, as published in `docs/alert.schema.json`.
 pub const ALERT_SCHEMA: &str = include_str!("../../docs/alert.schema.json");
@@ -166,6 +166,8 @@ pub struct Alert<'a, E: FieldSource> {
     pub crossed: Option<Crossed>,
     /// Why the rule matched, if alerts are to say so.
     pub why: Option<&'a [Reason<'a>]>,
+    /// Number of the rules' generation that judged it, from 1.
+    pub generation: u64,
 }
 
 #[cfg(test)]

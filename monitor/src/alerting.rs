@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use prometheus::IntCounter;
-
-use crate::alert::{Alert, AlertForm, AlertRule, Crossed, InternalAlert, JsonLines, TextLines};
+use crate::alert::{Alert, Crossed, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
 use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
+use crate::generation::{FIRST, Generation, Maker, Slot};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
@@ -74,17 +73,17 @@ impl Output {
 
 /// The rules, and what becomes of an event that matches some.
 pub struct Alerting {
-    rules: RuleSet,
+    /// The rules in force.
+    current: Box<Generation>,
+    /// Where the next ones wait.
+    slot: Arc<Slot>,
     /// What rules with a threshold have counted.
     thresholds: Thresholds,
-    forms: Vec<AlertForm>,
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
     /// Whether alerts say why their rule matched.
     why: bool,
-    /// Alerts by rule, in the order of the rule set.
-    alerts: Vec<IntCounter>,
     /// The rendered template of the alert at hand.
     text: String,
 }
@@ -101,12 +100,12 @@ impl Alerting {
         hostname: &str,
         metrics: Arc<Metrics>,
     ) -> prometheus::Result<Self> {
-        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
+        metrics.set_rules_loaded(rules.rules());
+        metrics.rules_generation.set(FIRST as i64);
         Ok(Alerting {
-            forms: rules.rules().iter().map(form).collect(),
-            alerts: metrics.rules(rules.rules())?,
             thresholds: Thresholds::new(&rules),
-            rules,
+            current: Maker::new(hostname, Arc::clone(&metrics)).make(FIRST, rules)?,
+            slot: Arc::default(),
             min_priority,
             outputs,
             metrics,
@@ -118,6 +117,23 @@ impl Alerting {
     /// Makes alerts say, or not, why their rule matched.
     pub fn with_why(self, why: bool) -> Self {
         Alerting { why, ..self }
+    }
+
+    /// Where the next rules are put, to be taken over by [`Alerting::turn`].
+    pub fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Takes over the next rules, if some wait. Called between two events, so that all alerts of an event are of one
+    /// generation. Lines of the generation before go to the sinks first.
+    pub fn turn(&mut self) {
+        let (outputs, metrics, thresholds) = (&mut self.outputs, &self.metrics, &mut self.thresholds);
+        self.slot.take_over(&mut self.current, |before, next| {
+            outputs.iter_mut().for_each(Output::hand_over);
+            metrics.rules_generation.set(next.number as i64);
+            // A rule that is the same goes on counting.
+            *thresholds = std::mem::take(thresholds).carried_over(&before.rules, &next.rules);
+        });
     }
 
     /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
@@ -135,10 +151,11 @@ impl Alerting {
         unix_ns: i64,
         mut each: impl FnMut(&Rule, &Alert<'_, E>),
     ) {
-        let (forms, alerts, text) = (&self.forms, &self.alerts, &mut self.text);
+        let Generation { number, rules, forms, alerts } = &*self.current;
+        let (text, generation) = (&mut self.text, *number);
         let thresholds = &mut self.thresholds;
         let (mut matched, mut counted, mut raised) = (false, false, false);
-        self.rules.matches(ty, event, |rule| {
+        rules.matches(ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
                 return;
@@ -146,12 +163,13 @@ impl Alerting {
             let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
                 return;
             };
-            let crossed = match thresholds.judge(rule, event, boot_of(event)) {
+            let boot_ns = rule.threshold.as_ref().map_or(0, |_| boot_of(event));
+            let crossed = match thresholds.judge(rule, event, boot_ns) {
                 Some(Outcome::Counted) => {
                     counted = true;
                     return;
                 }
-                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, boot_of(event), unix_ns)),
+                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, boot_ns, unix_ns)),
                 None => None,
             };
             raised = true;
@@ -159,7 +177,8 @@ impl Alerting {
             text.clear();
             rule.output.render(event, text);
             let why = self.why.then(|| rule.why(event));
-            each(rule, &Alert { form, event, output: text, unix_ns, crossed, why: why.as_deref() });
+            let why = why.as_deref();
+            each(rule, &Alert { form, event, output: text, unix_ns, generation, crossed, why });
         });
         match (matched, counted, raised) {
             (_, _, true) => {}
@@ -171,20 +190,19 @@ impl Alerting {
 
     /// From here on alerts are those of the host of that name.
     pub fn set_hostname(&mut self, hostname: &str) {
-        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
-        self.forms = self.rules.rules().iter().map(form).collect();
+        self.current.set_hostname(hostname);
     }
 
     /// The rules.
     pub fn rules(&self) -> &RuleSet {
-        &self.rules
+        &self.current.rules
     }
 
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is. One that a
     /// threshold may count waits, too: by what it is counted may be the name.
     pub fn may_alert(&self, event: &Event<'_>) -> bool {
         let known = |field: FieldRef| (!NAME_FIELDS.contains(&field.field)).then(|| event.value(field));
-        self.rules.may_match(event.ty, self.min_priority, known)
+        self.current.rules.may_match(event.ty, self.min_priority, known)
     }
 
     /// Counts an event that leads to no alert.

@@ -11,6 +11,7 @@ mod logging;
 mod parse;
 mod rules;
 mod rules_command;
+mod status;
 
 pub use failure::Failure;
 pub use fields::fields_markdown;
@@ -79,6 +80,18 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
     },
+    /// Say how the running daemon is: its rules, what it sees, what it lost
+    Status {
+        /// Control socket of the daemon instead of the configured one
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
     /// List the fields that conditions and outputs may use
     Fields {
         /// How
@@ -126,6 +139,9 @@ pub struct RunArgs {
     /// Rule file or directory; may be repeated, and replaces the configured ones
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Read rules anew when their files change; without it only on SIGHUP [default: true]
+    #[arg(long, value_name = "true|false")]
+    watch_rules: Option<bool>,
     /// How to attach the probes
     #[arg(long, value_enum)]
     attach: Option<AttachChoice>,
@@ -212,6 +228,7 @@ impl RunArgs {
         if !self.rules.is_empty() {
             settings.rules = self.rules;
         }
+        settings.watch_rules = self.watch_rules.unwrap_or(settings.watch_rules);
         settings.attach = self.attach.unwrap_or(settings.attach);
         settings.strict |= self.strict;
         settings.output = self.output.or(settings.output);
@@ -282,6 +299,13 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 return Err(Failure::environment(format_args!(
                     "the answer had no room for {omitted} more; containers in users' own slices come last"
                 )));
+            }
+        }
+        Command::Status { socket, config, output } => {
+            let status = status::ask(socket, &config)?;
+            emit(&status::show(&status, output))?;
+            if status.is_wrong() {
+                return Ok(ExitCode::from(failure::FOUND_WRONG));
             }
         }
         Command::Fields { format } => emit(&fields::text(format))?,

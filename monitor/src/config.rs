@@ -149,6 +149,8 @@ pub struct Settings {
     pub strict: bool,
     /// Rule files and directories. [`Settings::rule_paths`] knows what an empty list means.
     pub rules: Vec<PathBuf>,
+    /// Read rules anew when their files change; without it only on SIGHUP.
+    pub watch_rules: bool,
     /// How alerts are written to standard output; none: text on a terminal, JSON elsewhere.
     pub output: Option<OutputFormat>,
     /// A file that gets every alert as a JSON line.
@@ -188,6 +190,7 @@ impl Default for Settings {
             attach: AttachChoice::Auto,
             strict: false,
             rules: Vec::new(),
+            watch_rules: true,
             output: None,
             alert_file: None,
             record_dir: None,
@@ -225,6 +228,11 @@ impl Settings {
         if self.rules.is_empty() { default_rule_paths() } else { self.rules.clone() }
     }
 
+    /// Where rule files may be: those that were set, otherwise all of [`DEFAULT_RULES`].
+    pub fn watched_rule_paths(&self) -> Vec<PathBuf> {
+        if self.rules.is_empty() { DEFAULT_RULES.map(PathBuf::from).to_vec() } else { self.rules.clone() }
+    }
+
     /// The format for standard output: the one set, otherwise text for a terminal and JSON for the rest.
     pub fn stdout_format(&self) -> OutputFormat {
         self.output.unwrap_or_else(|| {
@@ -238,6 +246,7 @@ impl Settings {
             attach,
             strict,
             rules,
+            watch_rules,
             output,
             alert_file,
             record_dir,
@@ -262,6 +271,7 @@ impl Settings {
         set(&mut self.strict, strict);
         set(&mut self.rules, rules);
         set(&mut self.record_bytes, record_bytes.map(|bytes| bytes.0));
+        set(&mut self.watch_rules, watch_rules);
         set(&mut self.listen, listen.map(|listen| listen.0));
         set(&mut self.control_socket, control_socket.map(|socket| socket.0));
         set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));

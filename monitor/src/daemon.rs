@@ -15,9 +15,10 @@ use crate::attach::{AttachError, Attached, Probe, attach};
 use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::canary::{Canaries, Reporter, Trial, Watch};
 use crate::config::{CanaryInterval, OutputFormat, Settings};
-use crate::control::{self, ControlError};
+use crate::control::{self, Board, BoardParts, ControlError};
 use crate::enrich::names::Names;
 use crate::enrich::users::Users;
+use crate::generation::FIRST;
 use crate::hierarchy::{Hierarchy, NotMounted};
 use crate::http::{self, BindError, Health, Readiness};
 use crate::ledger::Ledger;
@@ -27,6 +28,7 @@ use crate::pipeline::{self, Format, Output, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader;
 use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring};
+use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
 use crate::sink::{FileError, Sink, open_alert_file};
 
@@ -104,8 +106,14 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     // From here on a signal ends the daemon cleanly, wherever it is.
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
+    // Its usual action would end the daemon, also before the first rules are in force.
+    let hangup = signal(SignalKind::hangup()).map_err(system("cannot handle SIGHUP"))?;
     check_machine()?;
+    let watch = reload::Watch::start(&settings);
     let rules = load_rules(&settings)?;
+    for warning in rules.warnings() {
+        tracing::warn!("{}", warning.message());
+    }
     let outputs = open_outputs(&settings)?;
     let hostname = hostname();
     let recorder = open_recorder(&settings, &hostname)?;
@@ -136,6 +144,25 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
     let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
     let outcomes = metrics.control_requests.clone();
+    let rules_board = Arc::new(RulesBoard::new(RulesState::of(&rules, FIRST), settings.watch_rules));
+    let board = Arc::new(Board::new(BoardParts {
+        attached: &attached,
+        health: Arc::clone(&health),
+        ledger: Arc::clone(&ledger),
+        outputs: &outputs,
+        rules: Arc::clone(&rules_board),
+        metrics: Arc::clone(&metrics),
+    }));
+    let reloader = Reloader::new(reload::Parts {
+        watch,
+        settings: settings.clone(),
+        sources: rules.sources().clone(),
+        outputs: &outputs,
+        hostname: hostname.clone(),
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        board: rules_board,
+    })?;
     let names = Names::start(settings.roots.clone(), Arc::clone(&metrics))
         .map_err(system("cannot start the thread that reads containers' names"))?;
     let mut pipeline = Pipeline::new(Parts {
@@ -159,7 +186,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
 
     let (asker, questions) = control::channel();
-    let control = control.map(|bound| tokio::spawn(control::serve(bound, asker, outcomes)));
+    let control = control.map(|bound| tokio::spawn(control::serve(bound, asker, board, outcomes)));
+    let reloading = tokio::spawn(reloader.run(hangup, pipeline.handover()));
     let (stop, stopped) = watch::channel(false);
     let mut reading =
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
@@ -179,6 +207,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         ended = &mut reading => Some(ended),
     };
     health.set(Readiness::Stopping);
+    reloading.abort();
     // What follows looks like blindness. Canaries that are still out are read like everything else.
     drop(watch);
     // Detach first: what is in the ring then is all there will be.
@@ -218,16 +247,13 @@ fn check_machine() -> Result<(), DaemonError> {
     }
 }
 
-fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
+/// Reads the rules, at the start and for each reload.
+pub(crate) fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     let paths: Vec<PathBuf> = settings.rule_paths();
     if paths.is_empty() {
         return Err(DaemonError::NoRules);
     }
-    let rules = RuleSet::load(&paths)?;
-    for warning in rules.warnings() {
-        tracing::warn!("{}", warning.message());
-    }
-    Ok(rules)
+    Ok(RuleSet::load(&paths)?)
 }
 
 fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {

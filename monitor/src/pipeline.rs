@@ -15,7 +15,7 @@ use crate::alerting::Alerting;
 pub use crate::alerting::{Format, Output};
 use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
-use crate::control::{self, Answer, Question, Request, Tables};
+use crate::control::{self, Answer, Question, Tables, Topic};
 use crate::decode::{DecodeError, RawCall, RawEvent, boot_of, canary_boot, decode};
 use crate::enrich::Host;
 use crate::enrich::container::{Cgroups, Container, MAX_CGROUPS};
@@ -27,6 +27,7 @@ use crate::enrich::process::{MAX_TEXT_BYTES, Processes};
 use crate::enrich::users::Users;
 use crate::event::{Event, verdict};
 use crate::event_type::EventType;
+use crate::generation::Handover;
 use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::{Enrichment, Labels, Metrics};
@@ -172,8 +173,14 @@ impl Pipeline {
         self.publish();
     }
 
-    /// Takes one record.
+    /// Where new rules are handed over.
+    pub fn handover(&self) -> Handover {
+        Handover::new(Arc::clone(self.alerting.slot()), self.names.bell())
+    }
+
+    /// Takes one record. New rules that wait are in force from it on.
     pub fn handle(&mut self, bytes: &[u8]) {
+        self.alerting.turn();
         let event = match decode(bytes) {
             Ok(event) => event,
             Err(error) => {
@@ -409,8 +416,8 @@ impl Pipeline {
 
     /// Answers a question that came over the control socket.
     pub fn answer(&self, question: Question) {
-        question.answer(|request| match request {
-            Request::Containers {} => Answer::Containers(control::containers(Tables {
+        question.answer(|topic| match topic {
+            Topic::Containers => Answer::Containers(control::containers(Tables {
                 cgroups: &self.cgroups,
                 processes: &self.processes,
                 names: &self.names,

@@ -31,6 +31,7 @@ pub struct FileConfig {
     pub(super) attach: Option<AttachChoice>,
     pub(super) strict: Option<bool>,
     pub(super) rules: Option<Vec<PathBuf>>,
+    pub(super) watch_rules: Option<bool>,
     pub(super) output: Option<OutputFormat>,
     pub(super) alert_file: Option<PathBuf>,
     pub(super) record_dir: Option<Checked<PathBuf>>,

@@ -112,8 +112,9 @@ impl Pipeline {
         self.room.deadline()
     }
 
-    /// Does what became due while no record came.
+    /// Does what became due while no record came. Events that waited are judged by the rules that are in force now.
     pub fn tend(&mut self) {
+        self.alerting.turn();
         self.end_waits();
         self.alerting.hand_over();
     }

@@ -15,6 +15,7 @@ use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
 use super::file::{self, Item, RuleItem, Text};
 use super::library::{Failure, Library, diagnostic};
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
+use super::sources::Sources;
 use super::template::Template;
 use crate::event_type::TypeSet;
 
@@ -230,7 +231,8 @@ impl Loader {
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        let set = RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files));
+        let warnings = in_reading_order(self.diagnostics, &self.files);
+        let set = RuleSet::new(rules, warnings, Sources::new(self.sources.clone()));
         Ok(Parts { set, items, library: self.library, sources: self.sources })
     }
 

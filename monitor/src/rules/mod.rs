@@ -29,6 +29,7 @@ mod rule;
 mod said;
 mod sample;
 pub mod schema;
+mod sources;
 pub mod syntax;
 mod template;
 mod testing;
@@ -47,6 +48,7 @@ pub use self::partial::Maybe;
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
 pub use self::sample::{MAX_EVENT_BYTES, Sample};
+pub use self::sources::Sources;
 pub use self::template::Template;
 pub use self::testing::{Gaps, RuleReport, RuleTest, TestOutcome, TestReport};
 pub use self::threshold::{COUNTS, MAX_BY, NamedField, Threshold, WITHIN};
@@ -60,6 +62,7 @@ pub struct RuleSet {
     /// What to match, by the slot of the type.
     by_type: [Vec<Candidate>; TYPE_SLOTS],
     warnings: Vec<Diagnostic>,
+    sources: Sources,
 }
 
 /// A rule that events of one type can match.
@@ -90,7 +93,7 @@ impl RuleSet {
         load::from_texts(sources)
     }
 
-    fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
+    fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>, sources: Sources) -> Self {
         for (position, rule) in rules.iter_mut().enumerate() {
             rule.position = position;
         }
@@ -108,12 +111,17 @@ impl RuleSet {
                 candidates.push(Candidate { position, node });
             }
         }
-        RuleSet { rules, by_type, warnings }
+        RuleSet { rules, by_type, warnings, sources }
     }
 
     /// All rules in the order of the files, the disabled ones included.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The files that it was made of.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// What was found odd, though not wrong, while loading.
