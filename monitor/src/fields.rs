@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 
 mod key;
 mod name;
+mod presence;
 mod values;
 mod words;
 

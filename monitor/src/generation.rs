@@ -74,22 +74,22 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Takes the next generation's place, if one waits. Never blocks: while one is just being put there, it is not
+    /// Takes the next generation's place, if one waits; `meanwhile` sees the old and the new one. Never blocks: while one is just being put there, it is not
     /// there yet.
-    pub fn take_over(&self, current: &mut Box<Generation>, meanwhile: impl FnOnce(&Generation)) {
+    pub fn take_over(&self, current: &mut Box<Generation>, meanwhile: impl FnOnce(&Generation, &Generation)) {
         if self.waits.load(Ordering::Acquire) {
             self.exchange(current, meanwhile);
         }
     }
 
     #[cold]
-    fn exchange(&self, current: &mut Box<Generation>, meanwhile: impl FnOnce(&Generation)) {
+    fn exchange(&self, current: &mut Box<Generation>, meanwhile: impl FnOnce(&Generation, &Generation)) {
         let Ok(mut place) = self.next.try_lock() else { return };
         let next = place.take();
         self.waits.store(false, Ordering::Release);
         drop(place);
         if let Some(Next { generation, before }) = next {
-            meanwhile(&generation);
+            meanwhile(current, &generation);
             let old = std::mem::replace(current, generation);
             // If nobody waits for it any more, it is taken apart here.
             let _ = before.send(old);
@@ -143,7 +143,7 @@ mod tests {
 
     fn taken(slot: &Slot, current: &mut Box<Generation>) -> Vec<u64> {
         let mut seen = Vec::new();
-        slot.take_over(current, |next| seen.push(next.number));
+        slot.take_over(current, |_, next| seen.push(next.number));
         seen
     }
 

@@ -26,7 +26,7 @@ pub(crate) const MAX_FILE: u64 = 4 << 20;
 const SYSCALL: &str = "syscall";
 
 /// What `maturity` may say.
-const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
+pub(super) const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
 
 pub(super) fn from_paths(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
     let mut loader = Loader::default();
@@ -46,6 +46,37 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
         loader.add((*name).to_owned(), (*text).to_owned());
     }
     loader.finish()
+}
+
+/// A rule set together with what it was made of: for whoever looks at rules as they are written.
+pub(super) struct Parts {
+    pub(super) set: RuleSet,
+    /// The rules after all changes, the disabled ones included.
+    pub(super) items: Vec<RuleItem>,
+    pub(super) library: Library,
+    pub(super) sources: Vec<Source>,
+}
+
+/// As [`from_paths`], with the parts.
+pub(super) fn parts(paths: &[PathBuf]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    for path in paths {
+        for file in loader.rule_files(path) {
+            if let Some(text) = loader.read(&file) {
+                loader.add(file.display().to_string(), text);
+            }
+        }
+    }
+    loader.finish_parts()
+}
+
+/// As [`from_texts`], with the parts.
+pub(super) fn parts_of_texts(sources: &[(&str, &str)]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    for (name, text) in sources {
+        loader.add((*name).to_owned(), (*text).to_owned());
+    }
+    loader.finish_parts()
 }
 
 /// A rule that is nothing but a condition, which may use the macros and lists of these files.
@@ -181,13 +212,18 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<RuleSet, LoadError> {
+    fn finish(self) -> Result<RuleSet, LoadError> {
+        self.finish_parts().map(|parts| parts.set)
+    }
+
+    fn finish_parts(mut self) -> Result<Parts, LoadError> {
         self.library.check_all();
         let mut rules = Vec::new();
         let mut ids: HashMap<String, String> = HashMap::new();
-        for item in std::mem::take(&mut self.rules) {
-            if let Some(rule) = self.rule(&item) {
-                self.unique(&item, &rule, &mut ids);
+        let items = std::mem::take(&mut self.rules);
+        for item in &items {
+            if let Some(rule) = self.rule(item) {
+                self.unique(item, &rule, &mut ids);
                 rules.push(rule);
             }
         }
@@ -195,7 +231,9 @@ impl Loader {
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files), Sources::new(self.sources)))
+        let sources = Sources::new(self.sources.clone());
+        let set = RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files), sources);
+        Ok(Parts { set, items, library: self.library, sources: self.sources })
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
@@ -234,6 +272,7 @@ impl Loader {
             references: texts(&item.references),
             tests: item.tests.as_slice().into(),
             enabled: item.enabled,
+            threshold: item.threshold.clone(),
             condition: text(&item.condition)?,
             output_text: text(&item.output)?,
             output: output?,
