@@ -29,7 +29,7 @@ use crate::rules::{Reason, Rule};
 /// Version of the JSON line's layout. It grows with every change that a consumer could trip over: when a key goes, or
 /// changes its type or its meaning, or when lines get a key that nobody asked for. A key that only a setting adds (`why`)
 /// leaves it as it is: whoever turns the setting on reads the schema that has the key.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The JSON Schema (draft 2020-12) that every JSON line obeys, as published in `docs/alert.schema.json`.
 pub const ALERT_SCHEMA: &str = include_str!("../../docs/alert.schema.json");
@@ -164,6 +164,8 @@ pub struct Alert<'a, E: FieldSource> {
     pub unix_ns: i64,
     /// Why the rule matched, if alerts are to say so.
     pub why: Option<&'a [Reason<'a>]>,
+    /// Number of the rules' generation that judged it, from 1.
+    pub generation: u64,
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use prometheus::IntCounter;
-
-use crate::alert::{Alert, AlertForm, AlertRule, InternalAlert, JsonLines, TextLines};
+use crate::alert::{Alert, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
+use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
+use crate::generation::{FIRST, Generation, Maker, Slot};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
@@ -49,7 +49,7 @@ impl Output {
         Output { sink: Arc::new(sink), format, batch: Batch::default() }
     }
 
-    fn write(&mut self, alert: &Alert<'_, Event<'_>>) {
+    fn write(&mut self, alert: &Alert<'_, impl FieldSource>) {
         match &mut self.format {
             Format::Json(lines) => lines.write(alert, &mut self.batch.bytes),
             Format::Text(lines) => lines.write(alert, &mut self.batch.bytes),
@@ -72,15 +72,15 @@ impl Output {
 
 /// The rules, and what becomes of an event that matches some.
 pub struct Alerting {
-    rules: RuleSet,
-    forms: Vec<AlertForm>,
+    /// The rules in force.
+    current: Box<Generation>,
+    /// Where the next ones wait.
+    slot: Arc<Slot>,
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
     /// Whether alerts say why their rule matched.
     why: bool,
-    /// Alerts by rule, in the order of the rule set.
-    alerts: Vec<IntCounter>,
     /// The rendered template of the alert at hand.
     text: String,
 }
@@ -97,11 +97,11 @@ impl Alerting {
         hostname: &str,
         metrics: Arc<Metrics>,
     ) -> prometheus::Result<Self> {
-        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
+        metrics.set_rules_loaded(rules.rules());
+        metrics.rules_generation.set(FIRST as i64);
         Ok(Alerting {
-            forms: rules.rules().iter().map(form).collect(),
-            alerts: metrics.rules(rules.rules())?,
-            rules,
+            current: Maker::new(hostname, Arc::clone(&metrics)).make(FIRST, rules)?,
+            slot: Arc::default(),
             min_priority,
             outputs,
             metrics,
@@ -115,11 +115,40 @@ impl Alerting {
         Alerting { why, ..self }
     }
 
+    /// Where the next rules are put, to be taken over by [`Alerting::turn`].
+    pub fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Takes over the next rules, if some wait. Called between two events, so that all alerts of an event are of one
+    /// generation. Lines of the generation before go to the sinks first.
+    pub fn turn(&mut self) {
+        let (outputs, metrics) = (&mut self.outputs, &self.metrics);
+        self.slot.take_over(&mut self.current, |next| {
+            outputs.iter_mut().for_each(Output::hand_over);
+            metrics.rules_generation.set(next.number as i64);
+        });
+    }
+
     /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
-    pub fn judge(&mut self, event: &Event<'_>, unix_ns: i64) {
-        let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
+    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, unix_ns: i64) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.raise(ty, event, unix_ns, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
+        self.outputs = outputs;
+    }
+
+    /// Matches an event and gives what it raises, with the rule, to `each` instead of the outputs.
+    pub fn raise<E: FieldSource>(
+        &mut self,
+        ty: EventType,
+        event: &E,
+        unix_ns: i64,
+        mut each: impl FnMut(&Rule, &Alert<'_, E>),
+    ) {
+        let Generation { number, rules, forms, alerts } = &*self.current;
+        let (text, generation) = (&mut self.text, *number);
         let (mut matched, mut raised) = (false, false);
-        self.rules.matches(event.ty, event, |rule| {
+        rules.matches(ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
                 return;
@@ -132,8 +161,7 @@ impl Alerting {
             text.clear();
             rule.output.render(event, text);
             let why = self.why.then(|| rule.why(event));
-            let alert = Alert { form, event, output: text, unix_ns, why: why.as_deref() };
-            outputs.iter_mut().for_each(|output| output.write(&alert));
+            each(rule, &Alert { form, event, output: text, unix_ns, generation, why: why.as_deref() });
         });
         match (matched, raised) {
             (false, _) => self.discarded(Discard::NoRule),
@@ -142,10 +170,20 @@ impl Alerting {
         }
     }
 
+    /// From here on alerts are those of the host of that name.
+    pub fn set_hostname(&mut self, hostname: &str) {
+        self.current.set_hostname(hostname);
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &RuleSet {
+        &self.current.rules
+    }
+
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.
     pub fn may_alert(&self, event: &Event<'_>) -> bool {
         let known = |field: FieldRef| (!NAME_FIELDS.contains(&field.field)).then(|| event.value(field));
-        self.rules.may_match(event.ty, self.min_priority, known)
+        self.current.rules.may_match(event.ty, self.min_priority, known)
     }
 
     /// Counts an event that leads to no alert.

@@ -7,7 +7,9 @@ mod doctor;
 mod failure;
 mod fields;
 mod logging;
+mod parse;
 mod rules;
+mod status;
 
 pub use failure::Failure;
 pub use fields::fields_markdown;
@@ -27,6 +29,7 @@ use crate::control::ControlSocket;
 use crate::coverage::Sight;
 use crate::hierarchy::HierarchyChoice;
 use crate::preflight::Check;
+use crate::recording::check_record_bytes;
 use crate::rules::Priority;
 
 /// Watches the walls of Linux containers: who tries to pass one, and what became of it.
@@ -64,6 +67,18 @@ pub enum Command {
     },
     /// List the containers that the running daemon knows
     Containers {
+        /// Control socket of the daemon instead of the configured one
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Say how the running daemon is: its rules, what it sees, what it lost
+    Status {
         /// Control socket of the daemon instead of the configured one
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
@@ -121,6 +136,9 @@ pub struct RunArgs {
     /// Rule file or directory; may be repeated, and replaces the configured ones
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Read rules anew when their files change; without it only on SIGHUP [default: true]
+    #[arg(long, value_name = "true|false")]
+    watch_rules: Option<bool>,
     /// How to attach the probes
     #[arg(long, value_enum)]
     attach: Option<AttachChoice>,
@@ -133,6 +151,12 @@ pub struct RunArgs {
     /// File that gets every alert as a JSON line
     #[arg(long, value_name = "FILE")]
     alert_file: Option<PathBuf>,
+    /// Directory in which every event is recorded, for `replay` and `rules backtest`
+    #[arg(long, value_name = "DIR", value_parser = check_root)]
+    record_dir: Option<PathBuf>,
+    /// Bytes that the recordings there may have together [default: 268435456]
+    #[arg(long, value_name = "N", value_parser = record_bytes)]
+    record_bytes: Option<u64>,
     /// Where to serve metrics and health, or off [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT|off")]
     listen: Option<Listen>,
@@ -233,6 +257,18 @@ pub enum RulesCommand {
         #[arg(short, long, value_enum, default_value = "text")]
         output: OutputFormat,
     },
+    /// Parse a condition and print its syntax tree as JSON; nothing in it is looked up
+    Parse {
+        /// The condition, or `-` for standard input
+        #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
+        expression: Option<String>,
+        /// File with the condition, or `-` for standard input
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        /// With json, a syntax error is also printed as JSON, on standard output
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
     /// Show one rule: what it means, what to check next, its condition
     Show {
         /// The rule's id (or its name)
@@ -284,6 +320,11 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     check_ring_bytes(bytes)
 }
 
+fn record_bytes(text: &str) -> Result<u64, String> {
+    let bytes: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of bytes"))?;
+    check_record_bytes(bytes)
+}
+
 fn metadata_wait_ms(text: &str) -> Result<u32, String> {
     let ms: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of milliseconds"))?;
     check_metadata_wait_ms(ms)
@@ -299,10 +340,13 @@ impl RunArgs {
         if !self.rules.is_empty() {
             settings.rules = self.rules;
         }
+        settings.watch_rules = self.watch_rules.unwrap_or(settings.watch_rules);
         settings.attach = self.attach.unwrap_or(settings.attach);
         settings.strict |= self.strict;
         settings.output = self.output.or(settings.output);
         settings.alert_file = self.alert_file.or(settings.alert_file);
+        settings.record_dir = self.record_dir.or(settings.record_dir);
+        settings.record_bytes = self.record_bytes.unwrap_or(settings.record_bytes);
         settings.listen = self.listen.unwrap_or(settings.listen);
         settings.control_socket = self.control_socket.unwrap_or(settings.control_socket);
         settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);
@@ -385,6 +429,16 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 return Ok(ExitCode::from(failure::FOUND_WRONG));
             }
         }
+        Command::Rules { command: RulesCommand::Parse { expression, file, output } } => {
+            let (name, text) = parse::source(expression, file)?;
+            match parse::parse(&name, &text, failure::colours_on_stderr()) {
+                parse::Parsed::Tree(tree) => emit(&tree)?,
+                parse::Parsed::Wrong { report, json } => {
+                    parse::print_wrong(&report, &json, output)?;
+                    return Ok(ExitCode::from(failure::FOUND_WRONG));
+                }
+            }
+        }
         Command::Rules { command: RulesCommand::Show { id, from, output } } => {
             emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
         }
@@ -405,6 +459,13 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 return Err(Failure::environment(format_args!(
                     "the answer had no room for {omitted} more; containers in users' own slices come last"
                 )));
+            }
+        }
+        Command::Status { socket, config, output } => {
+            let status = status::ask(socket, &config)?;
+            emit(&status::show(&status, output))?;
+            if status.is_wrong() {
+                return Ok(ExitCode::from(failure::FOUND_WRONG));
             }
         }
         Command::Fields { format } => emit(&fields::text(format))?,

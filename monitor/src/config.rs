@@ -57,6 +57,9 @@ pub const DEFAULT_METADATA_WAIT_MS: u32 = 250;
 /// The longest that an alert may wait for its container's name, in milliseconds.
 pub const MAX_METADATA_WAIT_MS: u64 = 5000;
 
+/// Bytes of recorded events that are kept unless told otherwise, if events are recorded at all.
+pub const DEFAULT_RECORD_BYTES: u64 = 256 << 20;
+
 /// How often the hooks are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CanaryInterval {
@@ -146,10 +149,16 @@ pub struct Settings {
     pub strict: bool,
     /// Rule files and directories. [`Settings::rule_paths`] knows what an empty list means.
     pub rules: Vec<PathBuf>,
+    /// Read rules anew when their files change; without it only on SIGHUP.
+    pub watch_rules: bool,
     /// How alerts are written to standard output; none: text on a terminal, JSON elsewhere.
     pub output: Option<OutputFormat>,
     /// A file that gets every alert as a JSON line.
     pub alert_file: Option<PathBuf>,
+    /// A directory in which every event is recorded; none: nothing is.
+    pub record_dir: Option<PathBuf>,
+    /// Bytes that the recordings there may have together, within [`RING_BYTES`](crate::recording::RING_BYTES).
+    pub record_bytes: u64,
     /// Where metrics and health are served.
     pub listen: Listen,
     /// Where questions to the daemon are answered.
@@ -181,8 +190,11 @@ impl Default for Settings {
             attach: AttachChoice::Auto,
             strict: false,
             rules: Vec::new(),
+            watch_rules: true,
             output: None,
             alert_file: None,
+            record_dir: None,
+            record_bytes: DEFAULT_RECORD_BYTES,
             listen: Listen::On(DEFAULT_LISTEN),
             control_socket: ControlSocket::default(),
             ring_bytes: DEFAULT_RING_BYTES,
@@ -216,6 +228,11 @@ impl Settings {
         if self.rules.is_empty() { default_rule_paths() } else { self.rules.clone() }
     }
 
+    /// Where rule files may be: those that were set, otherwise all of [`DEFAULT_RULES`].
+    pub fn watched_rule_paths(&self) -> Vec<PathBuf> {
+        if self.rules.is_empty() { DEFAULT_RULES.map(PathBuf::from).to_vec() } else { self.rules.clone() }
+    }
+
     /// The format for standard output: the one set, otherwise text for a terminal and JSON for the rest.
     pub fn stdout_format(&self) -> OutputFormat {
         self.output.unwrap_or_else(|| {
@@ -229,8 +246,11 @@ impl Settings {
             attach,
             strict,
             rules,
+            watch_rules,
             output,
             alert_file,
+            record_dir,
+            record_bytes,
             listen,
             control_socket,
             ring_bytes,
@@ -250,6 +270,8 @@ impl Settings {
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
         set(&mut self.rules, rules);
+        set(&mut self.record_bytes, record_bytes.map(|bytes| bytes.0));
+        set(&mut self.watch_rules, watch_rules);
         set(&mut self.listen, listen.map(|listen| listen.0));
         set(&mut self.control_socket, control_socket.map(|socket| socket.0));
         set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));
@@ -271,6 +293,7 @@ impl Settings {
         }
         self.output = output.or(self.output);
         self.alert_file = alert_file.or(self.alert_file.take());
+        self.record_dir = record_dir.map(|dir| dir.0).or(self.record_dir.take());
     }
 }
 

@@ -7,10 +7,12 @@ use std::borrow::Cow;
 
 use arrayvec::ArrayVec;
 
+mod key;
 mod name;
 mod values;
 mod words;
 
+pub use key::{Enumerate, FieldKey, KeyArg, closed_keys};
 pub use name::{MAX_NAME_BYTES, Name};
 pub use values::{FieldValues, WrongType, owned_list};
 

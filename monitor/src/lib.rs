@@ -22,7 +22,9 @@ pub mod fields;
 pub mod rules;
 pub mod alert;
 pub mod alerting;
+pub mod generation;
 pub mod sink;
+pub mod recording;
 pub mod pipeline;
 
 // What the path's stations use.
@@ -30,6 +32,7 @@ pub mod args;
 pub mod errno;
 pub mod hierarchy;
 pub mod kernel_files;
+pub mod telling;
 pub mod text;
 pub mod wall_clock;
 
@@ -43,3 +46,4 @@ pub mod doctor;
 pub mod http;
 pub mod metrics;
 pub mod preflight;
+pub mod reload;

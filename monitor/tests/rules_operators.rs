@@ -16,6 +16,7 @@ fn event() -> Fake {
         .text("fd.name", "/etc/shadow")
         .text("proc.pname", "/")
         .text("user.name", "")
+        .text("proc.args", "-x -p 80 rest -y")
         .text("evt.arg[flags]", "CLONE_NEWUSER|CLONE_NEWNS")
         .text("proc.aname[2]", "bash")
         .text("cgroup.path", "bmdpbng=")
@@ -196,6 +197,11 @@ fn path_prefixes_end_at_component_borders() {
         ("fd.name pmatch (etc)", false),
         ("fd.name pmatch (/root, /etc)", true),
         ("fd.name pmatch ()", false),
+        ("fd.name pmatch (/*)", true),
+        ("fd.name pmatch (/e*/shad*, /root)", true),
+        ("fd.name pmatch (/*shadow)", false),
+        ("fd.name pmatch (/et?)", true),
+        ("fd.name pmatch (/et[!c])", false),
         ("proc.pname pmatch (/)", true),
         ("proc.pname pmatch (/etc)", false),
         ("proc.name pmatch (/)", false),
@@ -270,7 +276,14 @@ fn modifiers() {
         ("fd.name contains allof (etc, shadow)", true),
         ("fd.name contains allof (etc, root)", false),
         ("fd.name contains oneof ()", false),
-        ("fd.name contains allof ()", true),
+        ("fd.name contains allof ()", false),
+        ("fd.name != allof ()", false),
+        ("fd.name startswith oneof (/e, /etc)", false),
+        ("fd.name startswith anyof (/e, /etc)", true),
+        ("proc.name = oneof (Nginx, Nginx)", false),
+        ("proc.name != oneof (Nginx, Nginx, x)", true),
+        ("proc.name != anyof (Nginx, x)", true),
+        ("proc.name regex allof (N.*, '.*x')", true),
         ("fd.name != allof (/a, /b)", true),
         ("fd.name != allof (/a, /etc/shadow)", false),
         ("proc.pid = oneof (1, 42)", true),
@@ -319,7 +332,17 @@ fn transformers() {
         ("join('-', (proc.name, proc.pid)) = Nginx-42", true),
         ("join(', ', evt.flags) = 'CLONE_NEWUSER, CLONE_NEWNS'", true),
         ("concat(proc.name, ':', proc.aname[2]) = Nginx:bash", true),
-        ("toupper(concat((proc.name, proc.name))) = NGINXNGINX", true),
+        ("toupper(concat(proc.name, proc.name)) = NGINXNGINX", true),
+        ("join(',', ()) = ''", true),
+        ("join(proc.pname, ('a', \"b\", 3)) = 'a/b/3'", true),
+        ("b64(concat('YWFh', 'YmJi')) = aaabbb", true),
+        ("len('aaa') = 3", true),
+        ("getopt(('-n', '-t', 'hello'), 'nt:') intersects (hello)", true),
+        ("getopt(('-n', '-t', 'hello'), 'nt:')[t] = hello", true),
+        ("getopt(('-n'), 'nt:')[t] != ''", false),
+        ("getopt(('-n', '--', '-t'), 'nt') in (n)", true),
+        ("getopt(proc.args, 'p:x')[p] = 80", true),
+        ("getopt(proc.args, 'p:x')[x] exists", true),
     ]);
 }
 

@@ -71,10 +71,11 @@ pub fn schema_json() -> String {
                 "type": "integer",
                 "minimum": 1,
             },
+            "rules_generation": { "description": "Which rules judged it: 1 for those that the daemon started with, one more for each set that took their place. Of an internal alert, the rules that were in force when it was made.", "type": "integer", "minimum": 1 },
         },
         "required": [
             "time", "rule", "priority", "output", "hostname", "source", "tags", "output_fields",
-            "schema_version", "rule_id", "attack",
+            "schema_version", "rule_id", "attack", "rules_generation",
         ],
         "additionalProperties": false,
     });

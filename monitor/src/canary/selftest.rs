@@ -50,6 +50,7 @@ fn run(trial: Trial, attached: &mut Attached) -> Result<Canaries, String> {
         metadata_wait: Duration::ZERO,
         metrics,
         canary: Some(canaries.matcher().map_err(|error| error.to_string())?),
+        recorder: None,
     })
     .map_err(|error| error.to_string())?;
     for round in 0..MOST_ROUNDS {

@@ -81,7 +81,8 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-fn colours_on_stderr() -> bool {
+/// Whether standard error gets colours.
+pub(super) fn colours_on_stderr() -> bool {
     io::stderr().is_terminal() && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
 }
 

@@ -66,7 +66,8 @@ fn every_series_is_there_from_the_start() {
         "- rule: Enter\n  id: enter\n  desc: d\n  condition: evt.type = setns\n  output: x\n  priority: WARNING\n",
     )])
     .unwrap();
-    let alerts = metrics.rules(rules.rules()).unwrap();
+    let alerts = metrics.rule_alerts(rules.rules()).unwrap();
+    metrics.set_rules_loaded(rules.rules());
     metrics.set_attach_mode("trampoline");
     metrics.set_attach_mode("tracepoint");
     metrics.set_hierarchy(Some("devices"));

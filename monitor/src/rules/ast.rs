@@ -77,7 +77,7 @@ pub struct FieldName {
 pub struct Transform {
     /// Which one.
     pub kind: TransformKind,
-    /// At least one; exactly one unless [`TransformKind::takes_many`].
+    /// At least one. Whether they are right for the transformer is looked at when it is resolved.
     pub args: Vec<Operand>,
     /// What stood in brackets behind: `getopt(…)["t"]`.
     pub key: Option<String>,
@@ -131,13 +131,6 @@ words! {
         Concat = "concat",
         /// The value of an option among program arguments.
         Getopt = "getopt",
-    }
-}
-
-impl TransformKind {
-    /// Whether it takes several arguments, literals among them.
-    pub const fn takes_many(self) -> bool {
-        matches!(self, TransformKind::Join | TransformKind::Concat | TransformKind::Getopt)
     }
 }
 
@@ -208,9 +201,9 @@ impl Operator {
 words! {
     /// Turns an operator for one value into one for a list.
     Modifier {
-        /// True if the comparison is, with at least one listed value.
+        /// True if the comparison is, with exactly one listed value.
         OneOf = "oneof",
-        /// The same as `oneof`.
+        /// True if the comparison is, with at least one listed value.
         AnyOf = "anyof",
         /// True if the comparison is, with every listed value.
         AllOf = "allof",
@@ -233,12 +226,23 @@ pub enum Right {
 }
 
 /// A list on the right.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum List {
-    /// `( … )`; a bare member may be a list's name.
-    Members(Vec<Literal>),
+    /// `( … )`, and where it stands; a bare member may be a list's name.
+    Members(Vec<Literal>, Span),
     /// A list's name.
     Name(Spanned<String>),
+}
+
+impl PartialEq for List {
+    /// As with [`Spanned`], places make no difference.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (List::Members(own, _), List::Members(others, _)) => own == others,
+            (List::Name(own), List::Name(other)) => own == other,
+            _ => false,
+        }
+    }
 }
 
 /// A text or number as written.
@@ -337,7 +341,7 @@ impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             List::Name(name) => f.write_str(&name.value),
-            List::Members(members) => {
+            List::Members(members, _) => {
                 f.write_str("(")?;
                 comma_separated(f, members)?;
                 f.write_str(")")
@@ -369,17 +373,19 @@ fn comma_separated<T: fmt::Display>(f: &mut fmt::Formatter<'_>, members: &[T]) -
 }
 
 /// Puts a text in quotes, so that the parser reads the same text again.
-///
-/// One text cannot be written in quotes at all: one that ends in a backslash, which would keep the quote
-/// from closing.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
-    for c in text.chars() {
+    // A backslash at the end would keep the quote from closing, so there it is written by its number.
+    let body = text.strip_suffix('\\').unwrap_or(text);
+    for c in body.chars() {
         if matches!(c, '"' | '\\') {
             out.push('\\');
         }
         out.push(c);
+    }
+    if body.len() < text.len() {
+        out.push_str("\\x5c");
     }
     out.push('"');
     out

@@ -26,12 +26,12 @@ pub(crate) enum Check {
     Bool(bool),
     /// As another value of the same event.
     Against(Operator, Box<Source>),
-    /// True for every value that is there, or for none: what an operator makes of an empty list.
-    Present(bool),
     /// All tests hold: `allof`.
     All(Box<[Check]>),
-    /// Some test holds: `oneof`, `anyof`.
+    /// Some test holds: `anyof`.
     Any(Box<[Check]>),
+    /// Exactly one test holds: `oneof`.
+    One(Box<[Check]>),
 }
 
 /// A test on a text.
@@ -166,9 +166,11 @@ impl Check {
             Check::Number(check) => matches!(value, Value::Number(number) if check.fits(*number)),
             Check::Bool(wanted) => matches!(value, Value::Bool(flag) if flag == wanted),
             Check::Against(op, source) => against(*op, value, &source.value(event)),
-            Check::Present(wanted) => *wanted && is_present(value),
             Check::All(checks) => checks.iter().all(|check| check.holds(value, event)),
             Check::Any(checks) => checks.iter().any(|check| check.holds(value, event)),
+            Check::One(checks) => {
+                checks.iter().filter(|check| check.holds(value, event)).take(2).count() == 1
+            }
         }
     }
 }

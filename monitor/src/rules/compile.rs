@@ -9,7 +9,7 @@ use super::diagnostic::did_you_mean;
 use super::eval::{Node, Slot};
 use super::number::Exact;
 use super::operand::{self, Problem, Typed};
-use super::pattern;
+use super::pattern::{self, PatternError};
 use super::said::Said;
 use crate::fields::FieldType;
 
@@ -196,9 +196,10 @@ impl<'n, N: Names> Compiler<'n, N> {
                     members.iter().map(|member| single(op, left.ty, member)).collect();
                 let checks = self.take(checks)?;
                 Some(match modifier {
-                    Modifier::OneOf | Modifier::AnyOf if checks.is_empty() => Check::Present(false),
-                    Modifier::OneOf | Modifier::AnyOf => Check::Any(checks.into()),
-                    Modifier::AllOf if checks.is_empty() => Check::Present(true),
+                    Modifier::OneOf => Check::One(checks.into()),
+                    Modifier::AnyOf => Check::Any(checks.into()),
+                    // As in Falco nothing fits an empty list.
+                    Modifier::AllOf if checks.is_empty() => Check::Any(Box::default()),
                     Modifier::AllOf => Check::All(checks.into()),
                 })
             }
@@ -240,7 +241,7 @@ impl<'n, N: Names> Compiler<'n, N> {
     fn members(&mut self, list: &List) -> Option<Vec<Literal>> {
         match list {
             List::Name(name) => self.list_named(&name.value, name.span),
-            List::Members(written) => {
+            List::Members(written, span) => {
                 let mut members = Vec::new();
                 let mut good = true;
                 for member in written {
@@ -254,8 +255,7 @@ impl<'n, N: Names> Compiler<'n, N> {
                     }
                 }
                 if members.len() > MAX_MEMBERS {
-                    let span = written.first().map_or(Span::default(), |first| first.span);
-                    return self.fail(Problem::new(span, format!("more than {MAX_MEMBERS} list members")));
+                    return self.fail(Problem::new(*span, format!("more than {MAX_MEMBERS} list members")));
                 }
                 good.then_some(members)
             }
@@ -346,8 +346,8 @@ fn truth(literal: &Literal) -> Result<bool, Problem> {
 fn text(op: Operator, literal: &Literal) -> Result<TextCheck, Problem> {
     let text = literal.value.text.as_str();
     let boxed = || text.into();
-    let pattern = |built: Result<regex::Regex, String>| {
-        built.map_err(|error| Problem::new(literal.span, error)).map(TextCheck::Pattern)
+    let pattern = |built: Result<regex::Regex, PatternError>| {
+        built.map_err(|error| misfit(literal, error)).map(TextCheck::Pattern)
     };
     match op {
         Operator::Contains => Ok(TextCheck::Contains(boxed())),
@@ -361,6 +361,22 @@ fn text(op: Operator, literal: &Literal) -> Result<TextCheck, Problem> {
         Operator::Regex => pattern(pattern::regex(text)),
         _ => Ok(TextCheck::Equals(boxed())),
     }
+}
+
+/// What is wrong with a pattern, at its place in the condition where that can be told.
+fn misfit(literal: &Literal, error: PatternError) -> Problem {
+    let Span { start, end } = literal.span;
+    // Escapes in quotes are resolved: behind one, places differ.
+    let quotes = usize::from(literal.value.quoted);
+    let verbatim = end.checked_sub(start) == Some(literal.value.text.len() + 2 * quotes);
+    let span = match error.offset {
+        Some(offset) if verbatim && offset < literal.value.text.len() => {
+            let at = start + quotes + offset;
+            Span { start: at, end: at + 1 }
+        }
+        _ => literal.span,
+    };
+    Problem::new(span, error.message)
 }
 
 /// The bytes that hexadecimal digits stand for.
@@ -390,10 +406,7 @@ fn several(op: Operator, ty: FieldType, members: &[Literal]) -> Result<Check, Pr
                 members.iter().map(|member| truth(member).map(Check::Bool)).collect();
             Ok(Check::Any(checks?.into()))
         }
-        (_, Operator::Pmatch) => {
-            let prefixes: Result<Vec<Box<str>>, Problem> = members.iter().map(prefix).collect();
-            Ok(Check::Text(TextCheck::BelowOneOf(prefixes?.into())))
-        }
+        (_, Operator::Pmatch) => below(members),
         _ => {
             let set = TextSet::new(members.iter().map(|member| member.value.text.clone()));
             let check = TextCheck::OneOf(set);
@@ -402,12 +415,29 @@ fn several(op: Operator, ty: FieldType, members: &[Literal]) -> Result<Check, Pr
     }
 }
 
-/// A path for `pmatch`, without slashes at its end.
-fn prefix(literal: &Literal) -> Result<Box<str>, Problem> {
-    match literal.value.text.as_str() {
-        "" => Err(Problem::new(literal.span, "an empty path")),
-        path => Ok(path.trim_end_matches('/').into()),
+/// `pmatch`: paths as they are, and paths with wildcards, which do not cross a slash.
+fn below(members: &[Literal]) -> Result<Check, Problem> {
+    let mut plain: Vec<Box<str>> = Vec::new();
+    let mut checks = Vec::new();
+    for member in members {
+        let path = member.value.text.as_str();
+        if path.is_empty() {
+            return Err(Problem::new(member.span, "an empty path"));
+        }
+        let path = path.trim_end_matches('/');
+        if path.contains(['*', '?', '[']) {
+            let pattern = pattern::below(path).map_err(|error| misfit(member, error))?;
+            checks.push(Check::Text(TextCheck::Pattern(pattern)));
+        } else {
+            plain.push(path.into());
+        }
     }
+    let plain = Check::Text(TextCheck::BelowOneOf(plain.into()));
+    if checks.is_empty() {
+        return Ok(plain);
+    }
+    checks.push(plain);
+    Ok(Check::Any(checks.into()))
 }
 
 /// What is known under a name, or being worked out.

@@ -181,8 +181,8 @@ fn comparison(input: &mut Input<'_>, left: Operand) -> Parsed<Expr> {
         return Ok(spanned(input, start, ExprKind::Exists(left)));
     }
     let op = operator(input)?;
-    blanks(input);
-    let right = right(input, op.value)?;
+    let separated = blanks(input);
+    let right = right(input, op.value, separated)?;
     Ok(spanned(input, start, ExprKind::Compare(left, op, right)))
 }
 
@@ -233,7 +233,8 @@ fn operator_help(word: &str) -> String {
 
 // ---- right-hand sides --------------------------------------------------------------------------------
 
-fn right(input: &mut Input<'_>, op: Operator) -> Parsed<Right> {
+/// What follows an operator; `separated` if blanks stood between them.
+fn right(input: &mut Input<'_>, op: Operator, separated: bool) -> Parsed<Right> {
     let start = here(input);
     if lexeme(input, "val(") {
         blanks(input);
@@ -251,33 +252,39 @@ fn right(input: &mut Input<'_>, op: Operator) -> Parsed<Right> {
     match op.wants() {
         Wants::List => list(input).map(Right::List),
         Wants::Number => number(input).map(Right::Value),
-        Wants::Value => match modifier(input) {
+        Wants::Value => match if separated { modifier(input)? } else { None } {
             Some(modifier) => Ok(Right::Many(modifier, list(input)?)),
             None => text(input).map(Right::Value),
         },
     }
 }
 
-/// `oneof` and the like, if a list follows; else the word is a text like any other.
-fn modifier(input: &mut Input<'_>) -> Option<Modifier> {
+/// `oneof` and the like, if blanks and a list follow; else the word is a text like any other.
+fn modifier(input: &mut Input<'_>) -> Parsed<Option<Modifier>> {
     let before = input.checkpoint();
-    let modifier = identifier(input).and_then(Modifier::from_word);
-    let separated = blanks(input);
-    let list_follows = match rest_of(input).chars().next() {
-        Some('(') => true,
-        Some(c) if separated && c.is_ascii_alphabetic() => {
-            let at_list = input.checkpoint();
-            let name = identifier(input);
-            input.reset(&at_list);
-            !matches!(name, Some("and" | "or"))
-        }
-        _ => false,
-    };
-    if modifier.is_none() || !list_follows {
+    let Some(modifier) = identifier(input).and_then(Modifier::from_word) else {
         input.reset(&before);
-        return None;
+        return Ok(None);
+    };
+    if rest_of(input).starts_with('(') {
+        return Err(wrong(input, format!("expected a blank after `{}`", modifier.word())));
     }
-    modifier
+    let list_follows = blanks(input)
+        && match rest_of(input).chars().next() {
+            Some('(') => true,
+            Some(c) if c.is_ascii_alphabetic() => {
+                let at_list = input.checkpoint();
+                let name = identifier(input);
+                input.reset(&at_list);
+                !matches!(name, Some("and" | "or" | "not"))
+            }
+            _ => false,
+        };
+    if list_follows {
+        return Ok(Some(modifier));
+    }
+    input.reset(&before);
+    Ok(None)
 }
 
 fn list(input: &mut Input<'_>) -> Parsed<List> {
@@ -291,7 +298,7 @@ fn list(input: &mut Input<'_>) -> Parsed<List> {
     let mut members = Vec::new();
     blanks(input);
     if lexeme(input, ")") {
-        return Ok(List::Members(members));
+        return Ok(List::Members(members, Span { start, end: here(input) }));
     }
     loop {
         blanks(input);
@@ -302,7 +309,7 @@ fn list(input: &mut Input<'_>) -> Parsed<List> {
         }
     }
     close(input, start)?;
-    Ok(List::Members(members))
+    Ok(List::Members(members, Span { start, end: here(input) }))
 }
 
 fn list_member(input: &mut Input<'_>) -> Parsed<Literal> {
@@ -368,7 +375,7 @@ fn transform_start(input: &mut Input<'_>) -> Option<TransformKind> {
 
 fn transform(input: &mut Input<'_>, start: usize, kind: TransformKind) -> Parsed<Operand> {
     let args = deeper(input, start, |input| {
-        let args = arguments(input, kind.takes_many())?;
+        let args = arguments(input, argument)?;
         close(input, start + kind.word().len())?;
         Ok(args)
     })?;
@@ -376,33 +383,40 @@ fn transform(input: &mut Input<'_>, start: usize, kind: TransformKind) -> Parsed
     Ok(spanned(input, start, OperandKind::Transform(Transform { kind, args, key })))
 }
 
-fn arguments(input: &mut Input<'_>, many: bool) -> Parsed<Vec<Operand>> {
+/// One or more arguments. How many a transformer takes, and which, is looked at when it is resolved.
+fn arguments<'i>(input: &mut Input<'i>, one: fn(&mut Input<'i>) -> Parsed<Operand>) -> Parsed<Vec<Operand>> {
     let mut args = Vec::new();
     loop {
         blanks(input);
-        args.push(argument(input, many)?);
+        args.push(one(input)?);
         blanks(input);
-        if !many || !lexeme(input, ",") {
+        if !lexeme(input, ",") {
             return Ok(args);
         }
     }
 }
 
-fn argument(input: &mut Input<'_>, many: bool) -> Parsed<Operand> {
+/// An argument of a transformer: a value, or a list of values in parentheses.
+fn argument(input: &mut Input<'_>) -> Parsed<Operand> {
     let start = here(input);
+    if !lexeme(input, "(") {
+        return list_argument(input);
+    }
+    blanks(input);
+    let members = if rest_of(input).starts_with(')') { Vec::new() } else { arguments(input, list_argument)? };
+    close(input, start)?;
+    Ok(spanned(input, start, OperandKind::Tuple(members)))
+}
+
+/// A value among a transformer's arguments: a field, another transformer, a text in quotes or a number.
+fn list_argument(input: &mut Input<'_>) -> Parsed<Operand> {
     if let Some(operand) = operand(input)? {
         return Ok(operand);
     }
-    if !many {
-        return Err(wrong(input, "expected a field or another transformer"));
-    }
-    if lexeme(input, "(") {
-        return deeper(input, start, |input| {
-            let members = arguments(input, true)?;
-            close(input, start)?;
-            Ok(spanned(input, start, OperandKind::Tuple(members)))
-        });
-    }
-    let literal = text(input)?;
+    let literal = match rest_of(input).chars().next() {
+        Some('"' | '\'') => text(input)?,
+        Some(c) if c.is_ascii_digit() || matches!(c, '+' | '-') => number(input)?,
+        _ => return Err(wrong(input, "expected a field, a transformer, a text in quotes or a number")),
+    };
     Ok(Spanned { span: literal.span, value: OperandKind::Literal(literal) })
 }

@@ -45,6 +45,14 @@ impl Diagnostic {
         Diagnostic { severity: Severity::Error, message, help: None, name, place: None }
     }
 
+    /// A text, given with a name for messages, that is not a condition.
+    pub fn syntax(name: &str, text: &str, error: &super::condition::SyntaxError) -> Self {
+        let source: Source = Arc::new(NamedSource::new(name, text.to_owned()));
+        let next = text.get(error.offset..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+        let span = Span { start: error.offset, end: error.offset + next };
+        Diagnostic::at(&source, span, error.message.clone()).maybe_help(error.help.clone())
+    }
+
     /// Something wrong at a place in a file.
     pub(crate) fn at(source: &Source, span: Span, message: impl Into<String>) -> Self {
         let text = source.inner();

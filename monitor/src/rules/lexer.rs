@@ -57,7 +57,7 @@ pub(crate) fn spanned<T>(input: &Input<'_>, start: usize, value: T) -> Spanned<T
 }
 
 pub(crate) fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{b}' | '\u{c}')
+    matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{8}' | '\u{b}' | '\u{c}')
 }
 
 fn is_bare(c: char) -> bool {
@@ -142,46 +142,99 @@ pub(crate) fn text(input: &mut Input<'_>) -> Parsed<Literal> {
     }
 }
 
-/// A text in quotes. As in Falco, a quote closes unless a backslash stands right before it, and a backslash
-/// before a letter that has no meaning stays.
+/// A text in quotes. As in Falco, a quote closes unless a backslash stands right before it, and an escape that has no
+/// meaning is an error; only a backslash before a blank stays, with the blank.
 fn quoted(input: &mut Input<'_>) -> Parsed<Option<String>> {
     let Some(delimiter) = rest_of(input).chars().next().filter(|c| matches!(c, '"' | '\'')) else {
         return Ok(None);
     };
     let start = here(input);
     step(input);
-    let mut text = String::new();
-    let mut escaped = false;
+    let mut text = Unescaped::default();
+    // Where the backslash stands that came right before.
+    let mut escape = None;
     let mut before = delimiter;
-    while let Some(c) = step(input) {
+    loop {
+        let at = here(input);
+        let Some(c) = step(input) else {
+            let message = "this quote is never closed".to_owned();
+            return Err(SyntaxError { offset: start, message, help: None });
+        };
         if c == delimiter && before != '\\' {
-            return Ok(Some(text));
+            return Ok(Some(text.finish()));
         }
         before = c;
-        if !escaped {
-            escaped = c == '\\';
-            if !escaped {
-                text.push(c);
-            }
-            continue;
-        }
-        escaped = false;
-        match c {
-            'n' => text.push('\n'),
-            't' => text.push('\t'),
-            'r' => text.push('\r'),
-            'b' => text.push('\u{8}'),
-            'f' => text.push('\u{c}'),
-            '"' | '\'' if c != delimiter => {
-                let message =
-                    format!("`\\{c}` in a text between {delimiter}: only its own quotes are escaped");
-                return Err(SyntaxError { offset: here(input) - 2, message, help: None });
-            }
-            '\\' | '"' | '\'' => text.push(c),
-            _ => text.extend(['\\', c]),
+        match escape.take() {
+            None if c == '\\' => escape = Some(at),
+            None => text.push(c),
+            Some(offset) => match c {
+                'x' => match hex_byte(input) {
+                    Some(byte) => text.0.push(byte),
+                    None => {
+                        let message = "`\\x` needs two hexadecimal digits".to_owned();
+                        return Err(SyntaxError { offset, message, help: None });
+                    }
+                },
+                _ => text.push_escaped(c, delimiter, offset)?,
+            },
         }
     }
-    Err(SyntaxError { offset: start, message: "this quote is never closed".to_owned(), help: None })
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn hex_byte(input: &mut Input<'_>) -> Option<u8> {
+    let digits: Parsed<&str> = take_while(2..=2, |c: char| c.is_ascii_hexdigit()).parse_next(input);
+    u8::from_str_radix(digits.ok()?, 16).ok()
+}
+
+/// A text whose escapes are being resolved: bytes, since `\xHH` gives one byte.
+#[derive(Default)]
+struct Unescaped(Vec<u8>);
+
+impl Unescaped {
+    fn push(&mut self, c: char) {
+        self.0.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+
+    /// What a backslash, which stands at `offset`, and this character stand for.
+    fn push_escaped(&mut self, c: char, delimiter: char, offset: usize) -> Parsed<()> {
+        match c {
+            'n' => self.push('\n'),
+            't' => self.push('\t'),
+            'r' => self.push('\r'),
+            'b' => self.push('\u{8}'),
+            'f' => self.push('\u{c}'),
+            '\\' | '/' => self.push(c),
+            ' ' => {
+                self.push('\\');
+                self.push(' ');
+            }
+            '"' | '\'' if c == delimiter => self.push(c),
+            '"' | '\'' => {
+                let message =
+                    format!("`\\{c}` in a text between {delimiter}: only its own quotes are escaped");
+                return Err(SyntaxError { offset, message, help: None });
+            }
+            _ => {
+                let message = format!("`\\{}` is no escape", c.escape_default());
+                let help = Some("write a backslash as `\\\\`".to_owned());
+                return Err(SyntaxError { offset, message, help });
+            }
+        }
+        Ok(())
+    }
+
+    /// The text; bytes that are not UTF-8 stand as `\xHH`, as in the fields of events.
+    fn finish(self) -> String {
+        let mut text = String::with_capacity(self.0.len());
+        for chunk in self.0.utf8_chunks() {
+            text.push_str(chunk.valid());
+            for byte in chunk.invalid() {
+                text.push_str(&format!("\\x{byte:02x}"));
+            }
+        }
+        text
+    }
 }
 
 /// An argument in brackets, if there is one.
@@ -191,17 +244,19 @@ pub(crate) fn bracketed(input: &mut Input<'_>) -> Parsed<Option<String>> {
     }
     let at_arg = here(input);
     let arg = match quoted(input)? {
+        // That no field takes an empty one is said when it is looked up.
         Some(text) => text,
         None => {
             let bare = |c: char| !is_blank(c) && !matches!(c, '[' | ']' | '"' | '\'');
             let text: Parsed<&str> = take_while(0.., bare).parse_next(input);
-            text?.to_owned()
+            let text = text?;
+            if text.is_empty() {
+                let message = "the argument in brackets is empty".to_owned();
+                return Err(SyntaxError { offset: at_arg, message, help: None });
+            }
+            text.to_owned()
         }
     };
-    if arg.is_empty() {
-        let message = "the argument in brackets is empty".to_owned();
-        return Err(SyntaxError { offset: at_arg, message, help: None });
-    }
     if !lexeme(input, "]") {
         return Err(wrong(input, "expected `]` after the argument"));
     }

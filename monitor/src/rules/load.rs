@@ -15,6 +15,7 @@ use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
 use super::file::{self, Item, RuleItem, Text};
 use super::library::{Failure, Library, diagnostic};
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
+use super::sources::Sources;
 use super::template::Template;
 use crate::event_type::TypeSet;
 
@@ -74,6 +75,7 @@ pub(super) fn expression(paths: &[PathBuf], text: &str) -> Result<Rule, LoadErro
 struct Loader {
     /// Names of files and directories, in order.
     files: Vec<String>,
+    sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
     /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
@@ -163,6 +165,7 @@ impl Loader {
     fn add(&mut self, name: String, text: String) {
         self.files.push(name.clone());
         let source: Source = Arc::new(NamedSource::new(name, text));
+        self.sources.push(Arc::clone(&source));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
                 Item::List(list) => self.library.add_list(list),
@@ -192,7 +195,7 @@ impl Loader {
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files)))
+        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files), Sources::new(self.sources)))
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {

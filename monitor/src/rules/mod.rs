@@ -13,6 +13,7 @@ pub mod diagnostic;
 mod eval;
 mod explain;
 mod file;
+mod getopt;
 mod lexer;
 mod library;
 mod load;
@@ -21,12 +22,16 @@ mod operand;
 mod partial;
 mod pattern;
 mod priority;
+mod re2;
 pub mod reference;
 mod rule;
 mod said;
 mod sample;
+mod sources;
 mod template;
 mod testing;
+pub mod syntax;
+mod transform;
 mod yaml;
 
 use std::path::PathBuf;
@@ -40,6 +45,7 @@ pub use self::partial::Maybe;
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
 pub use self::sample::{MAX_EVENT_BYTES, Sample};
+pub use self::sources::Sources;
 pub use self::template::Template;
 pub use self::testing::{Gaps, RuleReport, RuleTest, TestOutcome, TestReport};
 use crate::event_type::{EventType, TYPE_SLOTS};
@@ -52,6 +58,7 @@ pub struct RuleSet {
     /// What to match, by the slot of the type.
     by_type: [Vec<Candidate>; TYPE_SLOTS],
     warnings: Vec<Diagnostic>,
+    sources: Sources,
 }
 
 /// A rule that events of one type can match.
@@ -82,7 +89,7 @@ impl RuleSet {
         load::from_texts(sources)
     }
 
-    fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
+    fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>, sources: Sources) -> Self {
         for (position, rule) in rules.iter_mut().enumerate() {
             rule.position = position;
         }
@@ -100,12 +107,17 @@ impl RuleSet {
                 candidates.push(Candidate { position, node });
             }
         }
-        RuleSet { rules, by_type, warnings }
+        RuleSet { rules, by_type, warnings, sources }
     }
 
     /// All rules in the order of the files, the disabled ones included.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The files that it was made of.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// What was found odd, though not wrong, while loading.

@@ -72,7 +72,8 @@ Priorities, by weight: EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFOR
 A condition joins comparisons by `and`, `or`, `not` and parentheses; `not` binds tighter than `and`, `and`
 tighter than `or`. A name without a dot is a macro. A comparison is a field, an operator and a value:
 `proc.name = bash`, `proc.aname[2] startswith 'my '`, `evt.type in (setns, unshare)`. Quotes, single or
-double, are needed around values with blanks, parentheses, commas, `=` or quotes.
+double, are needed around values with blanks, parentheses, commas, `=` or quotes. In quotes, a backslash stands
+before the quote itself, before another backslash or a slash, and in `\\n`, `\\t`, `\\r`, `\\b`, `\\f` and `\\xHH`.
 
 A comparison on a field that has no value is false, `!=` too; its negation by `not` is true. If a field has
 several values, a comparison is true if some value fits, but for `!=` (no value may be equal) and `in` (all
@@ -82,7 +83,8 @@ values must be members).
 const AFTER_OPERATORS: &str = "
 Numbers are decimal, with sign, fraction and exponent, or hexadecimal with `0x`. A list on the right stands in
 parentheses or is a list's name; a list's name among the members is spliced in. `val(field)` on the right
-compares two fields: `proc.vpid = val(proc.pid)`.
+compares two fields: `proc.vpid = val(proc.pid)`. No field holds an address, so there is nothing to compare with
+addresses and networks.
 ";
 
 const AFTER_TRANSFORMERS: &str = "
@@ -178,15 +180,19 @@ fn operator(op: Operator) -> (&'static str, &'static str, &'static str) {
             ("it fits the pattern; `*` crosses `/`, too", TEXTS, "proc.exepath glob '/home/*/bin/[a-z]?'")
         }
         Operator::Iglob => ("the same, letter case ignored", TEXTS, "proc.exepath iglob *.SO"),
-        Operator::Regex => {
-            ("the whole value fits the regular expression", TEXTS, "proc.exepath regex '/tmp/[0-9a-f]{32}'")
-        }
+        Operator::Regex => (
+            "the whole value fits the regular expression, in RE2's syntax",
+            TEXTS,
+            "proc.exepath regex '/tmp/[0-9a-f]{32}'",
+        ),
         Operator::In => ("it is one of the list", ALL, "evt.type in (iopl, ioperm)"),
         Operator::Intersects => {
             ("it has a member in common with the list", ALL, "cap.gained intersects (CAP_SYS_ADMIN, CAP_BPF)")
         }
         Operator::Pmatch => {
-            ("the path is one of the list, or lies below one", TEXTS, "proc.exepath pmatch (/tmp, /dev/shm)")
+            let meaning = "the path is one of the list, or lies below one; `*`, `?` and `[…]` may stand in those, and do \
+                           not cross `/`";
+            (meaning, TEXTS, "proc.exepath pmatch (/tmp, /home/*/bin)")
         }
     }
 }
@@ -194,12 +200,13 @@ fn operator(op: Operator) -> (&'static str, &'static str, &'static str) {
 fn modifier(modifier: Modifier) -> (&'static str, &'static str) {
     match modifier {
         Modifier::OneOf => {
-            ("the comparison is true with at least one value", "fd.name startswith oneof (/etc, /root)")
+            ("the comparison is true with exactly one value", "fd.name startswith oneof (/etc, /root)")
         }
-        Modifier::AnyOf => ("the same", "fd.name endswith anyof (.key, .pem)"),
-        Modifier::AllOf => {
-            ("the comparison is true with every value", "cgroup.path contains allof (kubepods, burstable)")
-        }
+        Modifier::AnyOf => ("it is true with at least one value", "fd.name endswith anyof (.key, .pem)"),
+        Modifier::AllOf => (
+            "it is true with every value, and there is one",
+            "cgroup.path contains allof (kubepods, burstable)",
+        ),
     }
 }
 
@@ -215,8 +222,9 @@ fn transformer(kind: TransformKind) -> (&'static str, &'static str) {
         }
         TransformKind::Concat => ("the values put together", "concat(proc.pname, proc.name) = shnc"),
         TransformKind::Getopt => (
-            "accepted by the grammar, but an error: no field holds program arguments yet",
-            "getopt(a.b, 't:')[\"t\"] = x",
+            "the options among program arguments and their values, by letters as in getopt(3); with a letter in \
+             brackets the last value of that option",
+            "getopt(proc.args, 'it:')[t] = host",
         ),
     }
 }
@@ -260,11 +268,6 @@ fn code(text: &str) -> String {
 pub fn examples() -> Vec<&'static str> {
     let mut examples: Vec<&str> = Operator::ALL.iter().map(|op| operator(*op).2).collect();
     examples.extend(Modifier::ALL.iter().map(|word| modifier(*word).1));
-    examples.extend(
-        TransformKind::ALL
-            .iter()
-            .filter(|kind| **kind != TransformKind::Getopt)
-            .map(|kind| transformer(*kind).1),
-    );
+    examples.extend(TransformKind::ALL.iter().map(|kind| transformer(*kind).1));
     examples
 }

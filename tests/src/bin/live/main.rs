@@ -25,6 +25,7 @@ mod places;
 mod podman;
 mod processes;
 mod races;
+mod reload;
 mod shared;
 mod starts;
 mod state_files;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     // the suite would keep them all.
     let mut trials: Vec<Trial> = races::trials(&settings);
     trials.extend(law::trials(&settings));
+    trials.extend(reload::trials(&settings));
     trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
