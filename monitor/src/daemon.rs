@@ -2,6 +2,10 @@
 //!
 //! What can fail for a reason outside is tried first, so that nothing is attached when the start fails.
 
+mod record;
+
+pub use record::{RecordPlan, RecordSummary, record};
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +55,9 @@ pub enum DaemonError {
     /// Rules are wrong; the error renders itself with file, line and column.
     #[error(transparent)]
     Rules(#[from] LoadError),
+    /// Tests inside the rules do not come out; each with its place.
+    #[error("tests inside the rules do not come out; `ringfence rules test` says why:\n{}", .0.join("\n"))]
+    RuleTests(Vec<String>),
     /// See [`FileError`].
     #[error(transparent)]
     AlertFile(#[from] FileError),
@@ -125,9 +132,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let health = Health::new(Arc::clone(&metrics));
     metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;
-    if let Some(recorder) = &recorder {
-        metrics.add_source(RecordSource(Arc::clone(recorder.stats())))?;
-    }
+    let recorded = recorder.as_ref().map(|recorder| Arc::clone(recorder.stats()));
+    metrics.add_source(RecordSource(recorded.unwrap_or_default()))?;
     metrics.set_attach_mode(attached.mode.name());
     metrics.set_hierarchy(hierarchy.as_ref().map(Hierarchy::name));
     for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {
@@ -253,7 +259,9 @@ pub(crate) fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     if paths.is_empty() {
         return Err(DaemonError::NoRules);
     }
-    Ok(RuleSet::load(&paths)?)
+    let rules = RuleSet::load(&paths)?;
+    let failed: Vec<String> = rules.run_tests().failures().map(|(rule, test)| test.told(rule)).collect();
+    if failed.is_empty() { Ok(rules) } else { Err(DaemonError::RuleTests(failed)) }
 }
 
 fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {

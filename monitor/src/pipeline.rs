@@ -11,7 +11,7 @@ use monitor_common::ids::BootNs;
 use monitor_common::verdict::Verdict;
 use monitor_common::wire::{KIND_NAMES, call_flag, kind};
 
-use crate::alerting::Alerting;
+use crate::alerting::{Alerting, Moment};
 pub use crate::alerting::{Format, Output};
 use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
@@ -45,10 +45,13 @@ enum Table {
     Names,
     Waiting,
     Namespaces,
+    /// Keys by which rules with a threshold count.
+    Thresholds,
 }
 
 /// The tables' names, by their number.
-const TABLES: &[&str] = &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces"];
+const TABLES: &[&str] =
+    &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces", "thresholds"];
 
 /// Makes the metrics that the pipeline counts in.
 ///
@@ -356,7 +359,7 @@ impl Pipeline {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(&event, unix_ns);
         }
-        self.alerting.judge(ty, &event, unix_ns);
+        self.alerting.judge(ty, &event, Moment { unix_ns, boot_ns: raw.boot.0 });
     }
 
     /// Hands what was collected to the sinks; called when the ring is empty, and now and then while it is not.
@@ -382,6 +385,10 @@ impl Pipeline {
             self.metrics.table_evictions[table as usize].inc_by(count);
         }
         self.metrics.table_evictions[Table::Names as usize].inc_by(self.names.take_evicted());
+        let thresholds = self.alerting.thresholds();
+        self.metrics.table_evictions[Table::Thresholds as usize].inc_by(thresholds.take_evicted());
+        self.metrics.table_capacity[Table::Thresholds as usize].set(thresholds.capacity() as i64);
+        let threshold_keys = thresholds.len();
         let entries = [
             (Table::Processes, self.processes.len()),
             (Table::Cgroups, self.cgroups.len()),
@@ -389,7 +396,7 @@ impl Pipeline {
             (Table::Names, self.names.len()),
             (Table::Waiting, self.room.len()),
             (Table::Namespaces, self.namespaces.owners().len()),
-            (Table::ProgramTexts, self.processes.text_bytes()),
+            (Table::Thresholds, threshold_keys),
         ];
         for (table, entries) in entries {
             self.metrics.table_entries[table as usize].set(entries as i64);
@@ -434,3 +441,7 @@ impl Pipeline {
 const fn is_open(call: Call) -> bool {
     matches!(call, Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt)
 }
+
+#[cfg(test)]
+#[path = "pipeline/recording_tests.rs"]
+mod recording_tests;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::ast::{Modifier, Operator, TransformKind};
+use super::lint::Kind;
 use super::rule::Rule;
 use super::{Priority, RuleSet};
 
@@ -28,6 +29,12 @@ pub fn markdown(rules: &RuleSet) -> String {
     }
     out.push_str(AFTER_TRANSFORMERS);
     tests(&mut out);
+    out.push_str(THRESHOLDS);
+    out.push_str(LINT);
+    for kind in Kind::ALL {
+        row(&mut out, &[&code(kind.word()), kind.meaning()]);
+    }
+    out.push_str(EDITORS);
     shipped(&mut out, rules.rules());
     out
 }
@@ -56,6 +63,7 @@ Rule files and conditions are those of Falco. A rule file is a YAML sequence of 
   attack: [T1562]                   # optional, ATT&CK ids
   maturity: stable                  # optional: stable, incubating, sandbox or deprecated
   references: []                    # optional
+  threshold: {count: 3, within: 1m, by: [container.id]} # optional, see below
   tests: []                         # optional, see Tests
   enabled: true                     # optional
 ```
@@ -152,6 +160,61 @@ fields; what it does not tell of is absent.
 
 Comparisons of one text are one comparison, wherever they stand. Which set is shown if several are as small is not
 promised.
+";
+
+const THRESHOLDS: &str = "
+## Thresholds
+
+With a `threshold` a rule fires only when enough events matched within a time:
+
+```yaml
+  threshold:
+    count: 5                        # 2 to 1000
+    within: 1m                      # 1ms to 24h, such as 500ms, 60s, 5m, 1h
+    by: [container.id, proc.name]   # optional, at most 8 fields: counted apart by their values
+    distinct: evt.type              # optional: different values of this field are counted, not events
+```
+
+- The event that makes the count full fires; its alert has `threshold.count` and, in `threshold.since`, when the first
+  of those counted happened. Then the count of that key begins anew: a flood raises one alert for each `count` events.
+- Time is the time since boot that the events carry, never the wall clock. The first and the last event counted are at
+  most `within` apart. An event that comes late counts if it lies within that time of the latest one of its key.
+- Events without a value for a `by` field are counted together under that. Of a list the whole is the value.
+- With `distinct`, an event without a value for the field is not counted; of a list each member is a value. A value
+  counts for as long as its latest event lies within the time.
+- Rules below `min_priority` count nothing.
+- Counts are kept in memory only: they are gone when the daemon ends. When rules are exchanged, a rule that has the same
+  id, condition and threshold goes on counting.
+- Per rule at most 4,096 keys and 65,536 events or values are remembered, in all rules together about 262,144. If there is no room, the key that was quiet
+  for longest is forgotten, and counted in `ringfence_table_evictions_total{table=\"thresholds\"}`.
+";
+
+const EDITORS: &str = "
+## Editors
+
+[rules.schema.json](rules.schema.json) describes rule files; `ringfence rules schema` prints it. An editor that uses
+yaml-language-server completes keys, words and fields after a first line
+
+```yaml
+# yaml-language-server: $schema=/path/to/rules.schema.json
+```
+
+Conditions and outputs are texts to it: those are checked by `ringfence check`.
+";
+
+const LINT: &str = "
+## The linter
+
+`ringfence rules lint [PATH…]` says what is right and still most likely not what was meant, and exits with 1 if there is
+anything but notes. A comment in an item, or right above it, silences kinds of findings for that item, and has to say why:
+
+```yaml
+# lint: allow shadowed, unused-list: the wide rule goes with the next release
+- rule: …
+```
+
+| Kind | Found |
+|---|---|
 ";
 
 /// Meaning, types and an example.
