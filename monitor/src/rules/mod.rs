@@ -12,6 +12,7 @@ pub mod diagnostic;
 mod eval;
 pub mod falco;
 mod file;
+pub mod fuzz;
 mod getopt;
 mod lexer;
 mod library;
