@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use prometheus::IntCounter;
-
-use crate::alert::{Alert, AlertForm, AlertRule, InternalAlert, JsonLines, TextLines};
+use crate::alert::{Alert, Crossed, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
+use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
+use crate::generation::{FIRST, Generation, Maker, Slot};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
+use crate::threshold::{Outcome, Thresholds};
 
 /// How a sink's lines look.
 #[derive(Clone)]
@@ -49,7 +50,7 @@ impl Output {
         Output { sink: Arc::new(sink), format, batch: Batch::default() }
     }
 
-    fn write(&mut self, alert: &Alert<'_, Event<'_>>) {
+    fn write(&mut self, alert: &Alert<'_, impl FieldSource>) {
         match &mut self.format {
             Format::Json(lines) => lines.write(alert, &mut self.batch.bytes),
             Format::Text(lines) => lines.write(alert, &mut self.batch.bytes),
@@ -70,15 +71,28 @@ impl Output {
     }
 }
 
+/// When an event happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Nanoseconds since 1970 UTC, by the clock of that time.
+    pub unix_ns: i64,
+    /// Nanoseconds since boot, which nobody can set.
+    pub boot_ns: u64,
+}
+
 /// The rules, and what becomes of an event that matches some.
 pub struct Alerting {
-    rules: RuleSet,
-    forms: Vec<AlertForm>,
+    /// The rules in force.
+    current: Box<Generation>,
+    /// Where the next ones wait.
+    slot: Arc<Slot>,
+    /// What rules with a threshold have counted.
+    thresholds: Thresholds,
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
-    /// Alerts by rule, in the order of the rule set.
-    alerts: Vec<IntCounter>,
+    /// Whether alerts say why their rule matched.
+    why: bool,
     /// The rendered template of the alert at hand.
     text: String,
 }
@@ -95,23 +109,60 @@ impl Alerting {
         hostname: &str,
         metrics: Arc<Metrics>,
     ) -> prometheus::Result<Self> {
-        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), hostname);
+        metrics.set_rules_loaded(rules.rules());
+        metrics.rules_generation.set(FIRST as i64);
         Ok(Alerting {
-            forms: rules.rules().iter().map(form).collect(),
-            alerts: metrics.rules(rules.rules())?,
-            rules,
+            thresholds: Thresholds::new(&rules),
+            current: Maker::new(hostname, Arc::clone(&metrics)).make(FIRST, rules)?,
+            slot: Arc::default(),
             min_priority,
             outputs,
             metrics,
+            why: false,
             text: String::new(),
         })
     }
 
-    /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
-    pub fn judge(&mut self, event: &Event<'_>, unix_ns: i64) {
-        let (forms, alerts, outputs, text) = (&self.forms, &self.alerts, &mut self.outputs, &mut self.text);
-        let (mut matched, mut raised) = (false, false);
-        self.rules.matches(event.ty, event, |rule| {
+    /// Makes alerts say, or not, why their rule matched.
+    pub fn with_why(self, why: bool) -> Self {
+        Alerting { why, ..self }
+    }
+
+    /// Where the next rules are put, to be taken over by [`Alerting::turn`].
+    pub fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Takes over the next rules, if some wait. Called between two events, so that all alerts of an event are of one
+    /// generation. Lines of the generation before go to the sinks first.
+    pub fn turn(&mut self) {
+        let (outputs, metrics, thresholds) = (&mut self.outputs, &self.metrics, &mut self.thresholds);
+        self.slot.take_over(&mut self.current, |before, next| {
+            *thresholds = std::mem::take(thresholds).carried_over(&before.rules, &next.rules);
+            outputs.iter_mut().for_each(Output::hand_over);
+            metrics.rules_generation.set(next.number as i64);
+        });
+    }
+
+    /// Matches an event and writes what it raises.
+    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.raise(ty, event, at, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
+        self.outputs = outputs;
+    }
+
+    /// Matches an event and gives what it raises, with the rule, to `each` instead of the outputs.
+    pub fn raise<E: FieldSource>(
+        &mut self,
+        ty: EventType,
+        event: &E,
+        at: Moment,
+        mut each: impl FnMut(&Rule, &Alert<'_, E>),
+    ) {
+        let Generation { number, rules, forms, alerts } = &*self.current;
+        let (text, generation, thresholds) = (&mut self.text, *number, &mut self.thresholds);
+        let (mut matched, mut counted, mut raised) = (false, false, false);
+        rules.matches(ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
                 return;
@@ -119,29 +170,46 @@ impl Alerting {
             let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
                 return;
             };
+            let crossed = match thresholds.judge(rule, event, at.boot_ns) {
+                Some(Outcome::Counted) => {
+                    counted = true;
+                    return;
+                }
+                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, at.boot_ns, at.unix_ns)),
+                None => None,
+            };
             raised = true;
             count.inc();
             text.clear();
             rule.output.render(event, text);
-            let alert = Alert { form, event, output: text, unix_ns };
-            outputs.iter_mut().for_each(|output| output.write(&alert));
+            let why = self.why.then(|| rule.why(event));
+            let Moment { unix_ns, .. } = at;
+            let why = why.as_deref();
+            each(rule, &Alert { form, event, output: text, unix_ns, generation, crossed, why });
         });
-        match (matched, raised) {
-            (false, _) => self.discarded(Discard::NoRule),
-            (true, false) => self.discarded(Discard::BelowPriority),
-            (true, true) => {}
+        match (matched, counted, raised) {
+            (_, _, true) => {}
+            (_, true, false) => self.discarded(Discard::BelowThreshold),
+            (true, false, false) => self.discarded(Discard::BelowPriority),
+            (false, false, false) => self.discarded(Discard::NoRule),
         }
     }
 
-    /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.
+    /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is. One that a
+    /// threshold may count waits, too: by what it is counted may be the name.
     pub fn may_alert(&self, event: &Event<'_>) -> bool {
         let known = |field: FieldRef| (!NAME_FIELDS.contains(&field.field)).then(|| event.value(field));
-        self.rules.may_match(event.ty, self.min_priority, known)
+        self.current.rules.may_match(event.ty, self.min_priority, known)
     }
 
     /// Counts an event that leads to no alert.
     pub fn discarded(&self, why: Discard) {
         self.metrics.events_discarded[why as usize].inc();
+    }
+
+    /// What rules with a threshold have counted.
+    pub fn thresholds(&mut self) -> &mut Thresholds {
+        &mut self.thresholds
     }
 
     /// Hands what was collected to the sinks.

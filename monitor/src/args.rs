@@ -90,7 +90,7 @@ const CLOCKS: &[&str] = &[
 ];
 
 /// Actions of syslog(2) (include/linux/syslog.h).
-const SYSLOG_ACTIONS: &[&str] = &[
+pub(crate) const SYSLOG_ACTIONS: &[&str] = &[
     "CLOSE",
     "OPEN",
     "READ",

@@ -1,5 +1,6 @@
 //! The command line: arguments, commands, exit codes.
 
+mod backtest;
 mod check;
 mod containers;
 mod coverage;
@@ -7,15 +8,23 @@ mod doctor;
 mod failure;
 mod falco;
 mod fields;
+mod lint;
 mod logging;
 mod parse;
+mod record;
+mod recorded;
+pub(crate) mod replay;
 mod rules;
+mod rules_command;
+mod status;
 
 pub use failure::Failure;
 pub use fields::fields_markdown;
+pub use record::{BacktestArgs, RecordArgs, ReplayArgs};
+pub use rules_command::{RulesArgs, RulesCommand, TestFormat};
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -27,8 +36,10 @@ use crate::config::{
 };
 use crate::control::ControlSocket;
 use crate::coverage::Sight;
+use crate::daemon::{RecordPlan, RecordSummary};
 use crate::hierarchy::HierarchyChoice;
 use crate::preflight::Check;
+use crate::recording::check_record_bytes;
 use crate::rules::Priority;
 
 /// Watches the walls of Linux containers: who tries to pass one, and what became of it.
@@ -46,6 +57,10 @@ pub struct Cli {
 pub enum Command {
     /// Watch, and raise alerts until SIGTERM or SIGINT
     Run(RunArgs),
+    /// Record every event until SIGTERM, SIGINT or a limit, without rules; say what is missing
+    Record(RecordArgs),
+    /// Take recorded events through the rules; alerts are those of the time
+    Replay(ReplayArgs),
     /// Check rules (and, without a PATH, the configuration); say everything that is wrong
     Check {
         /// Rule files and directories instead of the configured ones
@@ -72,6 +87,18 @@ pub enum Command {
     },
     /// List the containers that the running daemon knows
     Containers {
+        /// Control socket of the daemon instead of the configured one
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Which configuration is read.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Say how the running daemon is: its rules, what it sees, what it lost
+    Status {
         /// Control socket of the daemon instead of the configured one
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
@@ -129,6 +156,9 @@ pub struct RunArgs {
     /// Rule file or directory; may be repeated, and replaces the configured ones
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Read rules anew when their files change; without it only on SIGHUP [default: true]
+    #[arg(long, value_name = "true|false")]
+    watch_rules: Option<bool>,
     /// How to attach the probes
     #[arg(long, value_enum)]
     attach: Option<AttachChoice>,
@@ -141,6 +171,12 @@ pub struct RunArgs {
     /// File that gets every alert as a JSON line
     #[arg(long, value_name = "FILE")]
     alert_file: Option<PathBuf>,
+    /// Directory in which every event is recorded, for `replay` and `rules backtest`
+    #[arg(long, value_name = "DIR", value_parser = check_root)]
+    record_dir: Option<PathBuf>,
+    /// Bytes that the recordings there may have together [default: 268435456]
+    #[arg(long, value_name = "N", value_parser = record_bytes)]
+    record_bytes: Option<u64>,
     /// Where to serve metrics and health, or off [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT|off")]
     listen: Option<Listen>,
@@ -165,69 +201,12 @@ pub struct RunArgs {
     /// Leave out rules below this priority
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
     min_priority: Option<Priority>,
+    /// Let each alert say why its rule matched: the conditions that decided, with their values
+    #[arg(long)]
+    why: bool,
     /// Whether output is coloured.
     #[command(flatten)]
     color: ColorArg,
-}
-
-/// What `rules` shows.
-#[derive(Debug, Subcommand)]
-pub enum RulesCommand {
-    /// List all rules
-    List {
-        /// Which rules are meant.
-        #[command(flatten)]
-        from: RulesArgs,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
-    /// Say for each rule what the probes see on this machine: covered, degraded (and why) or blind
-    Coverage {
-        /// Which rules are meant.
-        #[command(flatten)]
-        from: RulesArgs,
-        /// How to attach the probes
-        #[arg(long, value_enum, default_value = "auto")]
-        attach: AttachChoice,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
-    /// Parse a condition and print its syntax tree as JSON; nothing in it is looked up
-    Parse {
-        /// The condition, or `-` for standard input
-        #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
-        expression: Option<String>,
-        /// File with the condition, or `-` for standard input
-        #[arg(long, value_name = "PATH")]
-        file: Option<PathBuf>,
-        /// With json, a syntax error is also printed as JSON, on standard output
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
-    /// Show one rule: what it means, what to check next, its condition
-    Show {
-        /// The rule's id (or its name)
-        id: String,
-        /// Which rules are meant.
-        #[command(flatten)]
-        from: RulesArgs,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
-}
-
-/// Which rules are meant.
-#[derive(Debug, Default, Args)]
-pub struct RulesArgs {
-    /// Rule file or directory; may be repeated, and replaces the configured ones
-    #[arg(long, value_name = "PATH")]
-    rules: Vec<PathBuf>,
-    /// Which configuration is read.
-    #[command(flatten)]
-    config: ConfigArg,
 }
 
 /// Formats of `fields`.
@@ -246,6 +225,11 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     check_ring_bytes(bytes)
 }
 
+fn record_bytes(text: &str) -> Result<u64, String> {
+    let bytes: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of bytes"))?;
+    check_record_bytes(bytes)
+}
+
 fn metadata_wait_ms(text: &str) -> Result<u32, String> {
     let ms: u64 = text.parse().map_err(|_| format!("`{text}` is not a whole number of milliseconds"))?;
     check_metadata_wait_ms(ms)
@@ -261,10 +245,13 @@ impl RunArgs {
         if !self.rules.is_empty() {
             settings.rules = self.rules;
         }
+        settings.watch_rules = self.watch_rules.unwrap_or(settings.watch_rules);
         settings.attach = self.attach.unwrap_or(settings.attach);
         settings.strict |= self.strict;
         settings.output = self.output.or(settings.output);
         settings.alert_file = self.alert_file.or(settings.alert_file);
+        settings.record_dir = self.record_dir.or(settings.record_dir);
+        settings.record_bytes = self.record_bytes.unwrap_or(settings.record_bytes);
         settings.listen = self.listen.unwrap_or(settings.listen);
         settings.control_socket = self.control_socket.unwrap_or(settings.control_socket);
         settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);
@@ -272,25 +259,11 @@ impl RunArgs {
         settings.metadata_wait_ms = self.metadata_wait_ms.unwrap_or(settings.metadata_wait_ms);
         settings.roots.host = self.host_root.unwrap_or(settings.roots.host);
         settings.min_priority = self.min_priority.unwrap_or(settings.min_priority);
+        settings.alert_why |= self.why;
         settings.no_color |= self.color.no_color;
         settings.cgroup_hierarchy = self.cgroup_hierarchy.unwrap_or(settings.cgroup_hierarchy);
         Ok(settings)
     }
-}
-
-impl RulesArgs {
-    fn paths(self) -> Result<Vec<PathBuf>, Failure> {
-        rule_paths(self.rules, self.config.config.as_deref())
-    }
-}
-
-/// The rule paths of the command line, otherwise those of the configuration.
-fn rule_paths(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
-    if !named.is_empty() {
-        return Ok(named);
-    }
-    let paths = Settings::load(config)?.rule_paths();
-    if paths.is_empty() { Err(Failure::no_rules()) } else { Ok(paths) }
 }
 
 /// What the commands need from the rest of the daemon.
@@ -298,6 +271,8 @@ fn rule_paths(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>
 pub struct Entry {
     /// Watches until a signal ends it. Logging is set up already.
     pub run: fn(Settings) -> anyhow::Result<()>,
+    /// Records until a signal or the plan ends it.
+    pub record: fn(Settings, RecordPlan) -> anyhow::Result<RecordSummary>,
     /// Checks of the probes, with a test of each hook if asked for, which `doctor` shows below those of [`crate::preflight`].
     pub probe_checks: fn(selftest: bool) -> Vec<Check>,
     /// What the probes see, attached for a moment; for `rules coverage`.
@@ -329,6 +304,8 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             logging::start(settings.no_color);
             (entry.run)(settings)?;
         }
+        Command::Record(args) => return args.run(entry.record),
+        Command::Replay(args) => return args.run(),
         Command::Check { paths, falco, output, config, color } => {
             let report = if falco {
                 falco::report(&paths, output, coloured(color))
@@ -338,31 +315,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }
-        Command::Rules { command: RulesCommand::List { from, output } } => {
-            emit(&rules::list(&rules::load(&from.paths()?)?, output))?;
-        }
-        Command::Rules { command: RulesCommand::Coverage { from, attach, output } } => {
-            // Before anything is attached: the rules may be wrong.
-            let rules = rules::load(&from.paths()?)?;
-            let sight = (entry.sight)(attach)?;
-            emit(&coverage::table(&rules, &sight, output))?;
-            if coverage::is_wrong(&rules, &sight) {
-                return Ok(ExitCode::from(failure::FOUND_WRONG));
-            }
-        }
-        Command::Rules { command: RulesCommand::Parse { expression, file, output } } => {
-            let (name, text) = parse::source(expression, file)?;
-            match parse::parse(&name, &text, failure::colours_on_stderr()) {
-                parse::Parsed::Tree(tree) => emit(&tree)?,
-                parse::Parsed::Wrong { report, json } => {
-                    parse::print_wrong(&report, &json, output)?;
-                    return Ok(ExitCode::from(failure::FOUND_WRONG));
-                }
-            }
-        }
-        Command::Rules { command: RulesCommand::Show { id, from, output } } => {
-            emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
-        }
+        Command::Rules { command } => return rules_command::execute(command, entry),
         Command::Containers { socket, config, output } => {
             let known = containers::ask(socket, &config)?;
             emit(&containers::list(&known.known, output, containers::terminal_columns()))?;
@@ -371,6 +324,13 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 return Err(Failure::environment(format_args!(
                     "the answer had no room for {omitted} more; containers in users' own slices come last"
                 )));
+            }
+        }
+        Command::Status { socket, config, output } => {
+            let status = status::ask(socket, &config)?;
+            emit(&status::show(&status, output))?;
+            if status.is_wrong() {
+                return Ok(ExitCode::from(failure::FOUND_WRONG));
             }
         }
         Command::Fields { format } => emit(&fields::text(format))?,

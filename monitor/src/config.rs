@@ -57,6 +57,9 @@ pub const DEFAULT_METADATA_WAIT_MS: u32 = 250;
 /// The longest that an alert may wait for its container's name, in milliseconds.
 pub const MAX_METADATA_WAIT_MS: u64 = 5000;
 
+/// Bytes of recorded events that are kept unless told otherwise, if events are recorded at all.
+pub const DEFAULT_RECORD_BYTES: u64 = 256 << 20;
+
 /// How often the hooks are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CanaryInterval {
@@ -146,10 +149,16 @@ pub struct Settings {
     pub strict: bool,
     /// Rule files and directories. [`Settings::rule_paths`] knows what an empty list means.
     pub rules: Vec<PathBuf>,
+    /// Read rules anew when their files change; without it only on SIGHUP.
+    pub watch_rules: bool,
     /// How alerts are written to standard output; none: text on a terminal, JSON elsewhere.
     pub output: Option<OutputFormat>,
     /// A file that gets every alert as a JSON line.
     pub alert_file: Option<PathBuf>,
+    /// A directory in which every event is recorded; none: nothing is.
+    pub record_dir: Option<PathBuf>,
+    /// Bytes that the recordings there may have together, within [`RING_BYTES`](crate::recording::RING_BYTES).
+    pub record_bytes: u64,
     /// Where metrics and health are served.
     pub listen: Listen,
     /// Where questions to the daemon are answered.
@@ -158,6 +167,8 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// Rules below this priority raise no alert.
     pub min_priority: Priority,
+    /// Alerts say why their rule matched.
+    pub alert_why: bool,
     /// No colours on the terminal.
     pub no_color: bool,
     /// Entries of the process table, within [`PROCESS_TABLE_ENTRIES`].
@@ -179,12 +190,16 @@ impl Default for Settings {
             attach: AttachChoice::Auto,
             strict: false,
             rules: Vec::new(),
+            watch_rules: true,
             output: None,
             alert_file: None,
+            record_dir: None,
+            record_bytes: DEFAULT_RECORD_BYTES,
             listen: Listen::On(DEFAULT_LISTEN),
             control_socket: ControlSocket::default(),
             ring_bytes: DEFAULT_RING_BYTES,
             min_priority: Priority::Debug,
+            alert_why: false,
             no_color: false,
             process_table_entries: DEFAULT_PROCESS_TABLE_ENTRIES,
             cgroup_hierarchy: HierarchyChoice::Auto,
@@ -213,6 +228,11 @@ impl Settings {
         if self.rules.is_empty() { default_rule_paths() } else { self.rules.clone() }
     }
 
+    /// Where rule files may be: those that were set, otherwise all of [`DEFAULT_RULES`].
+    pub fn watched_rule_paths(&self) -> Vec<PathBuf> {
+        if self.rules.is_empty() { DEFAULT_RULES.map(PathBuf::from).to_vec() } else { self.rules.clone() }
+    }
+
     /// The format for standard output: the one set, otherwise text for a terminal and JSON for the rest.
     pub fn stdout_format(&self) -> OutputFormat {
         self.output.unwrap_or_else(|| {
@@ -226,12 +246,16 @@ impl Settings {
             attach,
             strict,
             rules,
+            watch_rules,
             output,
             alert_file,
+            record_dir,
+            record_bytes,
             listen,
             control_socket,
             ring_bytes,
             min_priority,
+            alert_why,
             no_color,
             process_table_entries,
             cgroup_hierarchy,
@@ -246,10 +270,13 @@ impl Settings {
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
         set(&mut self.rules, rules);
+        set(&mut self.record_bytes, record_bytes.map(|bytes| bytes.0));
+        set(&mut self.watch_rules, watch_rules);
         set(&mut self.listen, listen.map(|listen| listen.0));
         set(&mut self.control_socket, control_socket.map(|socket| socket.0));
         set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));
         set(&mut self.min_priority, min_priority.map(|priority| priority.0));
+        set(&mut self.alert_why, alert_why);
         set(&mut self.no_color, no_color);
         set(&mut self.process_table_entries, process_table_entries.map(|entries| entries.0));
         set(&mut self.cgroup_hierarchy, cgroup_hierarchy.map(|choice| choice.0));
@@ -266,6 +293,7 @@ impl Settings {
         }
         self.output = output.or(self.output);
         self.alert_file = alert_file.or(self.alert_file.take());
+        self.record_dir = record_dir.map(|dir| dir.0).or(self.record_dir.take());
     }
 }
 

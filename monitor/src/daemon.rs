@@ -2,6 +2,10 @@
 //!
 //! What can fail for a reason outside is tried first, so that nothing is attached when the start fails.
 
+mod record;
+
+pub use record::{RecordPlan, RecordSummary, record};
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,9 +19,10 @@ use crate::attach::{AttachError, Attached, Probe, attach};
 use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::canary::{Canaries, Reporter, Trial, Watch};
 use crate::config::{CanaryInterval, OutputFormat, Settings};
-use crate::control::{self, ControlError};
+use crate::control::{self, Board, BoardParts, ControlError};
 use crate::enrich::names::Names;
 use crate::enrich::users::Users;
+use crate::generation::FIRST;
 use crate::hierarchy::{Hierarchy, NotMounted};
 use crate::http::{self, BindError, Health, Readiness};
 use crate::ledger::Ledger;
@@ -26,6 +31,8 @@ use crate::misses::Misses;
 use crate::pipeline::{self, Format, Output, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader;
+use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring};
+use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
 use crate::sink::{FileError, Sink, open_alert_file};
 
@@ -48,9 +55,15 @@ pub enum DaemonError {
     /// Rules are wrong; the error renders itself with file, line and column.
     #[error(transparent)]
     Rules(#[from] LoadError),
+    /// Tests inside the rules do not come out; each with its place.
+    #[error("tests inside the rules do not come out; `ringfence rules test` says why:\n{}", .0.join("\n"))]
+    RuleTests(Vec<String>),
     /// See [`FileError`].
     #[error(transparent)]
     AlertFile(#[from] FileError),
+    /// See [`RecordingError`].
+    #[error("recorded events: {0}")]
+    Recording(#[from] RecordingError),
     /// See [`BindError`].
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -100,9 +113,17 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     // From here on a signal ends the daemon cleanly, wherever it is.
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
+    // Its usual action would end the daemon, also before the first rules are in force.
+    let hangup = signal(SignalKind::hangup()).map_err(system("cannot handle SIGHUP"))?;
     check_machine()?;
+    let watch = reload::Watch::start(&settings);
     let rules = load_rules(&settings)?;
+    for warning in rules.warnings() {
+        tracing::warn!("{}", warning.message());
+    }
     let outputs = open_outputs(&settings)?;
+    let hostname = hostname();
+    let recorder = open_recorder(&settings, &hostname)?;
     let listener = http::bind(settings.listen).await?;
     let control = control::bind(&settings.control_socket)?;
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
@@ -111,6 +132,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let health = Health::new(Arc::clone(&metrics));
     metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;
+    let recorded = recorder.as_ref().map(|recorder| Arc::clone(recorder.stats()));
+    metrics.add_source(RecordSource(recorded.unwrap_or_default()))?;
     metrics.set_attach_mode(attached.mode.name());
     metrics.set_hierarchy(hierarchy.as_ref().map(Hierarchy::name));
     for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {
@@ -124,15 +147,34 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let canaries =
         trial.and_then(|trial| start_canaries(trial, &mut attached, &metrics, settings.ring_bytes));
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
-    let hostname = hostname();
     let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
     let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
     let outcomes = metrics.control_requests.clone();
+    let rules_board = Arc::new(RulesBoard::new(RulesState::of(&rules, FIRST), settings.watch_rules));
+    let board = Arc::new(Board::new(BoardParts {
+        attached: &attached,
+        health: Arc::clone(&health),
+        ledger: Arc::clone(&ledger),
+        outputs: &outputs,
+        rules: Arc::clone(&rules_board),
+        metrics: Arc::clone(&metrics),
+    }));
+    let reloader = Reloader::new(reload::Parts {
+        watch,
+        settings: settings.clone(),
+        sources: rules.sources().clone(),
+        outputs: &outputs,
+        hostname: hostname.clone(),
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        board: rules_board,
+    })?;
     let names = Names::start(settings.roots.clone(), Arc::clone(&metrics))
         .map_err(system("cannot start the thread that reads containers' names"))?;
     let mut pipeline = Pipeline::new(Parts {
         rules,
         min_priority: settings.min_priority,
+        alert_why: settings.alert_why,
         process_entries: settings.process_table_entries as usize,
         hierarchy: hierarchy.clone(),
         outputs,
@@ -142,6 +184,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         metadata_wait: Duration::from_millis(settings.metadata_wait_ms.into()),
         metrics,
         canary: matcher,
+        recorder,
     })?;
     pipeline.seed();
     release_start_memory();
@@ -149,7 +192,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
 
     let (asker, questions) = control::channel();
-    let control = control.map(|bound| tokio::spawn(control::serve(bound, asker, outcomes)));
+    let control = control.map(|bound| tokio::spawn(control::serve(bound, asker, board, outcomes)));
+    let reloading = tokio::spawn(reloader.run(hangup, pipeline.handover()));
     let (stop, stopped) = watch::channel(false);
     let mut reading =
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
@@ -169,6 +213,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         ended = &mut reading => Some(ended),
     };
     health.set(Readiness::Stopping);
+    reloading.abort();
     // What follows looks like blindness. Canaries that are still out are read like everything else.
     drop(watch);
     // Detach first: what is in the ring then is all there will be.
@@ -208,16 +253,15 @@ fn check_machine() -> Result<(), DaemonError> {
     }
 }
 
-fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
+/// Reads the rules, at the start and for each reload.
+pub(crate) fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     let paths: Vec<PathBuf> = settings.rule_paths();
     if paths.is_empty() {
         return Err(DaemonError::NoRules);
     }
     let rules = RuleSet::load(&paths)?;
-    for warning in rules.warnings() {
-        tracing::warn!("{}", warning.message());
-    }
-    Ok(rules)
+    let failed: Vec<String> = rules.run_tests().failures().map(|(rule, test)| test.told(rule)).collect();
+    if failed.is_empty() { Ok(rules) } else { Err(DaemonError::RuleTests(failed)) }
 }
 
 fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
@@ -234,6 +278,15 @@ fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
         outputs.push(Output::new(sink, Format::Json(JsonLines::default())));
     }
     Ok(outputs)
+}
+
+/// The ring of recorded events, if it is wanted. What is recorded beside the alerts waits for no name that these do not
+/// wait for.
+fn open_recorder(settings: &Settings, hostname: &str) -> Result<Option<Recorder>, DaemonError> {
+    let Some(dir) = &settings.record_dir else { return Ok(None) };
+    let ring = Ring::open(dir, settings.record_bytes)?;
+    let recorder = Recorder::start(hostname, ring, false);
+    recorder.map(Some).map_err(system("cannot start the thread that records"))
 }
 
 fn missing_map() -> DaemonError {
@@ -363,12 +416,20 @@ async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>) {
 }
 
 /// Gives the sinks time for their last lines.
-fn flush(pipeline: Pipeline) {
+fn flush(mut pipeline: Pipeline) {
     let deadline = Instant::now() + FLUSH;
+    let recorder = pipeline.take_recorder();
     for output in pipeline.into_outputs() {
         let lost = output.sink.flush(deadline).lost_lines;
         if lost > 0 {
             tracing::error!(output = output.sink.name(), lost, "lines could not be written before the end");
+        }
+    }
+    // Alerts come first.
+    if let Some(stats) = recorder.map(|recorder| recorder.finish(deadline)) {
+        let lost = stats.dropped(RecordDrop::Shutdown);
+        if lost > 0 {
+            tracing::error!(lost, "events could not be recorded before the end");
         }
     }
 }

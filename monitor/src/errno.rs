@@ -138,6 +138,11 @@ const NAMES: [&str; 134] = [
     "EHWPOISON",
 ];
 
+/// Everything that [`name`] can say.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied().filter(|name| !name.is_empty()).chain(["UNKNOWN"])
+}
+
 /// `SUCCESS` for a return value that is not an error, else the error's name; `UNKNOWN` for one that has none.
 pub fn name(ret: i64) -> &'static str {
     if ret >= 0 {

@@ -22,7 +22,10 @@ use crate::enrich::process::Process;
 use crate::enrich::users::Users;
 use crate::errno;
 use crate::event_type::EventType;
-use crate::fields::{ARG_NAMES, Field, FieldArg, FieldRef, FieldSource, NS_KINDS, Value};
+use crate::fields::{
+    ARG_NAMES, Enumerate, Field, FieldArg, FieldKey, FieldRef, FieldSource, KeyArg, NS_KINDS, Value,
+    closed_keys,
+};
 use crate::text::{escape, until_nul};
 
 /// A watched call, or another event, and what surrounds it. Borrows nearly everything: making one costs little.
@@ -392,6 +395,22 @@ impl FieldSource for Event<'_> {
             }
             Field::FdName if raw.path.is_empty() => Value::Absent,
             Field::FdName => Value::Text(escape(raw.path)),
+        }
+    }
+}
+
+impl Enumerate for Event<'_> {
+    fn each(&self, put: &mut dyn FnMut(FieldKey<'_>, Value<'_>)) {
+        for key in closed_keys() {
+            let value = key.reference().map_or(Value::Absent, |field| self.value(field));
+            if !matches!(value, Value::Absent) {
+                put(*key, value);
+            }
+        }
+        if let Named::Complete(metadata) = self.named {
+            for (name, label) in metadata.labels.iter() {
+                put(FieldKey { field: Field::ContainerLabel, arg: KeyArg::Name(name) }, Value::text(label));
+            }
         }
     }
 }

@@ -7,9 +7,13 @@ use std::borrow::Cow;
 
 use arrayvec::ArrayVec;
 
+mod key;
 mod name;
+mod presence;
 mod values;
+mod words;
 
+pub use key::{Enumerate, FieldKey, KeyArg, closed_keys};
 pub use name::{MAX_NAME_BYTES, Name};
 pub use values::{FieldValues, WrongType, owned_list};
 
@@ -122,6 +126,19 @@ impl<'e> Value<'e> {
     /// A list of static or borrowed texts; members beyond [`MAX_LIST`] are left out.
     pub fn list(members: impl IntoIterator<Item = &'e str>) -> Self {
         Value::List(Box::new(members.into_iter().take(MAX_LIST).map(Cow::Borrowed).collect()))
+    }
+}
+
+impl Value<'_> {
+    /// The same value, borrowing nothing.
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Absent => Value::Absent,
+            Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Value::List(members) => owned_list(members.into_iter().map(Cow::into_owned)),
+            Value::Number(number) => Value::Number(number),
+            Value::Bool(flag) => Value::Bool(flag),
+        }
     }
 }
 

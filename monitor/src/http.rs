@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -51,6 +51,34 @@ pub enum Readiness {
     Stopping,
 }
 
+/// How the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not yet ready.
+    Starting,
+    /// Everything is watched, by the rules of the files.
+    Ready,
+    /// Something is missing, or new rules were refused.
+    Degraded,
+    /// Something is seen no longer.
+    Blind,
+    /// It ends.
+    Stopping,
+}
+
+impl State {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Degraded => "degraded",
+            State::Blind => "blind",
+            State::Stopping => "stopping",
+        }
+    }
+}
+
 /// What the daemon tells and the HTTP side shows.
 #[derive(Debug)]
 pub struct Health {
@@ -58,6 +86,8 @@ pub struct Health {
     readiness: Mutex<Readiness>,
     /// What is seen no longer.
     blind: Mutex<Option<String>>,
+    /// Why the rules in force are not those of the files.
+    rules_refused: Mutex<Option<String>>,
     /// Until when the watch over the hooks must have looked again; unset while there is none.
     watch_due: Mutex<Option<Instant>>,
 }
@@ -66,13 +96,37 @@ impl Health {
     /// Starting, with these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let readiness = Mutex::new(Readiness::Starting("probes are not attached yet".to_owned()));
-        Arc::new(Self { metrics, readiness, blind: Mutex::default(), watch_due: Mutex::default() })
+        let (blind, rules_refused, watch_due) = Default::default();
+        Arc::new(Self { metrics, readiness, blind, rules_refused, watch_due })
     }
 
     /// Says what is seen no longer, or with `None` that all is seen again; `/readyz` and the metrics follow.
     pub fn set_blind(&self, blind: Option<String>) {
         *self.blind.lock().unwrap_or_else(PoisonError::into_inner) = blind;
         self.publish();
+    }
+
+    /// Says why new rules were refused, or with `None` that those in force are those of the files. What is watched is
+    /// watched all the same, so the daemon stays ready.
+    pub fn set_rules_refused(&self, why: Option<String>) {
+        *self.rules_refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// How it is, in a word, and what there is to say about it.
+    pub fn state(&self) -> (State, String) {
+        let readiness = self.readiness();
+        let refused = self.rules_refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (readiness, self.blind(), refused) {
+            (Readiness::Starting(why), _, _) => (State::Starting, why),
+            (Readiness::Stopping, _, _) => (State::Stopping, String::new()),
+            (_, Some(blind), _) => (State::Blind, blind),
+            (Readiness::Ready, None, None) => (State::Ready, String::new()),
+            (Readiness::Degraded(missing), None, None) => (State::Degraded, missing),
+            (Readiness::Ready, None, Some(refused)) => (State::Degraded, refused),
+            (Readiness::Degraded(missing), None, Some(refused)) => {
+                (State::Degraded, format!("{missing}; {refused}"))
+            }
+        }
     }
 
     /// The watch over the hooks looked, and will do so again within this time. If it does not, nobody notices
@@ -187,7 +241,7 @@ async fn connection(stream: TcpStream, app: Router) {
     }
 }
 
-async fn metrics(State(health): State<Arc<Health>>) -> Response {
+async fn metrics(Shared(health): Shared<Arc<Health>>) -> Response {
     // A watch that stands still cannot say so itself.
     health.publish();
     match health.metrics.encode() {
@@ -196,18 +250,18 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
     }
 }
 
-async fn readyz(State(health): State<Arc<Health>>) -> Response {
-    match health.readiness() {
-        Readiness::Ready | Readiness::Degraded(_) if health.blind().is_some() => {
-            let blind = health.blind().unwrap_or_default();
-            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: blind: {blind}\n")).into_response()
+async fn readyz(Shared(health): Shared<Arc<Health>>) -> Response {
+    let (state, detail) = health.state();
+    match state {
+        State::Ready => "ready\n".into_response(),
+        State::Degraded => format!("ready, degraded: {detail}\n").into_response(),
+        State::Blind => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: blind: {detail}\n")).into_response()
         }
-        Readiness::Ready => "ready\n".into_response(),
-        Readiness::Degraded(missing) => format!("ready, degraded: {missing}\n").into_response(),
-        Readiness::Starting(why) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response()
+        State::Starting => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {detail}\n")).into_response()
         }
-        Readiness::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n").into_response(),
+        State::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n").into_response(),
     }
 }
 
@@ -292,6 +346,16 @@ mod tests {
         assert!(ask(address, "GET", "/metrics").await.1.contains("\nringfence_blind 1\n"));
         health.watch_looked(Duration::from_secs(60));
         assert!(ask(address, "GET", "/metrics").await.1.contains("\nringfence_blind 0\n"));
+        health.set_rules_refused(Some("new rules were refused: x".to_owned()));
+        assert_eq!(
+            ask(address, "GET", "/readyz").await,
+            (200, "ready, degraded: new rules were refused: x\n".to_owned())
+        );
+        health.set(Readiness::Degraded("y".to_owned()));
+        let (status, body) = ask(address, "GET", "/readyz").await;
+        assert!(status == 200 && body.contains("y; new rules were refused: x"), "{body}");
+        health.set_rules_refused(None);
+        assert_eq!(health.state(), (State::Degraded, "y".to_owned()));
         health.set(Readiness::Stopping);
         assert_eq!(ask(address, "GET", "/readyz").await.0, 503);
     }

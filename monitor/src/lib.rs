@@ -20,9 +20,12 @@ pub mod event_type;
 pub mod held;
 pub mod fields;
 pub mod rules;
+pub mod threshold;
 pub mod alert;
 pub mod alerting;
+pub mod generation;
 pub mod sink;
+pub mod recording;
 pub mod pipeline;
 
 // What the path's stations use.
@@ -30,6 +33,7 @@ pub mod args;
 pub mod errno;
 pub mod hierarchy;
 pub mod kernel_files;
+pub mod telling;
 pub mod text;
 pub mod wall_clock;
 
@@ -43,3 +47,4 @@ pub mod doctor;
 pub mod http;
 pub mod metrics;
 pub mod preflight;
+pub mod reload;

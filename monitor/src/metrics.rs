@@ -6,8 +6,8 @@
 mod names;
 mod sources;
 
-pub(crate) use names::PROBE_MISSED;
 pub use names::{Kind, METRICS, MetricSpec};
+pub(crate) use names::{PROBE_MISSED, RECORD_DROPPED, RECORDED_BYTES, RECORDED_EVENTS};
 pub use sources::{KernelCounters, KernelCounts, KernelSnapshot, Samples, Source};
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, 
 
 use crate::control::Outcome;
 use crate::enrich::metadata::Miss;
-use crate::rules::Rule;
+use crate::rules::{Priority, Rule};
 use crate::sink::{Sink, SinkStats};
 use names::*;
 
@@ -90,12 +90,19 @@ pub enum Discard {
     NotLookedUp,
     /// Only rules below the least priority that was asked for matched.
     BelowPriority,
+    /// It was counted for rules with a threshold that it did not reach.
+    BelowThreshold,
 }
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Discard; 4] =
-        [Discard::NoRule, Discard::NotWatched, Discard::NotLookedUp, Discard::BelowPriority];
+    pub const ALL: [Discard; 5] = [
+        Discard::NoRule,
+        Discard::NotWatched,
+        Discard::NotLookedUp,
+        Discard::BelowPriority,
+        Discard::BelowThreshold,
+    ];
 
     /// The word in metrics.
     pub const fn name(self) -> &'static str {
@@ -104,6 +111,32 @@ impl Discard {
             Discard::NotWatched => "not_watched",
             Discard::NotLookedUp => "not_looked_up",
             Discard::BelowPriority => "below_min_priority",
+            Discard::BelowThreshold => "below_threshold",
+        }
+    }
+}
+
+/// What a reload of rules came to, as the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// New rules are in force.
+    Ok,
+    /// The files are wrong; the rules in force stay.
+    Failed,
+    /// The files are as they were.
+    Unchanged,
+}
+
+impl ReloadOutcome {
+    /// Every outcome, in the order of their numbers.
+    pub const ALL: [ReloadOutcome; 3] = [ReloadOutcome::Ok, ReloadOutcome::Failed, ReloadOutcome::Unchanged];
+
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ReloadOutcome::Ok => "ok",
+            ReloadOutcome::Failed => "failed",
+            ReloadOutcome::Unchanged => "unchanged",
         }
     }
 }
@@ -161,6 +194,14 @@ pub struct Metrics {
     pub blind: IntGauge,
     /// Blindness found, by position in [`Labels::causes`].
     pub blindness: Vec<IntCounter>,
+    /// Number of the rules in force; internal alerts carry it.
+    pub rules_generation: IntGauge,
+    /// When rules were last read, in seconds since 1970.
+    pub rules_last_reload: IntGauge,
+    /// 1 if the rules in force are those of the files, as last read.
+    pub rules_load_ok: IntGauge,
+    /// Reloads by [`ReloadOutcome`]'s number.
+    pub rules_reloads: Vec<IntCounter>,
     /// Connections to the control socket, by the number of [`crate::control::Outcome`].
     pub control_requests: Vec<IntCounter>,
     /// Entries in use, by position in [`Labels::tables`].
@@ -186,10 +227,13 @@ impl Metrics {
             let vec = gauge_vec(&registry, spec)?;
             values.iter().map(|value| vec.get_metric_with_label_values(&[value])).collect()
         };
-        let coverage_degraded = IntGauge::with_opts(opts(&COVERAGE_DEGRADED))?;
-        registry.register(Box::new(coverage_degraded.clone()))?;
-        let blind = IntGauge::with_opts(opts(&BLIND))?;
-        registry.register(Box::new(blind.clone()))?;
+        let gauge = |spec: &MetricSpec| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::with_opts(opts(spec))?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let coverage_degraded = gauge(&COVERAGE_DEGRADED)?;
+        let blind = gauge(&BLIND)?;
         let canary_round_trip = Gauge::with_opts(opts(&CANARY_ROUND_TRIP))?;
         registry.register(Box::new(canary_round_trip.clone()))?;
         let metadata_questions_dropped = IntCounter::with_opts(opts(&METADATA_QUESTIONS_DROPPED))?;
@@ -216,6 +260,10 @@ impl Metrics {
             canary_round_trip,
             blind,
             blindness: counters(&BLINDNESS, labels.causes)?,
+            rules_generation: gauge(&RULES_GENERATION)?,
+            rules_last_reload: gauge(&RULES_LAST_RELOAD)?,
+            rules_load_ok: gauge(&RULES_LOAD_OK)?,
+            rules_reloads: counters(&RULES_RELOADS, &ReloadOutcome::ALL.map(ReloadOutcome::name))?,
             control_requests: counters(&CONTROL_REQUESTS, &Outcome::ALL.map(Outcome::name))?,
             table_entries: gauges(&TABLE_ENTRIES, labels.tables)?,
             table_capacity: gauges(&TABLE_CAPACITY, labels.tables)?,
@@ -224,22 +272,29 @@ impl Metrics {
         })
     }
 
-    /// Creates the series of the rules; the counters come back in the order of the rules.
+    /// Creates the series of the rules' alerts; the counters come back in the order of the rules.
     ///
     /// # Errors
     /// Only if the table of names is wrong.
-    pub fn rules(&self, rules: &[Rule]) -> prometheus::Result<Vec<IntCounter>> {
+    pub fn rule_alerts(&self, rules: &[Rule]) -> prometheus::Result<Vec<IntCounter>> {
+        rules.iter().map(|rule| self.alerts.get_metric_with_label_values(&alert_labels(rule))).collect()
+    }
+
+    /// Removes the series of a rule that is in force no longer. One of the same id and priority would begin at zero.
+    pub fn forget_rule(&self, id: &str, priority: Priority) {
+        // It may be gone already.
+        let _ = self.alerts.remove_label_values(&[id, priority.as_str()]);
+    }
+
+    /// States how many rules are in force.
+    pub fn set_rules_loaded(&self, rules: &[Rule]) {
         for maturity in MATURITIES {
             let count = rules
                 .iter()
                 .filter(|rule| rule.enabled && rule.maturity.as_deref().unwrap_or(UNSTATED) == *maturity)
                 .count();
-            self.rules_loaded.get_metric_with_label_values(&[maturity])?.set(count as i64);
+            self.rules_loaded.with_label_values(&[maturity]).set(count as i64);
         }
-        rules
-            .iter()
-            .map(|rule| self.alerts.get_metric_with_label_values(&[rule.id.as_str(), rule.priority.as_str()]))
-            .collect()
     }
 
     /// The counter of alerts with an id and a priority that no rule file has.
@@ -305,6 +360,11 @@ impl Metrics {
         TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// Values of the labels of `alerts_total`.
+fn alert_labels(rule: &Rule) -> [&str; 2] {
+    [rule.id.as_str(), rule.priority.as_str()]
 }
 
 fn opts(spec: &MetricSpec) -> Opts {

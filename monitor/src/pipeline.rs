@@ -11,11 +11,11 @@ use monitor_common::ids::BootNs;
 use monitor_common::verdict::Verdict;
 use monitor_common::wire::{KIND_NAMES, call_flag, kind};
 
-use crate::alerting::Alerting;
+use crate::alerting::{Alerting, Moment};
 pub use crate::alerting::{Format, Output};
 use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
-use crate::control::{self, Answer, Question, Request, Tables};
+use crate::control::{self, Answer, Question, Tables, Topic};
 use crate::decode::{DecodeError, RawCall, RawEvent, boot_of, canary_boot, decode};
 use crate::enrich::Host;
 use crate::enrich::container::{Cgroups, Container, MAX_CGROUPS};
@@ -27,9 +27,11 @@ use crate::enrich::process::{MAX_TEXT_BYTES, Processes};
 use crate::enrich::users::Users;
 use crate::event::{Event, verdict};
 use crate::event_type::EventType;
+use crate::generation::Handover;
 use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::{Enrichment, Labels, Metrics};
+use crate::recording::Recorder;
 use crate::rules::{Priority, RuleSet};
 use crate::wall_clock::BootOffset;
 
@@ -43,10 +45,13 @@ enum Table {
     Names,
     Waiting,
     Namespaces,
+    /// Keys by which rules with a threshold count.
+    Thresholds,
 }
 
 /// The tables' names, by their number.
-const TABLES: &[&str] = &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces"];
+const TABLES: &[&str] =
+    &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces", "thresholds"];
 
 /// Makes the metrics that the pipeline counts in.
 ///
@@ -72,6 +77,8 @@ pub struct Parts {
     pub rules: RuleSet,
     /// Rules below it raise no alert.
     pub min_priority: Priority,
+    /// Whether alerts say why their rule matched.
+    pub alert_why: bool,
     /// Bound of the process table.
     pub process_entries: usize,
     /// The hierarchy by which cgroups are known.
@@ -90,6 +97,8 @@ pub struct Parts {
     pub metadata_wait: Duration,
     /// Who takes the canaries' records out; without it no record is a canary's, whatever its mark says.
     pub canary: Option<Matcher>,
+    /// Who records every event that is judged.
+    pub recorder: Option<Recorder>,
 }
 
 /// Everything that an event passes.
@@ -104,6 +113,7 @@ pub struct Pipeline {
     offset: BootOffset,
     metrics: Arc<Metrics>,
     canary: Option<Matcher>,
+    recorder: Option<Recorder>,
     names: Names,
     room: Room<Container, Held>,
     metadata_wait: Duration,
@@ -121,7 +131,7 @@ impl Pipeline {
     /// The rules' counters cannot be made.
     pub fn new(parts: Parts) -> prometheus::Result<Self> {
         let Parts { rules, min_priority, process_entries, hierarchy, outputs, hostname, .. } = parts;
-        let Parts { metrics, names, users, metadata_wait, canary, .. } = parts;
+        let Parts { alert_why, metrics, names, users, metadata_wait, canary, recorder, .. } = parts;
         let host = Host::read();
         for (table, capacity) in [
             (Table::Processes, process_entries),
@@ -134,7 +144,8 @@ impl Pipeline {
             metrics.table_capacity[table as usize].set(capacity as i64);
         }
         Ok(Pipeline {
-            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?,
+            alerting: Alerting::new(rules, min_priority, outputs, &hostname, Arc::clone(&metrics))?
+                .with_why(alert_why),
             processes: Processes::new(process_entries, host.namespaces[0]),
             cgroups: Cgroups::new(hierarchy),
             namespaces: Namespaces::new(host.namespaces),
@@ -144,6 +155,7 @@ impl Pipeline {
             offset: BootOffset::measure(),
             metrics,
             canary,
+            recorder,
             names,
             room: Room::new(ROOM, ROOM_OF_ONE),
             metadata_wait,
@@ -161,8 +173,14 @@ impl Pipeline {
         self.publish();
     }
 
-    /// Takes one record.
+    /// Where new rules are handed over.
+    pub fn handover(&self) -> Handover {
+        Handover::new(Arc::clone(self.alerting.slot()), self.names.bell())
+    }
+
+    /// Takes one record. New rules that wait are in force from it on.
     pub fn handle(&mut self, bytes: &[u8]) {
+        self.alerting.turn();
         let event = match decode(bytes) {
             Ok(event) => event,
             Err(error) => {
@@ -331,11 +349,17 @@ impl Pipeline {
         }
         let unix_ns = self.offset.unix_ns(raw.boot);
         // An event that raises no alert whatever the name is goes on, past others of its container that wait.
-        if event.named == Named::Pending && !self.metadata_wait.is_zero() && self.alerting.may_alert(&event) {
+        let waits = || {
+            self.alerting.may_alert(&event) || self.recorder.as_ref().is_some_and(Recorder::waits_for_names)
+        };
+        if event.named == Named::Pending && !self.metadata_wait.is_zero() && waits() {
             let held = Held::of(&event, &self.processes, cgroup.clone(), unix_ns);
             return self.put_by(held);
         }
-        self.alerting.judge(&event, unix_ns);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(&event, unix_ns);
+        }
+        self.alerting.judge(ty, &event, Moment { unix_ns, boot_ns: raw.boot.0 });
     }
 
     /// Hands what was collected to the sinks; called when the ring is empty, and now and then while it is not.
@@ -346,6 +370,7 @@ impl Pipeline {
         }
         self.end_waits();
         self.alerting.hand_over();
+        self.recorder.iter_mut().for_each(Recorder::tend);
         self.publish();
     }
 
@@ -360,6 +385,10 @@ impl Pipeline {
             self.metrics.table_evictions[table as usize].inc_by(count);
         }
         self.metrics.table_evictions[Table::Names as usize].inc_by(self.names.take_evicted());
+        let thresholds = self.alerting.thresholds();
+        self.metrics.table_evictions[Table::Thresholds as usize].inc_by(thresholds.take_evicted());
+        self.metrics.table_capacity[Table::Thresholds as usize].set(thresholds.capacity() as i64);
+        let threshold_keys = thresholds.len();
         let entries = [
             (Table::Processes, self.processes.len()),
             (Table::Cgroups, self.cgroups.len()),
@@ -367,7 +396,7 @@ impl Pipeline {
             (Table::Names, self.names.len()),
             (Table::Waiting, self.room.len()),
             (Table::Namespaces, self.namespaces.owners().len()),
-            (Table::ProgramTexts, self.processes.text_bytes()),
+            (Table::Thresholds, threshold_keys),
         ];
         for (table, entries) in entries {
             self.metrics.table_entries[table as usize].set(entries as i64);
@@ -377,6 +406,7 @@ impl Pipeline {
     /// Once a second: notices a changed wall clock, and forgets what has been gone for long.
     pub fn tick(&mut self) {
         self.ticked = Instant::now();
+        self.recorder.iter_mut().for_each(Recorder::tend);
         self.offset.refresh();
         self.names.tick(self.ticked);
         self.end_starts(state::boot_now());
@@ -386,8 +416,8 @@ impl Pipeline {
 
     /// Answers a question that came over the control socket.
     pub fn answer(&self, question: Question) {
-        question.answer(|request| match request {
-            Request::Containers {} => Answer::Containers(control::containers(Tables {
+        question.answer(|topic| match topic {
+            Topic::Containers => Answer::Containers(control::containers(Tables {
                 cgroups: &self.cgroups,
                 processes: &self.processes,
                 names: &self.names,
@@ -395,6 +425,11 @@ impl Pipeline {
                 host: &self.host,
             })),
         });
+    }
+
+    /// Takes the recorder out, to end it.
+    pub fn take_recorder(&mut self) -> Option<Recorder> {
+        self.recorder.take()
     }
 
     /// Ends the pipeline; the sinks still hold lines.
@@ -406,3 +441,7 @@ impl Pipeline {
 const fn is_open(call: Call) -> bool {
     matches!(call, Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt)
 }
+
+#[cfg(test)]
+#[path = "pipeline/recording_tests.rs"]
+mod recording_tests;

@@ -1,5 +1,5 @@
-//! The shipped rules: they load, each has an event that it matches and a near miss that it does not, and
-//! together they keep their promises on every call, outcome and place.
+//! The shipped rules: they load, each carries tests with an event that it matches and a near miss, and together
+//! they keep their promises on every call, outcome and place.
 
 mod rules_cases;
 mod rules_common;
@@ -7,9 +7,10 @@ mod rules_common;
 use std::path::Path;
 
 use monitor::event_type::EventType;
-use monitor::rules::{Priority, Rule, RuleSet};
+use monitor::fields::{FieldRef, FieldSource as _};
+use monitor::rules::{Priority, Rule, RuleSet, RuleTest};
 use monitor_common::call::Call;
-use rules_cases::{cases, event, state, type_of};
+use rules_cases::{event, state};
 use rules_common::{Fake, matching};
 
 fn pack() -> RuleSet {
@@ -211,15 +212,58 @@ fn an_unknown_phase_counts_as_running() {
 }
 
 #[test]
-fn each_rule_matches_its_event_and_not_its_near_miss() {
-    let rules = pack();
-    let cases = cases();
-    for (id, event, near_miss) in &cases {
-        assert!(matching(&rules, type_of(event), event).contains(id), "{id} does not match {event:?}");
-        assert!(!matching(&rules, type_of(near_miss), near_miss).contains(id), "{id} matches {near_miss:?}");
+fn every_test_inside_the_rules_comes_out() {
+    let report = pack().run_tests();
+    let failed: Vec<_> =
+        report.failures().map(|(rule, test)| (&rule.id, &test.name, &test.reasons)).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// `ringfence rules test --complete rules` tells the same.
+#[test]
+fn every_rule_carries_a_match_and_a_near_miss() {
+    for rule in pack().rules() {
+        let gaps = rule.gaps();
+        assert!(!gaps.no_match, "{}: none of its tests shows an event that it matches", rule.id);
+        assert!(!gaps.no_near_miss, "{}: none of its tests shows a near miss", rule.id);
     }
+}
+
+/// The fields that a rule reads and that two of its tests have different values for.
+fn differing(rule: &Rule, one: &RuleTest, other: &RuleTest) -> Vec<FieldRef> {
+    let mut fields = Vec::new();
+    rule.each_field(|field| {
+        let (one, other) = (one.event.values.value(field), other.event.values.value(field));
+        if one != other && !fields.contains(&field) {
+            fields.push(field);
+        }
+    });
+    fields
+}
+
+#[test]
+fn a_near_miss_differs_from_a_match_in_the_one_fact_that_matters() {
+    for rule in pack().rules() {
+        let pairs = rule.tests.iter().flat_map(|one| rule.tests.iter().map(move |other| (one, other)));
+        let near =
+            pairs.filter(|(one, other)| one.matches && !other.matches && rule.nearly_matches(&other.event));
+        assert!(
+            near.into_iter().any(|(one, other)| differing(rule, one, other).len() == 1),
+            "{}: no near miss differs from a matching test in one field",
+            rule.id
+        );
+    }
+}
+
+#[test]
+fn an_event_that_a_test_matches_raises_that_rule_in_the_whole_pack() {
+    let rules = pack();
     for rule in rules.rules() {
-        assert!(cases.iter().any(|(id, ..)| *id == rule.id), "{} has no case", rule.id);
+        for test in rule.tests.iter() {
+            let mut ids = Vec::new();
+            rules.matches(test.event.ty, &test.event.values, |rule| ids.push(rule.id.as_str()));
+            assert_eq!(ids.contains(&rule.id.as_str()), test.matches, "{}: {}: {ids:?}", rule.id, test.name);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
+use monitor::alert::MAX_REASONS;
 use monitor::fields::{Field, FieldRef, FieldSource, Value};
 use monitor::rules::RuleSet;
 use monitor_common::call::Call;
@@ -62,5 +63,33 @@ fn the_shipped_rules_take_less_than_a_microsecond_per_event() {
     if !cfg!(debug_assertions) {
         // 200,000 events a second on one core leave 5 us for an event; a fifth of it is the rules' share.
         assert!(slowest < 1_000.0, "{slowest:.1} ns/event");
+    }
+}
+
+/// What `alert_why` adds to an alert: the conditions that decided are looked for once a rule has matched. Nothing else
+/// pays for it.
+#[test]
+fn why_costs_an_alert_a_few_microseconds() {
+    let rules = RuleSet::load(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules")]).unwrap();
+    let rounds: u64 = if cfg!(debug_assertions) { 100 } else { 10_000 };
+    let (mut slowest, mut most) = (0.0_f64, 0);
+    for rule in rules.rules() {
+        for event in rule.tests.iter().filter(|test| test.matches).map(|test| &test.event.values) {
+            let mut nanoseconds = f64::INFINITY;
+            for _ in 0..30 {
+                let start = Instant::now();
+                for _ in 0..rounds {
+                    black_box(rule.why(black_box(event)));
+                }
+                nanoseconds = nanoseconds.min(start.elapsed().as_secs_f64() * 1e9 / rounds as f64);
+            }
+            most = most.max(rule.why(event).len());
+            slowest = slowest.max(nanoseconds);
+        }
+    }
+    println!("why: at most {slowest:.1} ns for an alert, {most} conditions");
+    assert!((1..=MAX_REASONS).contains(&most), "an alert of a shipped rule leaves conditions out");
+    if !cfg!(debug_assertions) {
+        assert!(slowest < 20_000.0, "{slowest:.1} ns/alert");
     }
 }

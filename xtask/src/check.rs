@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::environment::{Privilege, cargo, find_program, release_program, repository, work_dir};
 use crate::process::{self, End, Limits};
-use crate::{coverage, setup, tidy, vm};
+use crate::{coverage, fuzz, setup, tidy, vm};
 
 /// The steps, in the order in which they run: cheap ones first.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,6 +28,8 @@ pub(crate) enum StepName {
     ClippyBpf,
     /// Tests without root.
     Unit,
+    /// Random input, for a minute per target.
+    Fuzz,
     /// The live suite on this kernel.
     Live,
     /// The live suite on other kernels, in QEMU.
@@ -192,6 +194,10 @@ impl Suite {
                 test.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
                 require_tests(logged(&mut test, &log, Some((LIMITS, counts)))?, *counts)
             }
+            StepName::Fuzz => {
+                counts.add(fuzz::all(fuzz::IN_TESTS)?);
+                require_tests(Verdict::Passed, *counts)
+            }
             StepName::Live => self.live(&log, counts),
             StepName::Vm => {
                 build_release()?;
@@ -249,6 +255,7 @@ impl StepName {
             Self::Clippy => "lints, host",
             Self::ClippyBpf => "lints, BPF target",
             Self::Unit => "tests without root",
+            Self::Fuzz => "random input to what reads conditions, rule files and recordings",
             Self::Live => "live suite on this kernel, tracepoint mode",
             Self::Vm => "live suite on Debian's kernels in QEMU, both modes",
             Self::Coverage => "docs/coverage.md against what the live suites recorded",

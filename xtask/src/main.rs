@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0, 1 (something was found wrong), 2 (usage, or the machine lacks what is needed).
 
+mod apt;
 mod bench;
 mod check;
 mod coverage;
 mod environment;
+mod fuzz;
 mod process;
 mod run;
 mod setup;
@@ -47,6 +49,8 @@ enum Command {
     Test(TestArgs),
     /// Boot Debian kernels in QEMU and run the live suite there.
     Vm(VmArgs),
+    /// Feed random input to what reads conditions, rule files and recordings.
+    Fuzz(FuzzArgs),
     /// Write docs/coverage.md and its record from what the last `test` or `vm` found.
     Coverage,
     /// Measure Ringfence against its speed targets.
@@ -77,6 +81,15 @@ struct VmArgs {
     /// Run only the tests whose name contains this text, or one of several with commas between them.
     #[arg(long)]
     filter: Option<String>,
+}
+
+#[derive(Args)]
+struct FuzzArgs {
+    /// The target to run; all without one.
+    target: Option<String>,
+    /// How long each target runs.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
 }
 
 #[derive(Args)]
@@ -147,6 +160,7 @@ fn main() -> ExitCode {
         Command::Demo => run::demo(),
         Command::Test(args) => check::all(args.fast, args.only),
         Command::Vm(args) => vm::command(&args.kernel, args.attach, args.cgroups, args.filter.as_deref()),
+        Command::Fuzz(args) => fuzz::command(args.target.as_deref(), args.seconds),
         Command::Coverage => coverage::write(),
         Command::Bench(args) => bench::command(&args),
     };

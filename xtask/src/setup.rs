@@ -3,6 +3,9 @@
 //! A piece counts as present when its package is installed or when the program or file that we want from it is
 //! there, so a Docker or a QEMU from another source is left alone. A second run asks the network nothing.
 
+mod emulator;
+mod tools;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +13,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use self::tools::{BPF_LINKER, TOOLS, Tool};
 use crate::environment::{Privilege, Unfit, cargo, find_program, work_dir};
 use crate::process;
 
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
-const BPF_LINKER: &str = "0.13";
-const BPF_LINKER_WHY: &str = "links the BPF programs";
 
 /// What needs a piece. The order matters: a later group includes the earlier ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,8 +76,8 @@ const PIECES: &[Piece] = &[
     build("zlib1g-dev", "/usr/include/zlib.h", "bpf-linker links it for LLVM"),
     build("libzstd-dev", "/usr/include/zstd.h", "bpf-linker links it for LLVM"),
     test("rust-web-clippy", "/usr/bin/clippy-driver", "lints the BPF programs with their own compiler"),
+    test("g++", "c++", "builds the fuzzers' engine"),
     test("docker.io", "dockerd", "the live suite runs a Docker of its own; the system's is not started"),
-    test("qemu-system-x86", "qemu-system-x86_64", "boots other kernels"),
     test("busybox-static", "/usr/share/doc/busybox-static", "the user land of test containers and guests"),
     test("util-linux", "nsenter", "everyday programs that make watched calls: nsenter, unshare, setpriv"),
     test("util-linux-extra", "hwclock", "an everyday program that sets the clock; it does so in guests only"),
@@ -153,9 +155,10 @@ pub(crate) fn install(group: Group) -> Result<()> {
         let mut rustup = Command::new("rustup");
         process::run(rustup.args(["component", "add"]).args(&missing.components))?;
     }
-    if missing.bpf_linker {
-        install_bpf_linker()?;
+    if missing.emulator {
+        emulator::install()?;
     }
+    missing.tools.iter().try_for_each(|tool| tool.install())?;
     let left = Missing::find(group)?;
     if !left.is_empty() {
         return Err(Unfit(format!("setup ran, and these are still missing\n{}", left.list())).into());
@@ -168,7 +171,8 @@ struct Missing {
     packages: Vec<&'static Piece>,
     /// Parts of the Rust toolchain that rustup's minimal profile lacks.
     components: Vec<&'static str>,
-    bpf_linker: bool,
+    emulator: bool,
+    tools: Vec<&'static Tool>,
 }
 
 impl Missing {
@@ -176,7 +180,7 @@ impl Missing {
         let wanted: Vec<_> = PIECES.iter().filter(|piece| piece.group <= group).collect();
         let installed = installed_packages(wanted.iter().map(|piece| piece.package));
         let extra = [unpacked_programs()?, unpacked_libraries()?].concat();
-        let linker_fits = bpf_linker_fits();
+        let linker_fits = BPF_LINKER.fits();
         let nightly = nightly_builds_core();
         let present = |piece: &Piece| {
             installed.contains(piece.package)
@@ -192,11 +196,13 @@ impl Missing {
         let packages = wanted.into_iter().filter(|piece| !present(piece)).collect();
         let wanted = if group >= Group::Test { COMPONENTS } else { &[] };
         let components = wanted.iter().copied().filter(|component| !has_component(component)).collect();
-        Ok(Self { packages, components, bpf_linker: !linker_fits })
+        let emulator = group >= Group::Test && !emulator::fits();
+        let tools = TOOLS.iter().filter(|tool| tool.group <= group && !tool.fits()).collect();
+        Ok(Self { packages, components, emulator, tools })
     }
 
     fn is_empty(&self) -> bool {
-        self.packages.is_empty() && self.components.is_empty() && !self.bpf_linker
+        self.packages.is_empty() && self.components.is_empty() && !self.emulator && self.tools.is_empty()
     }
 
     fn list(&self) -> String {
@@ -205,9 +211,10 @@ impl Missing {
         for component in &self.components {
             lines.push(format!("  {:<24} checks the sources", format!("{component} (rustup)")));
         }
-        if self.bpf_linker {
-            lines.push(format!("  {:<24} {BPF_LINKER_WHY}", format!("bpf-linker {BPF_LINKER} (cargo)")));
+        if self.emulator {
+            lines.push(format!("  {:<24} {}", emulator::NAME, emulator::WHY));
         }
+        lines.extend(self.tools.iter().map(|tool| format!("  {:<24} {}", tool.title(), tool.why)));
         lines.join("\n")
     }
 }
@@ -221,11 +228,6 @@ fn installed_packages<'a>(packages: impl Iterator<Item = &'a str>) -> HashSet<St
         .output();
     let text = query.map(|result| String::from_utf8_lossy(&result.stdout).into_owned()).unwrap_or_default();
     text.lines().filter_map(|line| line.strip_suffix(" installed").map(str::to_owned)).collect()
-}
-
-fn bpf_linker_fits() -> bool {
-    process::output(Command::new("bpf-linker").arg("--version"))
-        .is_ok_and(|text| text.trim().strip_prefix("bpf-linker ").is_some_and(|v| v.starts_with(BPF_LINKER)))
 }
 
 /// Whether the toolchain's program for a component runs; rustup's proxy for it is there in any case.
@@ -365,16 +367,6 @@ fn unpack_packages(packages: &[String], options: &[String], debs: &Path, destina
     fs::rename(&partial, destination).with_context(|| format!("cannot create {}", destination.display()))?;
     fs::remove_dir_all(debs)?;
     Ok(())
-}
-
-fn install_bpf_linker() -> Result<()> {
-    let version = format!("{BPF_LINKER}.0");
-    let mut cargo = cargo();
-    cargo.args(["install", "bpf-linker", "--version", &version, "--locked", "--force"]);
-    // Not in the repository, whose configuration is about the repository.
-    cargo.current_dir("/");
-    cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
-    process::run(&mut cargo).context("cargo could not install bpf-linker")
 }
 
 #[cfg(test)]

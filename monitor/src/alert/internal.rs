@@ -11,7 +11,7 @@ pub const INTERNAL_FACTS: &[(&str, FieldType, &str)] = &[
     (
         "ringfence.cause",
         FieldType::Text,
-        "Internal alerts: why nothing is seen: ftrace_disabled, detached, not_seen, ring_full, reader_stalled, canary_stalled, map_changed, map_full or stood_still.",
+        "Internal alerts: why nothing is seen: ftrace_disabled, detached, not_seen, ring_full, reader_stalled, canary_stalled, map_changed, map_full or stood_still; or why rules were read: files_changed or signal.",
     ),
     ("ringfence.hooks", FieldType::TextList, "Internal alerts: the hooks, maps or threads concerned."),
     ("ringfence.cost", FieldType::Text, "Internal alerts: what cannot be seen."),
@@ -22,6 +22,12 @@ pub const INTERNAL_FACTS: &[(&str, FieldType, &str)] = &[
     ),
     ("ringfence.seconds", FieldType::Number, "Internal alerts: for how long, in whole seconds."),
     ("ringfence.lost", FieldType::Number, "Internal alerts: records that were lost in that time."),
+    (
+        "ringfence.diagnostics",
+        FieldType::TextList,
+        "Internal alerts: what is wrong in rules that were refused; at most five findings, long ones cut.",
+    ),
+    ("ringfence.findings", FieldType::Number, "Internal alerts: how many findings there are."),
 ];
 
 /// The value of a field of an internal alert.
@@ -62,6 +68,8 @@ pub struct InternalAlert<'a> {
     pub output: &'a str,
     /// When it was found out: nanoseconds since 1970 UTC.
     pub unix_ns: i64,
+    /// Number of the rules' generation that was in force then.
+    pub generation: u64,
     /// Fields by their names, of [`INTERNAL_FACTS`].
     pub facts: &'a [(&'static str, Fact)],
 }
@@ -87,6 +95,7 @@ impl InternalAlert<'_> {
 
     /// As an alert without an event: what text lines show.
     pub fn as_alert(&self) -> Alert<'_, impl FieldSource + std::fmt::Debug> {
-        Alert { form: self.form, event: &NoEvent, output: self.output, unix_ns: self.unix_ns }
+        let InternalAlert { form, output, unix_ns, generation, .. } = *self;
+        Alert { form, event: &NoEvent, output, unix_ns, generation, crossed: None, why: None }
     }
 }

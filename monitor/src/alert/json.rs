@@ -1,6 +1,7 @@
 //! An alert as one line of JSON.
 
 use crate::alert::escape::push_json;
+use crate::alert::why::push_json_why;
 use crate::alert::{Alert, AlertRule, InternalAlert, SCHEMA_VERSION, WallClock};
 use crate::fields::{FieldSource, FieldType, Value};
 
@@ -13,6 +14,12 @@ pub struct JsonLines {
 impl JsonLines {
     /// Appends the alert and a line feed.
     pub fn write<E: FieldSource>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
+        self.open(alert, out);
+        close(alert, out);
+    }
+
+    /// Everything up to the last field.
+    fn open<E: FieldSource>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
         let form = alert.form;
         out.extend_from_slice(b"{\"time\":\"");
         self.clock.push_rfc3339(alert.unix_ns, out);
@@ -27,25 +34,37 @@ impl JsonLines {
             out.extend_from_slice(&field.key);
             push_value(field.ty, &value, out);
         }
-        out.extend_from_slice(&form.json.tail);
+        if let Some(crossed) = alert.crossed {
+            crossed.push_json(&mut self.clock, out);
+        }
     }
 
     /// Appends an alert of Ringfence about itself, and a line feed. It has the fields that every alert has, all
     /// null, and its facts behind them.
     pub fn write_internal(&mut self, alert: &InternalAlert<'_>, out: &mut Vec<u8>) {
-        self.write(&alert.as_alert(), out);
-        out.truncate(out.len() - alert.form.json.tail.len());
+        let all_null = alert.as_alert();
+        self.open(&all_null, out);
         for (name, fact) in alert.facts {
             out.extend_from_slice(&key(name, alert.form.fields.is_empty()));
             push_value(fact.ty(), &fact.value(), out);
         }
-        out.extend_from_slice(&alert.form.json.tail);
+        close(&all_null, out);
     }
+}
+
+/// Everything behind the fields.
+fn close<E: FieldSource>(alert: &Alert<'_, E>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&alert.form.json.tail);
+    out.extend_from_slice(itoa::Buffer::new().format(alert.generation).as_bytes());
+    if let Some(reasons) = alert.why {
+        push_json_why(reasons, out);
+    }
+    out.extend_from_slice(b"}\n");
 }
 
 /// Writes a value under its field's type. A value of another type would break consumers that have learnt
 /// the type, so it is written as absent.
-fn push_value(ty: FieldType, value: &Value<'_>, out: &mut Vec<u8>) {
+pub(super) fn push_value(ty: FieldType, value: &Value<'_>, out: &mut Vec<u8>) {
     match (ty, value) {
         (FieldType::Text, Value::Text(text)) => push_string(text, out),
         (FieldType::Number, Value::Number(number)) => {
@@ -61,7 +80,7 @@ fn push_value(ty: FieldType, value: &Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn push_string(text: &str, out: &mut Vec<u8>) {
+pub(super) fn push_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     push_json(text, out);
     out.push(b'"');
@@ -96,7 +115,7 @@ pub(super) struct ConstantParts {
     pub(super) head: Box<[u8]>,
     /// Between the output text and the fields.
     pub(super) middle: Box<[u8]>,
-    /// After the fields, line feed included.
+    /// After the fields; the generation's number comes behind it.
     pub(super) tail: Box<[u8]>,
 }
 
@@ -122,6 +141,6 @@ pub(super) fn constant_parts(rule: &AlertRule<'_>, hostname: &str) -> ConstantPa
     push_string(rule.id, &mut tail);
     tail.extend_from_slice(b",\"attack\":");
     push_array(rule.attack.iter().map(String::as_str), &mut tail);
-    tail.extend_from_slice(b"}\n");
+    tail.extend_from_slice(b",\"rules_generation\":");
     ConstantParts { head: head.into(), middle: middle.into(), tail: tail.into() }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::alert::{ALWAYS, INTERNAL_FACTS, SCHEMA_VERSION};
+use crate::alert::{ALWAYS, INTERNAL_FACTS, MAX_REASONS, SCHEMA_VERSION, threshold};
 use crate::fields::{ArgSpec, CATALOGUE, FieldSpec, FieldType};
 
 /// Falco's words for priorities, worst first.
@@ -35,12 +35,13 @@ pub fn schema_json() -> String {
     for (name, ty, doc) in INTERNAL_FACTS {
         properties.insert((*name).to_owned(), typed(*ty, doc));
     }
+    properties.extend(threshold::schema());
     let always: Vec<&str> = ALWAYS.iter().map(|field| field.spec().name).collect();
     let texts = json!({ "type": "array", "items": { "type": "string" } });
     let schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ringfence alert",
-        "description": "One line of Ringfence's JSON output. A field keeps its JSON type for ever; null means that the event does not have it.",
+        "description": "One line of Ringfence's JSON output. A field keeps its JSON type for ever; null means that the event does not have it. The version grows when a key goes, changes its meaning, or comes unasked; keys that only a setting adds leave it as it is.",
         "type": "object",
         "properties": {
             "time": {
@@ -65,16 +66,46 @@ pub fn schema_json() -> String {
             "schema_version": { "description": "Version of this layout.", "const": SCHEMA_VERSION },
             "rule_id": { "description": "The rule's stable id.", "type": "string", "minLength": 1 },
             "attack": described(&texts, "MITRE ATT&CK technique ids."),
+            "why": why(&texts),
+            "why_left_out": {
+                "description": "How many conditions that decided `why` leaves out; not there if it has all.",
+                "type": "integer",
+                "minimum": 1,
+            },
+            "rules_generation": { "description": "Which rules judged it: 1 for those that the daemon started with, one more for each set that took their place. Of an internal alert, the rules that were in force when it was made.", "type": "integer", "minimum": 1 },
         },
         "required": [
             "time", "rule", "priority", "output", "hostname", "source", "tags", "output_fields",
-            "schema_version", "rule_id", "attack",
+            "schema_version", "rule_id", "attack", "rules_generation",
         ],
         "additionalProperties": false,
     });
     let mut text = format!("{schema:#}");
     text.push('\n');
     text
+}
+
+/// Schema of the conditions that decided.
+fn why(texts: &Json) -> Json {
+    json!({
+        "description": "Why the rule matched: a smallest set of comparisons of its condition that decided. Only there with `alert_why: true`.",
+        "type": "array",
+        "maxItems": MAX_REASONS,
+        "items": {
+            "type": "object",
+            "properties": {
+                "condition": { "description": "The comparison as the rule has it, shortened if it is long.", "type": "string", "minLength": 1 },
+                "holds": { "description": "What it came to; false for what stands behind `not`.", "type": "boolean" },
+                "values": {
+                    "description": "What it rests on: the event's values by field, and what a transformer made of them; null means that the event does not have it.",
+                    "type": "object",
+                    "additionalProperties": { "anyOf": [{ "type": ["string", "integer", "boolean", "null"] }, texts] },
+                },
+            },
+            "required": ["condition", "holds", "values"],
+            "additionalProperties": false,
+        },
+    })
 }
 
 fn field_schema(spec: &FieldSpec) -> Json {

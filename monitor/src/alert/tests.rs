@@ -1,5 +1,7 @@
 //! Alerts under test: the schema holds, nothing hostile passes, and the cost is measured.
 
+mod why;
+
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -78,15 +80,19 @@ fn rule() -> AlertRule<'static> {
 
 const NOON: i64 = 1_795_435_200_123_456_789;
 
+fn alert<'a, E: FieldSource>(form: &'a AlertForm, event: &'a E, output: &'a str) -> Alert<'a, E> {
+    Alert { form, event, output, unix_ns: NOON, generation: 7, crossed: None, why: None }
+}
+
 fn json_line(form: &AlertForm, event: &Fixture, output: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    JsonLines::default().write(&Alert { form, event, output, unix_ns: NOON }, &mut out);
+    JsonLines::default().write(&alert(form, event, output), &mut out);
     out
 }
 
 fn text_line(palette: Palette, form: &AlertForm, output: &str) -> String {
     let mut out = Vec::new();
-    TextLines::new(palette).write(&Alert { form, event: &sample(), output, unix_ns: NOON }, &mut out);
+    TextLines::new(palette).write(&alert(form, &sample(), output), &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -127,9 +133,10 @@ fn json_line_says_what_the_event_says() {
                 "evt.arg[flags]": "CLONE_NEWNS|CLONE_NEWPID", "cap.after": ["CAP_CHOWN", "CAP_SETPCAP"],
                 "evt.failed": true, "proc.aname[2]": null,
             },
-            "schema_version": 1,
+            "schema_version": 2,
             "rule_id": "namespace-enter-refused",
             "attack": ["T1611"],
+            "rules_generation": 7,
         })
     );
     // A parsed object hides a key that stands twice.
@@ -165,7 +172,7 @@ fn a_text_line_names_the_container_once() {
         let fields: Vec<_> = names.iter().map(|name| named(name)).collect();
         let form = AlertForm::new(&AlertRule { fields: &fields, ..rule() }, "h");
         let mut out = Vec::new();
-        let alert = Alert { form: &form, event: &event, output: "x", unix_ns: NOON };
+        let alert = alert(&form, &event, "x");
         TextLines::new(Palette::Plain).write(&alert, &mut out);
         String::from_utf8(out).unwrap()
     };
@@ -188,13 +195,15 @@ fn a_value_of_the_wrong_type_never_changes_the_fields_json_type() {
 #[test]
 fn the_schema_refuses_what_it_should() {
     let good = checked(&json_line(&AlertForm::new(&rule(), "h"), &sample(), "x"));
-    let breakages: [fn(&mut serde_json::Value); 6] = [
+    let breakages: [fn(&mut serde_json::Value); 8] = [
         |v| v["output_fields"]["proc.pid"] = "4711".into(),
         |v| v["output_fields"]["no.such"] = 1.into(),
         |v| drop(v["output_fields"].as_object_mut().unwrap().shift_remove("evt.verdict")),
         |v| v["time"] = "2026-11-23 12:00:00".into(),
         |v| v["priority"] = "warning".into(),
-        |v| v["schema_version"] = 2.into(),
+        |v| v["why"] = serde_json::json!([{ "condition": "a.b exists", "holds": true }]),
+        |v| v["rules_generation"] = 0.into(),
+        |v| v["schema_version"] = 3.into(),
     ];
     for (i, breakage) in breakages.iter().enumerate() {
         let mut bad = good.clone();
@@ -254,7 +263,8 @@ proptest! {
         );
         let form = AlertForm::new(&AlertRule { name: &name, fields: &fields, ..rule() }, &host);
         let mut line = Vec::new();
-        JsonLines::default().write(&Alert { form: &form, event: &event, output: &output, unix_ns }, &mut line);
+        let alert = Alert { unix_ns, ..alert(&form, &event, &output) };
+        JsonLines::default().write(&alert, &mut line);
         let value = checked(&line);
         prop_assert_eq!(value["output"].as_str(), Some(output.as_str()));
         prop_assert_eq!(value["hostname"].as_str(), Some(host.as_str()));
@@ -319,7 +329,7 @@ fn alert_cost() {
         println!("{name}: {per_line:.0} ns per line of {} bytes", bytes / ROUNDS as usize);
         assert!(per_line < 50_000.0, "{name}: {per_line:.0} ns");
     };
-    let alert = |unix_ns| Alert { form: &form, event: &Lender, output, unix_ns };
+    let alert = |unix_ns| Alert { unix_ns, ..alert(&form, &Lender, output) };
     measure("json", &mut |now, out| json.write(&alert(now), out));
     measure("text", &mut |now, out| text.write(&alert(now), out));
 }

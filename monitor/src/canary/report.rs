@@ -3,41 +3,23 @@
 use std::sync::Arc;
 
 use monitor_common::ids::BootNs;
-use prometheus::IntCounter;
 
 use super::board::now;
 use super::finding::{Cause, Finding};
-use crate::alert::{AlertForm, Fact, InternalAlert, WallClock};
+use crate::alert::{Fact, WallClock};
 use crate::http::Health;
 use crate::metrics::Metrics;
-use crate::pipeline::{Format, Output};
-use crate::sink::{Batch, Sink};
+use crate::pipeline::Output;
+use crate::telling::{Kind, Teller};
 use crate::wall_clock::BootOffset;
 
 const BLIND: (&str, &str, &str) = ("ringfence-blind", "Ringfence is blind", "Critical");
 const SEES: (&str, &str, &str) = ("ringfence-sees-again", "Ringfence sees again", "Notice");
 const STOOD: (&str, &str, &str) = ("ringfence-stood-still", "Ringfence stood still", "Critical");
 
-/// An alert's constant parts and its counter.
-struct Kind {
-    form: AlertForm,
-    count: IntCounter,
-}
-
-impl Kind {
-    fn new(
-        (id, name, priority): (&str, &str, &str),
-        hostname: &str,
-        metrics: &Metrics,
-    ) -> prometheus::Result<Self> {
-        let form = InternalAlert::form(id, name, priority, hostname);
-        Ok(Kind { form, count: metrics.internal_alerts(id, priority)? })
-    }
-}
-
 /// Where blindness is told.
 pub struct Reporter {
-    outputs: Vec<(Arc<Sink>, Format)>,
+    teller: Teller,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     blind: Kind,
@@ -57,7 +39,7 @@ impl Reporter {
         hostname: &str,
     ) -> prometheus::Result<Self> {
         Ok(Reporter {
-            outputs: outputs.iter().map(|output| (Arc::clone(&output.sink), output.format.clone())).collect(),
+            teller: Teller::new(outputs, Arc::clone(&metrics)),
             blind: Kind::new(BLIND, hostname, &metrics)?,
             sees: Kind::new(SEES, hostname, &metrics)?,
             stood: Kind::new(STOOD, hostname, &metrics)?,
@@ -84,7 +66,7 @@ impl Reporter {
             ("ringfence.cost", Fact::Text(cost)),
             ("ringfence.since", Fact::Text(since)),
         ];
-        write(&mut self.outputs, &self.blind, &text, &facts);
+        self.teller.tell(&self.blind, &text, &facts);
     }
 
     /// It is seen again.
@@ -105,7 +87,7 @@ impl Reporter {
             ("ringfence.since", Fact::Text(since)),
             ("ringfence.seconds", Fact::Number(seconds)),
         ];
-        write(&mut self.outputs, &self.sees, &text, &facts);
+        self.teller.tell(&self.sees, &text, &facts);
     }
 
     /// The whole daemon did not run for so long, and so many records were lost in that time.
@@ -119,25 +101,13 @@ impl Reporter {
             ("ringfence.seconds", Fact::Number(seconds)),
             ("ringfence.lost", Fact::Number(lost)),
         ];
-        write(&mut self.outputs, &self.stood, &text, &facts);
+        self.teller.tell(&self.stood, &text, &facts);
     }
 
     fn count(&self, cause: Cause) {
         if let Some(counter) = self.metrics.blindness.get(cause as usize) {
             counter.inc();
         }
-    }
-}
-
-fn write(outputs: &mut [(Arc<Sink>, Format)], kind: &Kind, text: &str, facts: &[(&'static str, Fact)]) {
-    kind.count.inc();
-    let unix_ns = BootOffset::measure().unix_ns(now());
-    let alert = InternalAlert { form: &kind.form, output: text, unix_ns, facts };
-    for (sink, format) in outputs {
-        let mut batch = Batch { bytes: sink.buffer(), lines: 1 };
-        format.write_internal(&alert, &mut batch.bytes);
-        // What finds no room is counted by the sink under its reason.
-        let _ = sink.offer(batch);
     }
 }
 

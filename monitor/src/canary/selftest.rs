@@ -40,6 +40,7 @@ fn run(trial: Trial, attached: &mut Attached) -> Result<Canaries, String> {
     let mut pipeline = Pipeline::new(Parts {
         rules: RuleSet::from_sources(&[]).map_err(|error| error.to_string())?,
         min_priority: Priority::Debug,
+        alert_why: false,
         process_entries: DEFAULT_PROCESS_TABLE_ENTRIES as usize,
         hierarchy: attached.hierarchy.clone(),
         outputs: Vec::new(),
@@ -49,6 +50,7 @@ fn run(trial: Trial, attached: &mut Attached) -> Result<Canaries, String> {
         metadata_wait: Duration::ZERO,
         metrics,
         canary: Some(canaries.matcher().map_err(|error| error.to_string())?),
+        recorder: None,
     })
     .map_err(|error| error.to_string())?;
     for round in 0..MOST_ROUNDS {

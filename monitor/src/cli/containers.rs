@@ -23,6 +23,23 @@ const CUT: char = '…';
 
 /// Asks the daemon.
 pub(super) fn ask(socket: Option<PathBuf>, config: &ConfigArg) -> Result<Listing, Failure> {
+    match ask_daemon(socket, config, Request::Containers {})? {
+        Reply::Containers(listing) => Ok(listing),
+        _ => Err(other_answer()),
+    }
+}
+
+/// A daemon that answers another question than the one asked.
+pub(super) fn other_answer() -> Failure {
+    Failure::environment("what answers is no Ringfence, or one of another version; check --socket")
+}
+
+/// Asks the daemon at this socket, or at the configured one.
+pub(super) fn ask_daemon(
+    socket: Option<PathBuf>,
+    config: &ConfigArg,
+    request: Request,
+) -> Result<Reply, Failure> {
     let path = match socket {
         Some(path) => path,
         None => match Settings::load(config.config.as_deref())?.control_socket.path() {
@@ -34,9 +51,9 @@ pub(super) fn ask(socket: Option<PathBuf>, config: &ConfigArg) -> Result<Listing
             }
         },
     };
-    match control::ask(&path, Request::Containers {}).map_err(failure)? {
-        Reply::Containers(listing) => Ok(listing),
+    match control::ask(&path, request).map_err(failure)? {
         Reply::Error(refusal) => Err(Failure::environment(visible(&refusal.message))),
+        reply => Ok(reply),
     }
 }
 

@@ -18,12 +18,13 @@ pub(super) const USAGE_OR_ENVIRONMENT: u8 = 2;
 #[derive(Debug)]
 pub struct Failure {
     message: String,
+    code: u8,
 }
 
 impl Failure {
     /// Wrong usage or environment.
     pub fn environment(message: impl fmt::Display) -> Self {
-        Self { message: format!("ringfence: {message}\n") }
+        Self { message: format!("ringfence: {message}\n"), code: USAGE_OR_ENVIRONMENT }
     }
 
     pub(super) fn no_rules() -> Self {
@@ -37,9 +38,14 @@ impl Failure {
         Self::environment(format_args!("standard output takes no writes: {error}; check where it leads"))
     }
 
+    /// The same, if what the command was to check is what is wrong.
+    pub(super) fn found_wrong(self) -> Self {
+        Self { code: FOUND_WRONG, ..self }
+    }
+
     /// The exit code.
     pub fn code(&self) -> u8 {
-        USAGE_OR_ENVIRONMENT
+        self.code
     }
 }
 
@@ -51,13 +57,13 @@ impl fmt::Display for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self { message: render_config(&error, colours_on_stderr()) }
+        Self { message: render_config(&error, colours_on_stderr()), code: USAGE_OR_ENVIRONMENT }
     }
 }
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        Self { message: error.render(colours_on_stderr()) }
+        Self { message: error.render(colours_on_stderr()), code: USAGE_OR_ENVIRONMENT }
     }
 }
 

@@ -1,5 +1,9 @@
 //! `ringfence rules`: what is loaded, and what one rule means.
 
+pub(super) mod event;
+pub(super) mod explain;
+pub(super) mod test;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -44,6 +48,7 @@ fn as_json(rule: &Rule) -> Json {
         "event_types": types(rule),
         "desc": rule.desc,
         "condition": rule.condition,
+        "threshold": rule.threshold.as_ref().map(ToString::to_string),
         "output": rule.output_text,
         "references": rule.references,
     })
@@ -65,15 +70,18 @@ pub(super) fn list(set: &RuleSet, output: OutputFormat) -> String {
     text
 }
 
+/// The rule of this id, otherwise of this name.
+fn find<'s>(set: &'s RuleSet, id: &str) -> Result<&'s Rule, Failure> {
+    let by_id = set.rules().iter().find(|rule| rule.id == id);
+    by_id.or_else(|| set.rules().iter().find(|rule| rule.name == id)).ok_or_else(|| {
+        let id = visible(id);
+        Failure::environment(format_args!("no rule has the id `{id}`; `ringfence rules list` shows all ids"))
+    })
+}
+
 /// One rule, found by its id, otherwise by its name.
 pub(super) fn show(set: &RuleSet, id: &str, output: OutputFormat) -> Result<String, Failure> {
-    let by_id = set.rules().iter().find(|rule| rule.id == id);
-    let Some(rule) = by_id.or_else(|| set.rules().iter().find(|rule| rule.name == id)) else {
-        return Err(Failure::environment(format_args!(
-            "no rule has the id `{}`; `ringfence rules list` shows all ids",
-            visible(id)
-        )));
-    };
+    let rule = find(set, id)?;
     if output == OutputFormat::Json {
         return Ok(format!("{:#}\n", as_json(rule)));
     }
@@ -91,6 +99,7 @@ pub(super) fn show(set: &RuleSet, id: &str, output: OutputFormat) -> Result<Stri
     line("tags", &rule.tags.join(", "));
     line("ATT&CK", &rule.attack.join(", "));
     line("events", &types(rule).join(", "));
+    line("threshold", &rule.threshold.as_ref().map(ToString::to_string).unwrap_or_default());
     for reference in &rule.references {
         line("see", reference);
     }
@@ -101,3 +110,7 @@ pub(super) fn show(set: &RuleSet, id: &str, output: OutputFormat) -> Result<Stri
     }
     Ok(text)
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -28,6 +28,7 @@ fn the_help_names_the_real_defaults() {
     let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();
     for default in [
         crate::config::DEFAULT_RING_BYTES.to_string(),
+        crate::config::DEFAULT_RECORD_BYTES.to_string(),
         crate::config::DEFAULT_LISTEN.to_string(),
         crate::control::DEFAULT_CONTROL_SOCKET.to_owned(),
         crate::config::DEFAULT_CONFIG.to_owned(),
@@ -47,7 +48,7 @@ fn arguments_override_the_configuration() {
     assert_eq!(from_file.attach, AttachChoice::Tracepoint);
     assert_eq!((from_file.listen, from_file.no_color), (Listen::Off, true));
     let args = "--rules /a --rules /b --attach trampoline --strict -o json --alert-file /x.jsonl \
-                --listen 127.0.0.1:0 --control-socket off --ring-bytes 4096 --min-priority notice";
+                --record-dir /r --record-bytes 16777216 --listen 127.0.0.1:0 --control-socket off --ring-bytes 4096 --min-priority notice";
     let both = settings(&["-c", config].into_iter().chain(args.split_whitespace()).collect::<Vec<_>>());
     assert_eq!(
         both,
@@ -57,6 +58,8 @@ fn arguments_override_the_configuration() {
             rules: vec!["/a".into(), "/b".into()],
             output: Some(OutputFormat::Json),
             alert_file: Some("/x.jsonl".into()),
+            record_dir: Some("/r".into()),
+            record_bytes: 16 << 20,
             listen: Listen::On("127.0.0.1:0".parse().unwrap()),
             control_socket: ControlSocket::Off,
             ring_bytes: 4096,
@@ -74,6 +77,12 @@ fn wrong_arguments_are_refused() {
         &["run", "--listen", "localhost"],
         &["run", "--min-priority", "loud"],
         &["run", "--attach", "x"],
+        &["run", "--record-bytes", "1"],
+        &["run", "--record-dir", "relative"],
+        &["record"],
+        &["record", "-o", "x", "--max-bytes", "1"],
+        &["replay"],
+        &["rules", "backtest", "--since", "yesterday"],
         &["rules"],
         &["rules", "show"],
         &["fields", "--format", "xml"],
@@ -124,6 +133,46 @@ fn rules_are_listed_and_shown() {
     assert_eq!(rules::show(&set, "Enter a namespace", OutputFormat::Text).unwrap(), shown);
     let error = rules::show(&set, "nope\x1b[2J", OutputFormat::Text).unwrap_err();
     assert!(error.to_string().contains("nope\\x1b[2J") && error.code() == 2, "{error}");
+}
+
+#[test]
+fn the_linter_shows_what_it_found_and_when_it_could_not_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        vec![path]
+    };
+    let tested = format!(
+        "{RULES}  tests:\n  - {{name: a, event: {{evt.type: setns}}, match: true}}\n  - {{name: b, event: {{evt.type: unshare}}, match: false}}\n"
+    );
+    let good = file("lint-good.yaml", &tested);
+    let odd = file("odd.yaml", &format!("- list: idle\n  items: [a]\n{tested}"));
+    let bad = file("bad.yaml", &RULES.replace("evt.type", "evt.typ"));
+    let report = lint::report(&good, OutputFormat::Text, false);
+    assert_eq!((report.text.as_str(), report.wrong), ("clean: 0 warnings, 0 notes\n", false));
+    let report = lint::report(&odd, OutputFormat::Text, false);
+    assert!(report.wrong && report.text.starts_with("warning: unused-list\n"), "{}", report.text);
+    for part in ["odd.yaml:1:9", "- list: idle", "found: 1 warning, 0 notes\n"] {
+        assert!(report.text.contains(part), "{part:?} is missing in {}", report.text);
+    }
+    let json = |paths: &[PathBuf]| {
+        let report = lint::report(paths, OutputFormat::Json, false);
+        (serde_json::from_str::<serde_json::Value>(&report.text).unwrap(), report.wrong)
+    };
+    let (found, wrong) = json(&odd);
+    assert!(wrong);
+    assert_eq!(
+        found,
+        serde_json::json!({ "errors": [], "findings": [{
+            "kind": "unused-list", "level": "warning", "file": odd[0].to_str().unwrap(), "line": 1, "column": 9,
+            "message": "no rule uses the list `idle`", "help": "take it out",
+        }] })
+    );
+    assert_eq!(json(&good), (serde_json::json!({ "errors": [], "findings": [] }), false));
+    let (found, wrong) = json(&bad);
+    assert!(wrong && found["errors"][0]["message"] == "unknown field `evt.typ`", "{found}");
+    assert!(lint::report(&bad, OutputFormat::Text, false).text.ends_with("so they were not looked at\n"));
 }
 
 #[test]

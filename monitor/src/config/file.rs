@@ -15,6 +15,7 @@ use crate::config::{
 };
 use crate::control::ControlSocket;
 use crate::hierarchy::HierarchyChoice;
+use crate::recording::check_record_bytes;
 use crate::rules::Priority;
 
 /// A configuration file may have this many bytes.
@@ -30,12 +31,16 @@ pub struct FileConfig {
     pub(super) attach: Option<AttachChoice>,
     pub(super) strict: Option<bool>,
     pub(super) rules: Option<Vec<PathBuf>>,
+    pub(super) watch_rules: Option<bool>,
     pub(super) output: Option<OutputFormat>,
     pub(super) alert_file: Option<PathBuf>,
+    pub(super) record_dir: Option<Checked<PathBuf>>,
+    pub(super) record_bytes: Option<RecordBytes>,
     pub(super) listen: Option<Checked<Listen>>,
     pub(super) control_socket: Option<Checked<ControlSocket>>,
     pub(super) ring_bytes: Option<RingBytes>,
     pub(super) min_priority: Option<Checked<Priority>>,
+    pub(super) alert_why: Option<bool>,
     pub(super) no_color: Option<bool>,
     pub(super) process_table_entries: Option<TableEntries>,
     pub(super) cgroup_hierarchy: Option<Checked<HierarchyChoice>>,
@@ -102,6 +107,16 @@ impl<'de> Deserialize<'de> for MetadataWait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ms = u64::deserialize(deserializer)?;
         check_metadata_wait_ms(ms).map(MetadataWait).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RecordBytes(pub(super) u64);
+
+impl<'de> Deserialize<'de> for RecordBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = u64::deserialize(deserializer)?;
+        check_record_bytes(bytes).map(RecordBytes).map_err(serde::de::Error::custom)
     }
 }
 

@@ -17,8 +17,8 @@ fn parse(text: &str) -> Result<Settings, ConfigError> {
 #[test]
 fn every_setting_is_read() {
     let settings = parse(
-        "attach: tracepoint\nstrict: true\nrules: [/a, b/c.yaml]\noutput: json\nalert_file: /var/log/x.jsonl\n\
-         listen: '[::1]:9999'\ncontrol_socket: /run/x.sock\nring_bytes: 65536\nmin_priority: NOTICE\nno_color: true\n\
+        "attach: tracepoint\nstrict: true\nrules: [/a, b/c.yaml]\nwatch_rules: false\noutput: json\nalert_file: /var/log/x.jsonl\n\
+         record_dir: /var/lib/x\nrecord_bytes: 33554432\nlisten: '[::1]:9999'\ncontrol_socket: /run/x.sock\nring_bytes: 65536\nmin_priority: NOTICE\nalert_why: true\nno_color: true\n\
          process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
          metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
          crio_roots: []\npodman_roots: [/p]\n",
@@ -30,12 +30,16 @@ fn every_setting_is_read() {
             attach: AttachChoice::Tracepoint,
             strict: true,
             rules: vec!["/a".into(), "b/c.yaml".into()],
+            watch_rules: false,
             output: Some(OutputFormat::Json),
             alert_file: Some("/var/log/x.jsonl".into()),
+            record_dir: Some("/var/lib/x".into()),
+            record_bytes: 33_554_432,
             listen: Listen::On("[::1]:9999".parse().unwrap()),
             control_socket: ControlSocket::At("/run/x.sock".into()),
             ring_bytes: 65536,
             min_priority: Priority::Notice,
+            alert_why: true,
             no_color: true,
             process_table_entries: 2048,
             cgroup_hierarchy: "pids".parse().unwrap(),
@@ -58,6 +62,16 @@ fn the_interval_of_canaries_is_bounded() {
     for wrong in ["999", "60001", "-1", "never", "1.5"] {
         assert!(parse(&format!("canary_interval_ms: {wrong}")).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn the_ring_of_recordings_is_bounded_and_its_place_is_absolute() {
+    for wrong in
+        ["record_bytes: 16777215", "record_bytes: -1", "record_bytes: 1125899906842625", "record_dir: here"]
+    {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(parse("record_bytes: 16777216").unwrap().record_bytes, 16 << 20);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::control::{Request, Row};
+use crate::control::Row;
 
 /// From one question to the next, at least.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -20,27 +20,34 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Questions that wait for the owner. One is under way at a time; those before it may have been given up.
 const QUEUE: usize = 4;
 
+/// What the owner of the tables is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// The containers that are known.
+    Containers,
+}
+
 /// What the owner of the tables gives: parts of them, shared, not yet text.
 #[derive(Debug)]
 pub enum Answer {
-    /// To [`Request::Containers`].
+    /// To [`Topic::Containers`].
     Containers(Vec<Row>),
 }
 
 /// A question to the owner of the tables.
 #[derive(Debug)]
 pub struct Question {
-    request: Request,
+    topic: Topic,
     /// Takes the answer, and the time that it took.
     reply: oneshot::Sender<(Answer, Duration)>,
 }
 
 impl Question {
     /// Answers it, unless nobody waits for the answer any more.
-    pub fn answer(self, make: impl FnOnce(Request) -> Answer) {
+    pub fn answer(self, make: impl FnOnce(Topic) -> Answer) {
         if !self.reply.is_closed() {
             let start = Instant::now();
-            let answer = make(self.request);
+            let answer = make(self.topic);
             // Who gives up now gets nothing.
             let _ = self.reply.send((answer, start.elapsed()));
         }
@@ -81,13 +88,13 @@ impl Asker {
     ///
     /// # Errors
     /// [`AskError`].
-    pub async fn ask(&self, request: Request) -> Result<Answer, AskError> {
+    pub async fn ask(&self, topic: Topic) -> Result<Answer, AskError> {
         let mut next = self.next.lock().await;
         sleep_until(*next).await;
         let start = Instant::now();
         *next = start + PAUSE;
         let (reply, answer) = oneshot::channel();
-        match self.questions.try_send(Question { request, reply }) {
+        match self.questions.try_send(Question { topic, reply }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(AskError::TooBusy),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(AskError::Stopping),
@@ -110,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    const REQUEST: Request = Request::Containers {};
+    const TOPIC: Topic = Topic::Containers;
 
     #[tokio::test]
     async fn questions_keep_their_distance() {
@@ -118,7 +125,7 @@ mod tests {
         let asker = Arc::new(asker);
         for _ in 0..5 {
             let asker = Arc::clone(&asker);
-            tokio::spawn(async move { asker.ask(REQUEST).await.map(drop) });
+            tokio::spawn(async move { asker.ask(TOPIC).await.map(drop) });
         }
         let mut times = Vec::new();
         for _ in 0..5 {
@@ -144,7 +151,7 @@ mod tests {
         });
         let start = Instant::now();
         for _ in 0..2 {
-            asker.ask(REQUEST).await.unwrap();
+            asker.ask(TOPIC).await.unwrap();
         }
         assert!(start.elapsed() >= SHARE * cost, "{:?}", start.elapsed());
     }
@@ -154,11 +161,11 @@ mod tests {
         let (mut asker, mut questions) = channel();
         asker.patience = Duration::from_millis(10);
         for _ in 0..=QUEUE {
-            assert_eq!(asker.ask(REQUEST).await.map(drop), Err(AskError::TooBusy));
+            assert_eq!(asker.ask(TOPIC).await.map(drop), Err(AskError::TooBusy));
         }
         let given_up = questions.recv().await.unwrap();
         given_up.answer(|_| unreachable!("nobody waits for it"));
         drop(questions);
-        assert_eq!(asker.ask(REQUEST).await.map(drop), Err(AskError::Stopping));
+        assert_eq!(asker.ask(TOPIC).await.map(drop), Err(AskError::Stopping));
     }
 }

@@ -11,7 +11,8 @@
 //! client ── socket ── server ── Asker ─ channel ─ Questions ── reader ── pipeline
 //! ```
 //!
-//! A new request is a variant of [`Request`] and of [`Reply`], an arm in `Pipeline::answer`, and its text in the server.
+//! A new request is a variant of [`Request`] and of [`Reply`], and its text in the server; if the pipeline is asked, also
+//! a [`Topic`] with an arm in `Pipeline::answer`. [`Status`] asks nothing of the pipeline.
 
 mod ask;
 mod client;
@@ -20,14 +21,18 @@ mod place;
 mod protocol;
 mod server;
 mod socket;
+mod status;
 
-pub use ask::{Answer, AskError, Asker, Question, Questions, channel};
+pub use ask::{Answer, AskError, Asker, Question, Questions, Topic, channel};
 pub use client::{ClientError, ask};
 pub use containers::{Row, Tables, containers};
 pub use place::{ControlSocket, DEFAULT_CONTROL_SOCKET};
 pub use protocol::{ContainerInfo, Listing, Phase, Pod, Refusal, Reply, Request};
 pub use server::{Outcome, serve};
 pub use socket::{Bound, ControlError, bind};
+pub use status::{
+    Board, BoardParts, EventsStatus, MissingProbe, OutputStatus, RefusedStatus, RulesStatus, Status,
+};
 
 #[cfg(test)]
 mod containers_tests;

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::Status;
+
 /// Bytes that a request may have, its line feed included.
 pub(super) const MAX_REQUEST: usize = 4096;
 
@@ -17,6 +19,8 @@ pub enum Request {
     // With braces, because serde lets unknown members of a bare variant pass.
     /// Every container that is known.
     Containers {},
+    /// How the daemon is.
+    Status {},
 }
 
 /// An answer, such as `{"containers":{"known":[…],"omitted":0}}` or `{"error":{…}}`.
@@ -25,6 +29,8 @@ pub enum Request {
 pub enum Reply {
     /// To [`Request::Containers`].
     Containers(Listing),
+    /// To [`Request::Status`].
+    Status(Box<Status>),
     /// There is no answer.
     Error(Refusal),
 }
@@ -128,8 +134,10 @@ mod tests {
         let read = |text| serde_json::from_str::<Request>(text).ok();
         assert_eq!(read(r#"{"request":"containers"}"#), Some(Request::Containers {}));
         assert_eq!(read(" {\"request\" : \"containers\"}\r\n"), Some(Request::Containers {}));
+        assert_eq!(read(r#"{"request":"status"}"#), Some(Request::Status {}));
         let wrong = [
             "",
+            r#"{"request":"status","all":true}"#,
             "containers",
             "\"containers\"",
             "[]",

@@ -12,9 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::alert::json_visible;
-use crate::control::ask::{Answer, Asker};
+use crate::control::ask::{Answer, Asker, Topic};
 use crate::control::protocol::{MAX_REQUEST, Refusal, Reply, Request};
 use crate::control::socket::{Bound, Owner};
+use crate::control::{Board, Row, Status};
 
 /// Connections served at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 8;
@@ -78,16 +79,17 @@ impl Outcome {
 
 /// Serves until the future is dropped, which removes the socket. Never fails: what goes wrong with a connection ends
 /// that one. `outcomes` are counters by [`Outcome`]'s number.
-pub async fn serve(bound: Bound, asker: Asker, outcomes: Vec<IntCounter>) {
+pub async fn serve(bound: Bound, asker: Asker, board: Arc<Board>, outcomes: Vec<IntCounter>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let asker = Arc::new(asker);
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match bound.listener.accept().await {
             Ok((stream, _)) => {
-                let (asker, owner, outcomes) = (Arc::clone(&asker), bound.owner, outcomes.clone());
+                let (asker, board, outcomes) = (Arc::clone(&asker), Arc::clone(&board), outcomes.clone());
+                let owner = bound.owner;
                 tokio::spawn(async move {
-                    let outcome = connection(stream, owner, &asker).await;
+                    let outcome = connection(stream, owner, &asker, &board).await;
                     drop(slot);
                     if let Some(count) = outcomes.get(outcome as usize) {
                         count.inc();
@@ -102,8 +104,16 @@ pub async fn serve(bound: Bound, asker: Asker, outcomes: Vec<IntCounter>) {
     }
 }
 
+/// What there is to answer.
+enum Found {
+    /// The owner of the tables gave it.
+    Asked(Answer),
+    /// How the daemon is.
+    Status(Box<Status>),
+}
+
 /// One request, one answer.
-async fn connection(mut stream: UnixStream, owner: Owner, asker: &Asker) -> Outcome {
+async fn connection(mut stream: UnixStream, owner: Owner, asker: &Asker, board: &Board) -> Outcome {
     let asked = match allowed(&stream, owner) {
         Ok(true) => request(&mut stream).await,
         Ok(false) => Err((
@@ -113,11 +123,22 @@ async fn connection(mut stream: UnixStream, owner: Owner, asker: &Asker) -> Outc
         Err(error) => Err((Outcome::Denied, format!("the kernel does not say who asks: {error}"))),
     };
     let answer = match asked {
-        Ok(request) => asker.ask(request).await.map_err(|error| (Outcome::Unavailable, error.to_string())),
+        Ok(Request::Containers {}) => asker
+            .ask(Topic::Containers)
+            .await
+            .map(Found::Asked)
+            .map_err(|error| (Outcome::Unavailable, error.to_string())),
+        Ok(Request::Status {}) => Ok(Found::Status(Box::new(board.status().await))),
         Err(refused) => Err(refused),
     };
     let (outcome, sent) = match &answer {
-        Ok(answer) => (Outcome::Answered, timeout(SEND_TIMEOUT, send(&mut stream, answer)).await),
+        Ok(Found::Asked(Answer::Containers(rows))) => {
+            (Outcome::Answered, timeout(SEND_TIMEOUT, send_rows(&mut stream, rows)).await)
+        }
+        Ok(Found::Status(status)) => {
+            let reply = Reply::Status(status.clone());
+            (Outcome::Answered, timeout(SEND_TIMEOUT, send(&mut stream, &reply)).await)
+        }
         Err((Outcome::Disconnected, _)) => return Outcome::Disconnected,
         Err((outcome, message)) => {
             (*outcome, timeout(SEND_TIMEOUT, refuse(&mut stream, *outcome, message)).await)
@@ -151,21 +172,25 @@ async fn request(stream: &mut UnixStream) -> Result<Request, (Outcome, String)> 
     serde_json::from_slice(&line).map_err(|error| {
         // The library's text names what it found, and a client may print what it gets.
         let what = json_visible(&error.to_string());
-        let known = r#"known: {"request":"containers"}; is the daemon older than the command?"#;
+        let known =
+            r#"known: {"request":"containers"}, {"request":"status"}; is the daemon older than the command?"#;
         (Outcome::Malformed, format!("no request that this daemon knows: {what}; {known}"))
     })
 }
 
 async fn refuse(stream: &mut UnixStream, outcome: Outcome, message: &str) -> io::Result<()> {
     let refusal = Refusal { reason: outcome.name().to_owned(), message: message.to_owned() };
-    let text = json_line(&Reply::Error(refusal))?;
+    send(stream, &Reply::Error(refusal)).await
+}
+
+async fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let text = json_line(reply)?;
     stream.write_all(text.as_bytes()).await?;
     stream.write_all(b"\n").await
 }
 
 /// Makes the answer's text and sends it piece by piece, so that a long one takes little memory.
-async fn send(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
-    let Answer::Containers(rows) = answer;
+async fn send_rows(stream: &mut UnixStream, rows: &[Row]) -> io::Result<()> {
     let mut piece = String::with_capacity(PIECE);
     piece.push_str("{\"containers\":{\"known\":[");
     let (mut size, mut said) = (0, 0);

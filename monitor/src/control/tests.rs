@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use monitor_common::ids::CgroupId;
@@ -16,6 +17,10 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use super::containers_tests::World;
 use super::protocol::MAX_REQUEST;
 use super::*;
+use crate::enrich::names::tests::metrics;
+use crate::http::{Health, Readiness};
+use crate::reload::{RulesBoard, RulesState};
+use crate::rules::RuleSet;
 
 pub(super) const ID: &str = "4d5ce26ae5a9ffaf0c3d8d0ee4bd04f5a07e69b7c1c0a1e4e1bd3c1fbd4e3a21";
 pub(super) const REQUEST: &[u8] = b"{\"request\":\"containers\"}\n";
@@ -24,6 +29,16 @@ const EMPTY: &str = "{\"containers\":{\"known\":[],\"omitted\":0}}\n";
 /// Somebody without rights, and a group.
 const NOBODY: u32 = 65_534;
 const GROUP: u32 = 54_321;
+
+/// Of a daemon without probes.
+fn board() -> Arc<Board> {
+    let metrics = metrics();
+    let health = Health::new(Arc::clone(&metrics));
+    health.set(Readiness::Ready);
+    let rules = RuleSet::from_sources(&[("r.yaml", "- list: l\n  items: [x]\n")]).unwrap();
+    let rules = RulesBoard::new(RulesState::of(&rules, 3), true);
+    Arc::new(Board::bare(health, Arc::new(rules), metrics))
+}
 
 fn at(path: &Path) -> ControlSocket {
     ControlSocket::At(path.to_owned())
@@ -48,7 +63,7 @@ impl Served {
     }
 
     /// `prepare` gets the directory before the socket is made.
-    fn prepared(prepare: impl FnOnce(&Path), answer: impl Fn(Request) -> Answer + Send + 'static) -> Self {
+    fn prepared(prepare: impl FnOnce(&Path), answer: impl Fn(Topic) -> Answer + Send + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         prepare(dir.path());
@@ -61,7 +76,7 @@ impl Served {
         let (asker, mut questions) = channel();
         let _inside = runtime.enter();
         let bound = bind(&at(&path)).unwrap().unwrap();
-        runtime.spawn(serve(bound, asker, outcomes.clone()));
+        runtime.spawn(serve(bound, asker, board(), outcomes.clone()));
         let count = asked.clone();
         runtime.spawn(async move {
             while let Some(question) = questions.recv().await {
@@ -183,7 +198,7 @@ fn a_pipeline_that_is_gone_is_said_so() {
     let (asker, questions) = channel();
     drop(questions);
     let _inside = runtime.enter();
-    runtime.spawn(serve(bind(&at(&path)).unwrap().unwrap(), asker, Vec::new()));
+    runtime.spawn(serve(bind(&at(&path)).unwrap().unwrap(), asker, board(), Vec::new()));
     let error = std::thread::spawn(move || ask(&path, Request::Containers {})).join().unwrap().unwrap_err();
     assert!(
         matches!(&error, ClientError::Refused { .. }) && error.to_string().contains("stopping"),
@@ -290,4 +305,22 @@ impl Drop for Served {
         }
         assert!(self.dir.path().exists());
     }
+}
+
+/// The pipeline is not asked, and those who ask keep their distance.
+#[test]
+fn status_is_answered_without_the_pipeline() {
+    let served = Served::prepared(|_| {}, |_| unreachable!("the pipeline is not asked"));
+    let Reply::Status(status) = ask(&served.path, Request::Status {}).unwrap() else { panic!() };
+    assert_eq!((status.state.as_str(), status.is_wrong()), ("ready", false));
+    assert_eq!((status.rules.generation, &*status.rules.files), (3, &["r.yaml".to_owned()][..]));
+    assert_eq!((status.rules.watch.as_str(), &status.rules.refused), ("on", &None));
+    assert_eq!(status.rules.reloads.len(), 3);
+    assert_eq!(status.events, EventsStatus::default());
+    let start = Instant::now();
+    for _ in 0..3 {
+        assert!(ask(&served.path, Request::Status {}).is_ok());
+    }
+    assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+    assert_eq!(served.asked.get(), 0);
 }

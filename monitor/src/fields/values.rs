@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{ArgSpec, Field, FieldArg, FieldRef, FieldSource, FieldType, MAX_LIST, Value};
+use super::{
+    ArgSpec, CATALOGUE, Enumerate, Field, FieldArg, FieldKey, FieldRef, FieldSource, FieldType, KeyArg,
+    MAX_LIST, Value,
+};
 
 /// Where a value stands: the field's number, then its argument in a form that has an order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +28,28 @@ impl Key {
             (FieldArg::Index(index) | FieldArg::Key(index), _) => Key::Numbered(number, index),
             (FieldArg::Name(name), _) => Key::Named(number, Cow::Borrowed(name.as_str())),
         }
+    }
+
+    fn owned(FieldKey { field, arg }: FieldKey<'_>) -> Self {
+        let number = field as u16;
+        match arg {
+            KeyArg::None => Key::Plain(number),
+            KeyArg::Index(position) | KeyArg::Key(position) => Key::Numbered(number, position),
+            KeyArg::Name(name) => Key::Named(number, Cow::Owned(name.to_owned())),
+        }
+    }
+
+    /// `None` cannot be: every number was a field's.
+    fn key(&self) -> Option<FieldKey<'_>> {
+        let (Key::Plain(number) | Key::Numbered(number, _) | Key::Named(number, _)) = self;
+        let spec = CATALOGUE.get(usize::from(*number))?;
+        let arg = match (self, spec.arg) {
+            (Key::Plain(_), _) => KeyArg::None,
+            (Key::Numbered(_, index), ArgSpec::Index { .. }) => KeyArg::Index(*index),
+            (Key::Numbered(_, position), _) => KeyArg::Key(*position),
+            (Key::Named(_, name), _) => KeyArg::Name(name),
+        };
+        Some(FieldKey { field: spec.field, arg })
     }
 }
 
@@ -63,6 +88,29 @@ impl FieldValues {
         self.put(Key::Named(field as u16, Cow::Owned(name.to_owned())), field, value)
     }
 
+    /// Sets the value at a key.
+    ///
+    /// # Errors
+    /// The value is of another type than the field.
+    pub fn set_key(&mut self, key: FieldKey<'_>, value: Value<'static>) -> Result<(), WrongType> {
+        self.put(Key::owned(key), key.field, value)
+    }
+
+    /// A copy of everything that an event has.
+    pub fn capture(event: &impl Enumerate) -> Self {
+        let mut values = FieldValues::default();
+        event.each(&mut |key, value| {
+            // An event's values have their fields' types; the tests of events hold them to it.
+            let _ = values.set_key(key, into_owned(value));
+        });
+        values
+    }
+
+    /// Every value with its key, in an order that does not change.
+    pub fn iter(&self) -> impl Iterator<Item = (FieldKey<'_>, &Value<'static>)> {
+        self.values.iter().filter_map(|(key, value)| Some((key.key()?, value)))
+    }
+
     fn put(&mut self, key: Key, field: Field, value: Value<'static>) -> Result<(), WrongType> {
         match (field.spec().ty, &value) {
             (_, Value::Absent) => {
@@ -92,6 +140,23 @@ impl FieldSource for FieldValues {
             Some(Value::Text(text)) => Value::text(text),
             Some(other) => other.clone(),
         }
+    }
+}
+
+impl Enumerate for FieldValues {
+    fn each(&self, put: &mut dyn FnMut(FieldKey<'_>, Value<'_>)) {
+        self.iter().for_each(|(key, value)| put(key, value.clone()));
+    }
+}
+
+/// The same value, borrowing nothing.
+fn into_owned(value: Value<'_>) -> Value<'static> {
+    match value {
+        Value::Absent => Value::Absent,
+        Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+        Value::List(members) => owned_list(members.into_iter().map(Cow::into_owned)),
+        Value::Number(number) => Value::Number(number),
+        Value::Bool(flag) => Value::Bool(flag),
     }
 }
 

@@ -46,7 +46,7 @@ metrics! {
     KERNEL_READ_ERRORS "kernel_counters_read_errors_total" Counter [] "Scrapes at which the kernel's counters could not be read; the last known ones were shown.";
     RING_CAPACITY "ring_capacity_bytes" Gauge [] "Size of the ring buffer.";
     EVENTS_RECEIVED "events_received_total" Counter ["kind"] "Records that the daemon read from the ring and decoded.";
-    EVENTS_DISCARDED "events_discarded_total" Counter ["reason"] "Calls that led to no alert: no rule matched, or a refused open turned out to be for nothing that is watched, or there were too many of those to look at each.";
+    EVENTS_DISCARDED "events_discarded_total" Counter ["reason"] "Calls that led to no alert: no rule matched, only rules below the least priority or below their threshold did, or a refused open turned out to be for nothing that is watched, or there were too many of those to look at each.";
     DECODE_ERRORS "decode_errors_total" Counter ["reason"] "Records that the daemon could not decode.";
     ENRICHMENT "enrichment_total" Counter ["result"] "Events by what could be found out about process and container.";
     EVENTS_WAITED "events_waited_total" Counter ["result"] "Events that waited for their container's name, by how the wait ended: named, missing (there is no name), timed_out, no_room, or shutdown.";
@@ -62,7 +62,14 @@ metrics! {
     OUTPUT_ERRORS "output_errors_total" Counter ["output"] "Writes to an output that failed.";
     OUTPUT_QUEUE_LENGTH "output_queue_length" Gauge ["output"] "Alert lines that wait for an output.";
     OUTPUT_QUEUE_BYTES "output_queue_bytes" Gauge ["output"] "Bytes that wait for an output.";
+    RECORDED_EVENTS "recorded_events_total" Counter [] "Events that are in a recording (record_dir).";
+    RECORDED_BYTES "recorded_bytes_total" Counter [] "Bytes of recorded events that were written.";
+    RECORD_DROPPED "record_dropped_total" Counter ["reason"] "Events that were judged, but not recorded: queue_full (the disk is too slow), write_error (the disk is full, say), too_large, limit, or shutdown.";
     RULES_LOADED "rules_loaded" Gauge ["maturity"] "Enabled rules by maturity.";
+    RULES_GENERATION "rules_generation" Gauge [] "Number of the rules in force: 1 for those that the daemon started with, one more for each set that took their place.";
+    RULES_RELOADS "rules_reloads_total" Counter ["outcome"] "Reloads of rules: ok (new ones are in force), failed (the files are wrong, and the rules in force stay), unchanged (the files are as they were).";
+    RULES_LAST_RELOAD "rules_last_reload_timestamp_seconds" Gauge [] "When rules were last read, at the start or by a reload, whatever came of it; seconds since 1970.";
+    RULES_LOAD_OK "rules_load_ok" Gauge [] "1 if the rules in force are those of the files, as last read; 0 if those were refused, or could not be read.";
     PROBE_ATTACHED "probe_attached" Gauge ["probe"] "1 if the probe is attached.";
     PROBE_MISSED "probe_missed_total" Counter ["probe"] "Runs of a probe that the kernel skipped, because a preempted task was inside the same probe on that CPU. What they would have seen is not in the ledger.";
     COVERAGE_DEGRADED "coverage_degraded" Gauge [] "1 while something is not watched that should be; `ringfence doctor` says what.";

@@ -9,6 +9,7 @@ use std::time::Instant;
 use monitor_common::ids::{BootNs, CgroupId};
 
 use super::Pipeline;
+use crate::alerting::Moment;
 use crate::enrich::container::Container;
 use crate::enrich::names::Bell;
 use crate::held::Held;
@@ -57,7 +58,11 @@ impl Pipeline {
     fn judge_held(&mut self, held: &Held) {
         let raw = held.raw();
         let named = self.names.of(held.cgroup().and_then(|cgroup| cgroup.container()));
-        self.alerting.judge(&held.event(&raw, named, &self.host, &self.users), held.unix_ns);
+        let event = held.event(&raw, named, &self.host, &self.users);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(&event, held.unix_ns);
+        }
+        self.alerting.judge(event.ty, &event, Moment { unix_ns: held.unix_ns, boot_ns: raw.boot.0 });
     }
 
     /// A cgroup was removed: its container's name is kept for as long as the cgroup is.
@@ -108,8 +113,9 @@ impl Pipeline {
         self.room.deadline()
     }
 
-    /// Does what became due while no record came.
+    /// Does what became due while no record came. Events that waited are judged by the rules that are in force now.
     pub fn tend(&mut self) {
+        self.alerting.turn();
         self.end_waits();
         self.alerting.hand_over();
     }

@@ -15,6 +15,7 @@ use crate::decode::{ProcessKey, RawCall, RawTask};
 use crate::enrich::metadata::Miss;
 use crate::enrich::names::tests::{Hand, container, metrics, named};
 use crate::enrich::users::Users;
+use crate::generation::Maker;
 use crate::metrics::{Discard, Metrics};
 use crate::pipeline::{Format, Output, Parts};
 use crate::rules::{Priority, RuleSet};
@@ -39,6 +40,13 @@ const RULES: &str = "\
   condition: evt.type = capset
   output: o
   priority: DEBUG
+- rule: Twice
+  id: twice
+  desc: d
+  condition: evt.type = stime
+  output: o
+  priority: WARNING
+  threshold: {count: 2, within: 10s, by: [container.name]}
 ";
 
 /// Longer than any test takes.
@@ -79,13 +87,14 @@ impl Bench {
     fn new(wait: Duration) -> Self {
         let metrics = metrics();
         let rules = RuleSet::from_sources(&[("r.yaml", RULES)]).unwrap();
-        let alerts = metrics.rules(rules.rules()).unwrap();
+        let alerts = metrics.rule_alerts(rules.rules()).unwrap();
         let (names, hand) = Hand::with_names(Arc::clone(&metrics), 64);
         let page = Page::default();
         let sink = Sink::start("test", page.clone(), 64 << 20).unwrap();
         let pipeline = Pipeline::new(Parts {
             rules,
             min_priority: Priority::Notice,
+            alert_why: false,
             process_entries: 100,
             hierarchy: None,
             outputs: vec![Output::new(sink, Format::Json(JsonLines::default()))],
@@ -95,6 +104,7 @@ impl Bench {
             metadata_wait: wait,
             metrics: Arc::clone(&metrics),
             canary: None,
+            recorder: None,
         });
         let mut bench = Bench { pipeline: pipeline.unwrap(), hand, page, metrics, alerts, calls: 0 };
         bench.made(HOST, "/system.slice/ssh.service");
@@ -140,13 +150,17 @@ impl Bench {
     }
 
     /// Ends the pipeline, and gives what it wrote.
-    fn end(mut self) -> Vec<Line> {
+    fn end(self) -> Vec<Line> {
+        self.text().lines().map(line).collect()
+    }
+
+    fn text(mut self) -> String {
         self.pipeline.finish();
         for output in self.pipeline.into_outputs() {
             output.sink.flush(Instant::now() + LONG);
         }
         let page = self.page.0.lock().unwrap().clone();
-        String::from_utf8(page).unwrap().lines().map(line).collect()
+        String::from_utf8(page).unwrap()
     }
 }
 
@@ -198,6 +212,54 @@ fn an_alert_waits_for_the_name_and_others_pass_by() {
             is(third, "complete", "web"),
         ]
     );
+}
+
+/// New rules are in force from the next record on, and for those that wait; each event raises one alert.
+#[test]
+fn who_waits_is_judged_by_the_rules_in_force_then() {
+    let mut bench = Bench::new(LONG);
+    bench.start(0);
+    let waits = bench.call(Call::Setns, cgroup(0));
+    let before = bench.call(Call::Setns, HOST);
+    let rules = RULES.replace("id: enter", "id: enter-2");
+    let rules = RuleSet::from_sources(&[("r.yaml", &rules)]).unwrap();
+    let next = Maker::new("h", Arc::clone(&bench.metrics)).make(2, rules).unwrap();
+    let handover = bench.pipeline.handover();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let old = runtime.block_on(async {
+        let offering = tokio::spawn(async move { handover.offer(next).await });
+        tokio::task::yield_now().await;
+        // A record that is none counts as one that lies between two events.
+        bench.pipeline.handle(&[]);
+        offering.await.unwrap()
+    });
+    assert_eq!(old.map(|old| old.number), Some(1));
+    assert_eq!(bench.metrics.rules_generation.get(), 2);
+    let after = bench.call(Call::Setns, HOST);
+    assert!(bench.answer(0, Ok("web")));
+    let judged = |text: &str| {
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        let number = value["output_fields"]["proc.pid"].as_u64().unwrap() as u32;
+        (number, value["rule_id"].as_str().unwrap().to_owned(), value["rules_generation"].as_u64().unwrap())
+    };
+    let lines: Vec<_> = bench.text().lines().map(judged).collect();
+    let wanted = [(before, "enter", 1), (after, "enter-2", 2), (waits, "enter-2", 2)];
+    assert_eq!(lines, wanted.map(|(number, id, generation)| (number, id.to_owned(), generation)));
+}
+
+#[test]
+fn an_event_that_a_threshold_counts_by_name_waits_for_it() {
+    let mut bench = Bench::new(LONG);
+    bench.start(0);
+    bench.start(1);
+    assert!(bench.answer(1, Ok("web")));
+    bench.call(Call::Stime, cgroup(1));
+    assert_eq!(bench.discarded(Discard::BelowThreshold), 1);
+    let held = bench.call(Call::Stime, cgroup(0));
+    assert_eq!((bench.pipeline.room.len(), bench.alerts()), (1, 0));
+    assert!(bench.answer(0, Ok("web")));
+    assert_eq!((bench.alerts(), bench.discarded(Discard::BelowThreshold)), (1, 1));
+    assert_eq!(bench.end(), [is(held, "complete", "web")]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::falco::{self, Dialect};
 use super::number::Exact;
 use super::operand::{self, Problem, Source, Typed};
 use super::pattern::{self, PatternError};
+use super::said::Said;
 use crate::fields::{self, ArgSpec, FieldArg, FieldRef, FieldType};
 
 /// How deep a condition may nest, macros included.
@@ -30,6 +31,8 @@ pub(crate) const MAX_MEMBERS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub(crate) node: Arc<Node>,
+    /// The words of `node`.
+    pub(crate) said: Arc<Said>,
     /// If it is a macro's: its number.
     slot: Slot,
     /// How many tests it makes at most.
@@ -105,6 +108,7 @@ impl<'n, N: Names> Compiler<'n, N> {
         }
         let good = self.problems.is_empty() && !self.spoilt;
         good.then(|| Compiled {
+            said: Arc::new(Said::of(expr, &node, self.names)),
             node: Arc::new(node),
             slot: Slot::MAX,
             tests: self.tests,

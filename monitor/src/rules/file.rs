@@ -1,8 +1,15 @@
 //! Rule files: YAML nodes to items, every key known or an error.
 
+mod tests;
+mod threshold;
+
+use granit_parser::ScalarStyle;
+
 use super::ast::Span;
 use super::diagnostic::{Diagnostic, Source, did_you_mean};
 use super::priority::Priority;
+use super::testing::RuleTest;
+use super::threshold::Threshold;
 use super::yaml::{self, Kind, Node};
 
 /// A text from a rule file that knows where it stands.
@@ -13,6 +20,14 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    /// The whole of a source, as a text that stands in no file.
+    pub(crate) fn whole(source: &Source) -> Text {
+        let text = source.inner().clone();
+        let span = Span { start: 0, end: text.len() };
+        let kind = Kind::Scalar { text, style: ScalarStyle::Plain };
+        Text { node: Node { kind, span }, source: source.clone() }
+    }
+
     /// The text, folding and escapes resolved.
     pub(crate) fn as_str(&self) -> &str {
         self.node.text().unwrap_or_default()
@@ -78,14 +93,16 @@ pub(crate) struct RuleItem {
     pub(crate) tags: Vec<Text>,
     pub(crate) attack: Vec<Text>,
     pub(crate) references: Vec<Text>,
+    pub(crate) tests: Vec<RuleTest>,
     pub(crate) enabled: bool,
     pub(crate) warn_evttypes: bool,
     pub(crate) skip_if_unknown_filter: bool,
+    pub(crate) threshold: Option<Threshold>,
 }
 
-const LIST_KEYS: &[&str] = &["list", "items"];
-const MACRO_KEYS: &[&str] = &["macro", "condition"];
-const RULE_KEYS: &[&str] = &[
+pub(crate) const LIST_KEYS: &[&str] = &["list", "items"];
+pub(crate) const MACRO_KEYS: &[&str] = &["macro", "condition"];
+pub(crate) const RULE_KEYS: &[&str] = &[
     "rule",
     "id",
     "desc",
@@ -98,12 +115,13 @@ const RULE_KEYS: &[&str] = &[
     "attack",
     "maturity",
     "references",
+    "tests",
     "warn_evttypes",
     "skip-if-unknown-filter",
+    "threshold",
 ];
 /// Keys that Falco or a later Ringfence has. To ignore them would change what a rule means.
-const LATER_KEYS: &[&str] =
-    &["append", "override", "exceptions", "capture", "capture_duration", "threshold", "tests"];
+pub(crate) const LATER_KEYS: &[&str] = &["append", "override", "exceptions", "capture", "capture_duration"];
 
 /// Reads the items of a file, in order; what is wrong is pushed to `diagnostics`.
 pub(crate) fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
@@ -230,9 +248,12 @@ impl ItemReader<'_> {
         let priority = self.required("priority", node).and_then(|text| self.priority(&text));
         let (id, source, maturity) = (self.text("id"), self.text("source"), self.text("maturity"));
         let (tags, attack, references) = (self.texts("tags"), self.texts("attack"), self.texts("references"));
+        let tests = self.take("tests");
+        let tests = tests.map_or_else(Vec::new, |node| tests::read(self.source, &node, self.diagnostics));
         let enabled = self.flag("enabled", true);
         let warn_evttypes = self.flag("warn_evttypes", true);
         let skip_if_unknown_filter = self.flag("skip-if-unknown-filter", false);
+        let threshold = self.take("threshold").and_then(|node| threshold::read(self, &node));
         Some(Item::Rule(Box::new(RuleItem {
             name: name?,
             id,
@@ -245,9 +266,11 @@ impl ItemReader<'_> {
             tags,
             attack,
             references,
+            tests,
             enabled,
             warn_evttypes,
             skip_if_unknown_filter,
+            threshold,
         })))
     }
 

@@ -34,16 +34,31 @@ impl Library {
         self.lists.insert(item.name.as_str().to_owned(), Arc::new(item));
     }
 
-    /// Works everything out, so that errors in what no rule uses are found too.
-    pub(crate) fn check_all(&mut self) {
-        let mut lists: Vec<Arc<ListItem>> = self.lists.values().cloned().collect();
-        lists.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        for list in lists {
-            let _reported = self.list_at(&list, 1);
-        }
+    /// The macros, by name.
+    pub(crate) fn macros(&self) -> Vec<Arc<MacroItem>> {
         let mut macros: Vec<Arc<MacroItem>> = self.macros.values().cloned().collect();
         macros.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        for item in macros {
+        macros
+    }
+
+    /// The lists, by name.
+    pub(crate) fn lists(&self) -> Vec<Arc<ListItem>> {
+        let mut lists: Vec<Arc<ListItem>> = self.lists.values().cloned().collect();
+        lists.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        lists
+    }
+
+    /// The condition of a macro.
+    pub(crate) fn macro_text(&self, name: &str) -> Option<Text> {
+        self.macros.get(name).and_then(|item| item.condition.clone())
+    }
+
+    /// Works everything out, so that errors in what no rule uses are found too.
+    pub(crate) fn check_all(&mut self) {
+        for list in self.lists() {
+            let _reported = self.list_at(&list, 1);
+        }
+        for item in self.macros() {
             if self.macro_named(item.name.as_str(), 0).is_err() {
                 // Only circles and unknown names are errors here, and each is reported where it is used.
                 continue;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use miette::NamedSource;
 
 use super::RuleSet;
+use super::compile::Compiled;
 use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
-use super::eval::Node;
 use super::falco::{self, Dialect, Standing, Status};
 use super::file::{self, Item, RuleItem, Text};
 use super::library::{Failure, Library, diagnostic};
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
+use super::sources::Sources;
 use super::template::Template;
 use crate::event_type::TypeSet;
 
@@ -26,7 +27,7 @@ pub(crate) const MAX_FILE: u64 = 4 << 20;
 const SYSCALL: &str = "syscall";
 
 /// What `maturity` may say.
-const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
+pub(super) const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
 
 pub(super) fn from_paths(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
     let mut loader = Loader::default();
@@ -40,6 +41,47 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
         loader.add((*name).to_owned(), (*text).to_owned());
     }
     loader.finish()
+}
+
+/// A rule set together with what it was made of: for whoever looks at rules as they are written.
+pub(super) struct Parts {
+    pub(super) set: RuleSet,
+    /// The rules after all changes, the disabled ones included.
+    pub(super) items: Vec<RuleItem>,
+    pub(super) library: Library,
+    pub(super) sources: Vec<Source>,
+}
+
+/// As [`from_paths`], with the parts.
+pub(super) fn parts(paths: &[PathBuf]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    loader.add_paths(paths);
+    loader.finish_parts()
+}
+
+/// As [`from_texts`], with the parts.
+pub(super) fn parts_of_texts(sources: &[(&str, &str)]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    for (name, text) in sources {
+        loader.add((*name).to_owned(), (*text).to_owned());
+    }
+    loader.finish_parts()
+}
+
+/// A rule that is nothing but a condition, which may use the macros and lists of these files.
+pub(super) fn expression(paths: &[PathBuf], text: &str) -> Result<Rule, LoadError> {
+    let mut loader = Loader::default();
+    loader.add_paths(paths);
+    let source: Source = Arc::new(NamedSource::new("EXPRESSION", text.to_owned()));
+    loader.files.push(source.name().to_owned());
+    let compiled = loader.library.compile(&Text::whole(&source), 0);
+    loader.diagnostics.append(&mut loader.library.diagnostics);
+    let compiled = compiled.map_err(|failure| loader.diagnostics.extend(failure.diagnostics)).ok();
+    loader.diagnostics.retain(|found| found.severity() == Severity::Error);
+    match compiled {
+        Some(compiled) if loader.diagnostics.is_empty() => Ok(Rule::of_condition(text, compiled)),
+        _ => Err(LoadError::new(in_reading_order(loader.diagnostics, &loader.files))),
+    }
 }
 
 /// What becomes of the rules of files, all of which are taken for Falco's.
@@ -62,6 +104,7 @@ struct Loader {
     standings: Vec<Standing>,
     /// Names of files and directories, in order.
     files: Vec<String>,
+    sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
     /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
@@ -164,6 +207,7 @@ impl Loader {
             self.library.falco.insert(name.clone());
         }
         let source: Source = Arc::new(NamedSource::new(name, text));
+        self.sources.push(Arc::clone(&source));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
                 Item::List(list) => self.library.add_list(list),
@@ -179,29 +223,36 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<RuleSet, LoadError> {
-        let rules = self.build();
+    fn finish(self) -> Result<RuleSet, LoadError> {
+        self.finish_parts().map(|parts| parts.set)
+    }
+
+    fn finish_parts(mut self) -> Result<Parts, LoadError> {
+        let (rules, items) = self.build();
         if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files)))
+        let sources = Sources::new(self.sources.clone());
+        let set = RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files), sources);
+        Ok(Parts { set, items, library: self.library, sources: self.sources })
     }
 
     /// Puts everything together; what is wrong is in `diagnostics`.
-    fn build(&mut self) -> Vec<Rule> {
+    fn build(&mut self) -> (Vec<Rule>, Vec<RuleItem>) {
         self.library.check_all();
         let mut rules = Vec::new();
         let mut ids: HashMap<String, String> = HashMap::new();
-        for item in std::mem::take(&mut self.rules) {
+        let items = std::mem::take(&mut self.rules);
+        for item in &items {
             let falco = self.library.dialect(&item.name).is_falco();
-            let rule = if falco { self.falco_rule(&item) } else { self.rule(&item) };
+            let rule = if falco { self.falco_rule(item) } else { self.rule(item) };
             if let Some(rule) = rule {
-                self.unique(&item, &rule, &mut ids);
+                self.unique(item, &rule, &mut ids);
                 rules.push(rule);
             }
         }
         self.diagnostics.append(&mut self.library.diagnostics);
-        rules
+        (rules, items)
     }
 
     /// A rule of Falco's: left out if something it needs is not here.
@@ -255,7 +306,7 @@ impl Loader {
             let help = "techniques look like T1611 or T1548.001, tactics like TA0004";
             self.diagnostics.push(attack.wrong(message).help(help));
         }
-        let (node, types) = compiled?;
+        let (compiled, types) = compiled?;
         let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
         let texts = |texts: &[Text]| texts.iter().map(|text| text.as_str().to_owned()).collect();
         Some(Rule {
@@ -269,16 +320,19 @@ impl Loader {
             attack: texts(&item.attack),
             maturity,
             references: texts(&item.references),
+            tests: item.tests.as_slice().into(),
             enabled: item.enabled,
+            threshold: item.threshold.clone(),
             condition: text(&item.condition)?,
             output_text: text(&item.output)?,
             output: output?,
-            node,
+            node: compiled.node,
+            said: compiled.said,
             types,
         })
     }
 
-    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Arc<Node>, TypeSet)> {
+    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Compiled, TypeSet)> {
         let compiled = match self.library.compile(condition, 0) {
             Ok(compiled) => compiled,
             Err(Failure { diagnostics, only_unknown_fields }) => {
@@ -296,7 +350,7 @@ impl Loader {
             let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
             self.diagnostics.push(condition.wrong(message).help(help).warning());
         }
-        Some((compiled.node, types))
+        Some((compiled, types))
     }
 
     fn output(&mut self, output: &Text) -> Option<Template> {

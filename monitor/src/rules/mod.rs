@@ -8,14 +8,17 @@ pub mod ast;
 mod check;
 mod compile;
 pub mod condition;
+mod decide;
 pub mod diagnostic;
 mod eval;
+mod explain;
 pub mod falco;
 mod file;
 pub mod fuzz;
 mod getopt;
 mod lexer;
 mod library;
+pub mod lint;
 mod load;
 mod number;
 mod operand;
@@ -25,8 +28,14 @@ mod priority;
 mod re2;
 pub mod reference;
 mod rule;
+mod said;
+mod sample;
+pub mod schema;
+mod sources;
 pub mod syntax;
 mod template;
+mod testing;
+mod threshold;
 mod transform;
 mod yaml;
 
@@ -35,10 +44,16 @@ use std::sync::Arc;
 
 pub use self::diagnostic::{Diagnostic, LoadError, Severity};
 use self::eval::{Memo, Node, Special};
+pub use self::explain::{Explained, Part, Reason};
+pub use self::operand::field_text;
 pub use self::partial::Maybe;
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
+pub use self::sample::{MAX_EVENT_BYTES, Sample};
+pub use self::sources::Sources;
 pub use self::template::Template;
+pub use self::testing::{Gaps, RuleReport, RuleTest, TestOutcome, TestReport};
+pub use self::threshold::{COUNTS, MAX_BY, NamedField, Threshold, WITHIN};
 use crate::event_type::{EventType, TYPE_SLOTS};
 use crate::fields::{FieldRef, FieldSource, Value};
 
@@ -49,6 +64,7 @@ pub struct RuleSet {
     /// What to match, by the slot of the type.
     by_type: [Vec<Candidate>; TYPE_SLOTS],
     warnings: Vec<Diagnostic>,
+    sources: Sources,
 }
 
 /// A rule that events of one type can match.
@@ -79,7 +95,7 @@ impl RuleSet {
         load::from_texts(sources)
     }
 
-    fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>) -> Self {
+    fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>, sources: Sources) -> Self {
         for (position, rule) in rules.iter_mut().enumerate() {
             rule.position = position;
         }
@@ -97,12 +113,17 @@ impl RuleSet {
                 candidates.push(Candidate { position, node });
             }
         }
-        RuleSet { rules, by_type, warnings }
+        RuleSet { rules, by_type, warnings, sources }
     }
 
     /// All rules in the order of the files, the disabled ones included.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The files that it was made of.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// What was found odd, though not wrong, while loading.

@@ -140,7 +140,7 @@ impl Source {
 }
 
 /// A field as rules write it: `proc.aname[2]`.
-pub(crate) fn field_text(field: FieldRef) -> String {
+pub fn field_text(field: FieldRef) -> String {
     let spec = field.field.spec();
     match (field.arg, spec.arg) {
         (FieldArg::Index(index), _) => format!("{}[{index}]", spec.name),

@@ -1,11 +1,17 @@
 //! A rule: its condition compiled, and what people are told about it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::LoadError;
+use super::compile::Compiled;
 use super::eval::{Memo, Node};
 use super::partial::Maybe;
 use super::priority::Priority;
+use super::said::Said;
 use super::template::Template;
+use super::testing::RuleTest;
+use super::threshold::Threshold;
 use crate::event_type::TypeSet;
 use crate::fields::{FieldRef, FieldSource, Value};
 
@@ -30,8 +36,12 @@ pub struct Rule {
     pub maturity: Option<String>,
     /// Where to read more.
     pub references: Vec<String>,
+    /// Events that it must match, and such that it must not.
+    pub tests: Arc<[RuleTest]>,
     /// Whether it is matched at all.
     pub enabled: bool,
+    /// How many events it takes until it fires; without, each one fires.
+    pub threshold: Option<Threshold>,
     /// The condition as written.
     pub condition: String,
     /// The text of its alerts.
@@ -41,10 +51,44 @@ pub struct Rule {
     /// Its place in the rule set, for what others keep by rule.
     pub(crate) position: usize,
     pub(crate) node: Arc<Node>,
+    /// The words of `node`, for whoever asks why.
+    pub(crate) said: Arc<Said>,
     pub(crate) types: TypeSet,
 }
 
 impl Rule {
+    /// A rule that is nothing but a condition, which may use the macros and lists of these rule files.
+    ///
+    /// # Errors
+    /// What is wrong with the files or the condition, each with its place.
+    pub fn from_expression(paths: &[PathBuf], condition: &str) -> Result<Rule, LoadError> {
+        super::load::expression(paths, condition)
+    }
+
+    pub(super) fn of_condition(condition: &str, compiled: Compiled) -> Rule {
+        Rule {
+            id: "expression".to_owned(),
+            name: "expression".to_owned(),
+            desc: String::new(),
+            priority: Priority::Debug,
+            source: String::new(),
+            tags: Vec::new(),
+            attack: Vec::new(),
+            maturity: None,
+            references: Vec::new(),
+            tests: Arc::default(),
+            threshold: None,
+            enabled: true,
+            condition: condition.to_owned(),
+            output: Template::default(),
+            output_text: String::new(),
+            position: 0,
+            types: compiled.node.types(),
+            node: compiled.node,
+            said: compiled.said,
+        }
+    }
+
     /// The types of event that its condition can match at all.
     pub const fn types(&self) -> TypeSet {
         self.types

@@ -1,17 +1,15 @@
 //! The kernels that the live suite boots, and how they come from Debian's archive.
 //!
 //! Packages are downloaded by apt and unpacked, never installed. A kernel of the machine's own suite comes by the
-//! machine's own apt configuration. For another suite, apt gets a private configuration whose archive address is
-//! read from the machine's.
+//! machine's own apt configuration; see [`crate::apt`] for the others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::apt::Apt;
 use crate::environment::{Unfit, work_dir};
-use crate::process;
 use crate::setup::unpack_package;
 
 /// One kernel: a row of [`KERNELS`].
@@ -61,7 +59,6 @@ const KERNELS: &[Kernel] = &[
 
 /// Modules that the suite uses, by file name. Newer kernels have them packed, with `.xz` behind the name.
 const MODULES: &[&str] = &["msr.ko", "overlay.ko"];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// An unpacked kernel.
 pub(crate) struct Files {
@@ -133,95 +130,9 @@ fn locate(dir: &Path) -> Result<Files> {
     Ok(Files { image: image.context("no image")?, modules })
 }
 
-/// Apt as configured for one suite.
-struct Apt {
-    /// Options for apt-get and apt-cache; none for the machine's own configuration.
-    options: Vec<String>,
-}
-
-impl Apt {
-    fn for_suite(suite: &str) -> Result<Self> {
-        // One line per package index that the machine knows.
-        let mut query = Command::new("apt-get");
-        query.args(["indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"]);
-        let known = process::output(&mut query).map_err(|error| {
-            Unfit(format!("kernels come by Debian's apt, which does not answer: {error:#}"))
-        })?;
-        let own = os_codename();
-        let mut archive = None;
-        for (codename, uri) in known.lines().filter_map(|line| line.split_once(' ')) {
-            if codename == suite {
-                return Ok(Self { options: Vec::new() });
-            }
-            if Some(codename) == own.as_deref() {
-                archive.get_or_insert(uri);
-            }
-        }
-        let archive = archive
-            .ok_or_else(|| Unfit("the machine's apt sources do not name Debian's archive".to_owned()))?
-            .trim_end_matches('/');
-        Self::private(suite, archive)
-    }
-
-    /// A configuration in our own directory: needs no root and leaves the machine's apt as it is.
-    fn private(suite: &str, archive: &str) -> Result<Self> {
-        let dir = work_dir(&format!("vm/apt/{suite}"))?;
-        for below in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(dir.join(below))?;
-        }
-        let sources = dir.join("sources.list");
-        // The archive's signature is checked; a suite past its support has an old date, which is no fault here.
-        fs::write(&sources, format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"))?;
-        let at = |name: &str| dir.join(name).display().to_string();
-        let options: Vec<String> = [
-            format!("Dir::Etc::SourceList={}", sources.display()),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            format!("Dir::State::Lists={}", at("lists")),
-            format!("Dir::Cache={}", at("cache")),
-            "Acquire::Check-Valid-Until=false".to_owned(),
-            "APT::Sandbox::User=".to_owned(),
-        ]
-        .into_iter()
-        .flat_map(|option| ["-o".to_owned(), option])
-        .collect();
-        process::run(Command::new("apt-get").args(["-qq"]).args(&options).arg("update"))
-            .with_context(|| format!("cannot read Debian's index of {suite}"))?;
-        Ok(Self { options })
-    }
-
-    /// The package with the highest number among those that match.
-    fn newest(&self, pattern: &str) -> Result<String> {
-        let mut search = Command::new("apt-cache");
-        search.args(&self.options).args(["search", "--names-only", pattern]);
-        let text = process::output(&mut search)?;
-        let names = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
-        match names.max_by_key(|name| numbers(name)) {
-            Some(name) => Ok(name.to_owned()),
-            None => bail!("no package matches {pattern}; does `apt-get update` help?"),
-        }
-    }
-}
-
-/// The numbers in a package's name, by which two of its versions compare.
-fn numbers(name: &str) -> Vec<u64> {
-    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
-}
-
-fn os_codename() -> Option<String> {
-    let release = fs::read_to_string("/etc/os-release").ok()?;
-    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
-    Some(name.trim_matches('"').to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_compare_by_number_not_by_letter() {
-        let names = ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-54-cloud-amd64"];
-        assert_eq!(names.iter().max_by_key(|name| numbers(name)), Some(&names[1]));
-    }
 
     #[test]
     fn an_unknown_kernel_is_named_with_the_known_ones() {

@@ -25,6 +25,8 @@ mod places;
 mod podman;
 mod processes;
 mod races;
+mod reload;
+mod recording;
 mod shared;
 mod starts;
 mod state_files;
@@ -69,10 +71,12 @@ fn main() -> ExitCode {
     // the suite would keep them all.
     let mut trials: Vec<Trial> = races::trials(&settings);
     trials.extend(law::trials(&settings));
+    trials.extend(reload::trials(&settings));
     trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(faults::trials(&settings));
+    trials.extend(recording::trials(&settings));
     trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
     trials.extend(podman::trials(&settings));
     trials.extend(state_files::trials(&settings));
