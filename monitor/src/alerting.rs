@@ -11,7 +11,7 @@ use crate::generation::{FIRST, Generation, Maker, Slot};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
-use crate::threshold::{Outcome, Thresholds, boot_of};
+use crate::threshold::{Outcome, Thresholds};
 
 /// How a sink's lines look.
 #[derive(Clone)]
@@ -69,6 +69,15 @@ impl Output {
             let _ = self.sink.offer(full);
         }
     }
+}
+
+/// When an event happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Nanoseconds since 1970 UTC, by the clock of that time.
+    pub unix_ns: i64,
+    /// Nanoseconds since boot, which nobody can set.
+    pub boot_ns: u64,
 }
 
 /// The rules, and what becomes of an event that matches some.
@@ -136,10 +145,10 @@ impl Alerting {
         });
     }
 
-    /// Matches an event, which happened at `unix_ns` since 1970, and writes what it raises.
-    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, unix_ns: i64) {
+    /// Matches an event and writes what it raises.
+    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.raise(ty, event, unix_ns, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
+        self.raise(ty, event, at, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
         self.outputs = outputs;
     }
 
@@ -148,7 +157,7 @@ impl Alerting {
         &mut self,
         ty: EventType,
         event: &E,
-        unix_ns: i64,
+        at: Moment,
         mut each: impl FnMut(&Rule, &Alert<'_, E>),
     ) {
         let Generation { number, rules, forms, alerts } = &*self.current;
@@ -163,13 +172,12 @@ impl Alerting {
             let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
                 return;
             };
-            let boot_ns = rule.threshold.as_ref().map_or(0, |_| boot_of(event));
-            let crossed = match thresholds.judge(rule, event, boot_ns) {
+            let crossed = match thresholds.judge(rule, event, at.boot_ns) {
                 Some(Outcome::Counted) => {
                     counted = true;
                     return;
                 }
-                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, boot_ns, unix_ns)),
+                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, at.boot_ns, at.unix_ns)),
                 None => None,
             };
             raised = true;
@@ -177,7 +185,7 @@ impl Alerting {
             text.clear();
             rule.output.render(event, text);
             let why = self.why.then(|| rule.why(event));
-            let why = why.as_deref();
+            let (why, unix_ns) = (why.as_deref(), at.unix_ns);
             each(rule, &Alert { form, event, output: text, unix_ns, generation, crossed, why });
         });
         match (matched, counted, raised) {
@@ -186,16 +194,6 @@ impl Alerting {
             (true, false, false) => self.discarded(Discard::BelowPriority),
             (false, false, false) => self.discarded(Discard::NoRule),
         }
-    }
-
-    /// From here on alerts are those of the host of that name.
-    pub fn set_hostname(&mut self, hostname: &str) {
-        self.current.set_hostname(hostname);
-    }
-
-    /// The rules.
-    pub fn rules(&self) -> &RuleSet {
-        &self.current.rules
     }
 
     /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is. One that a

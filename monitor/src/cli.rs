@@ -1,5 +1,6 @@
 //! The command line: arguments, commands, exit codes.
 
+mod backtest;
 mod check;
 mod containers;
 mod coverage;
@@ -9,12 +10,17 @@ mod fields;
 mod lint;
 mod logging;
 mod parse;
+mod record;
+mod recorded;
+pub(crate) mod replay;
 mod rules;
 mod rules_command;
 mod status;
 
 pub use failure::Failure;
 pub use fields::fields_markdown;
+pub use record::{BacktestArgs, RecordArgs, ReplayArgs};
+use rules_command::rule_paths;
 pub use rules_command::{RulesArgs, RulesCommand, TestFormat};
 
 use std::io::{self, Write as _};
@@ -30,6 +36,7 @@ use crate::config::{
 };
 use crate::control::ControlSocket;
 use crate::coverage::Sight;
+use crate::daemon::{RecordPlan, RecordSummary};
 use crate::hierarchy::HierarchyChoice;
 use crate::preflight::Check;
 use crate::recording::check_record_bytes;
@@ -50,6 +57,10 @@ pub struct Cli {
 pub enum Command {
     /// Watch, and raise alerts until SIGTERM or SIGINT
     Run(RunArgs),
+    /// Record every event until SIGTERM, SIGINT or a limit, without rules; say what is missing
+    Record(RecordArgs),
+    /// Take recorded events through the rules; alerts are those of the time
+    Replay(ReplayArgs),
     /// Check rules (and, without a PATH, the configuration); say everything that is wrong
     Check {
         /// Rule files and directories instead of the configured ones
@@ -254,6 +265,8 @@ impl RunArgs {
 pub struct Entry {
     /// Watches until a signal ends it. Logging is set up already.
     pub run: fn(Settings) -> anyhow::Result<()>,
+    /// Records until a signal or the plan ends it.
+    pub record: fn(Settings, RecordPlan) -> anyhow::Result<RecordSummary>,
     /// Checks of the probes, with a test of each hook if asked for, which `doctor` shows below those of [`crate::preflight`].
     pub probe_checks: fn(selftest: bool) -> Vec<Check>,
     /// What the probes see, attached for a moment; for `rules coverage`.
@@ -285,6 +298,8 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             logging::start(settings.no_color);
             (entry.run)(settings)?;
         }
+        Command::Record(args) => return args.run(entry.record),
+        Command::Replay(args) => return args.run(),
         Command::Check { paths, config, color } => {
             let report = check::report(paths, config.config.as_deref(), coloured(color));
             emit(&report.text)?;

@@ -2,6 +2,10 @@
 //!
 //! What can fail for a reason outside is tried first, so that nothing is attached when the start fails.
 
+mod record;
+
+pub use record::{RecordPlan, RecordSummary, record};
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,9 +129,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let health = Health::new(Arc::clone(&metrics));
     metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;
-    if let Some(recorder) = &recorder {
-        metrics.add_source(RecordSource(Arc::clone(recorder.stats())))?;
-    }
+    let recorded = recorder.as_ref().map(|recorder| Arc::clone(recorder.stats()));
+    metrics.add_source(RecordSource(recorded.unwrap_or_default()))?;
     metrics.set_attach_mode(attached.mode.name());
     metrics.set_hierarchy(hierarchy.as_ref().map(Hierarchy::name));
     for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::alert::{AlertForm, AlertRule};
 use crate::enrich::names::Bell;
 use crate::metrics::Metrics;
-use crate::rules::RuleSet;
+use crate::rules::{Rule, RuleSet};
 
 /// Number of the set that the daemon starts with.
 pub const FIRST: u64 = 1;
@@ -29,17 +29,6 @@ pub struct Generation {
     pub forms: Vec<AlertForm>,
     /// Counter of each rule's alerts, in the same order.
     pub alerts: Vec<IntCounter>,
-}
-
-impl Generation {
-    /// From here on its alerts are those of the host of that name.
-    pub fn set_hostname(&mut self, hostname: &str) {
-        self.forms = forms(&self.rules, hostname);
-    }
-}
-
-fn forms(rules: &RuleSet, hostname: &str) -> Vec<AlertForm> {
-    rules.rules().iter().map(|rule| AlertForm::new(&AlertRule::from(rule), hostname)).collect()
 }
 
 /// Makes generations.
@@ -60,9 +49,10 @@ impl Maker {
     /// # Errors
     /// Only if the table of metrics is wrong.
     pub fn make(&self, number: u64, rules: RuleSet) -> prometheus::Result<Box<Generation>> {
+        let form = |rule: &Rule| AlertForm::new(&AlertRule::from(rule), &self.hostname);
         Ok(Box::new(Generation {
             number,
-            forms: forms(&rules, &self.hostname),
+            forms: rules.rules().iter().map(form).collect(),
             alerts: self.metrics.rule_alerts(rules.rules())?,
             rules,
         }))

@@ -8,6 +8,7 @@ use monitor::{daemon, doctor};
 fn main() -> ExitCode {
     cli::main(Entry {
         run: |settings| Ok(daemon::run(settings)?),
+        record: |settings, plan| Ok(daemon::record(settings, plan)?),
         probe_checks: doctor::probe_checks,
         sight: |choice| Ok(doctor::sight(choice)?),
     })

@@ -11,7 +11,7 @@ use monitor_common::ids::BootNs;
 use monitor_common::verdict::Verdict;
 use monitor_common::wire::{KIND_NAMES, call_flag, kind};
 
-use crate::alerting::Alerting;
+use crate::alerting::{Alerting, Moment};
 pub use crate::alerting::{Format, Output};
 use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
@@ -359,7 +359,7 @@ impl Pipeline {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(&event, unix_ns);
         }
-        self.alerting.judge(ty, &event, unix_ns);
+        self.alerting.judge(ty, &event, Moment { unix_ns, boot_ns: raw.boot.0 });
     }
 
     /// Hands what was collected to the sinks; called when the ring is empty, and now and then while it is not.
@@ -441,3 +441,7 @@ impl Pipeline {
 const fn is_open(call: Call) -> bool {
     matches!(call, Call::Open | Call::Creat | Call::Openat | Call::Openat2 | Call::OpenByHandleAt)
 }
+
+#[cfg(test)]
+#[path = "pipeline/recording_tests.rs"]
+mod recording_tests;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ColorArg, ConfigArg, Entry, Failure, coloured, coverage, emit, failure, lint, parse, rules};
+use super::{
+    BacktestArgs, ColorArg, ConfigArg, Entry, Failure, coloured, coverage, emit, failure, lint, parse, rules,
+};
 use crate::config::{AttachChoice, OutputFormat, Settings};
 
 /// What `rules` shows.
@@ -105,6 +107,8 @@ pub enum RulesCommand {
     },
     /// Print the JSON Schema of rule files, for editors
     Schema,
+    /// Say how often rules would have fired over recorded events, on whom, with examples
+    Backtest(BacktestArgs),
     /// Show one rule: what it means, what to check next, its condition
     Show {
         /// The rule's id (or its name)
@@ -123,10 +127,10 @@ pub enum RulesCommand {
 pub struct RulesArgs {
     /// Rule file or directory; may be repeated, and replaces the configured ones
     #[arg(long, value_name = "PATH")]
-    rules: Vec<PathBuf>,
+    pub(super) rules: Vec<PathBuf>,
     /// Which configuration is read.
     #[command(flatten)]
-    config: ConfigArg,
+    pub(super) config: ConfigArg,
 }
 
 /// Formats of `rules test`.
@@ -141,7 +145,7 @@ pub enum TestFormat {
 }
 
 impl RulesArgs {
-    fn paths(self) -> Result<Vec<PathBuf>, Failure> {
+    pub(super) fn paths(self) -> Result<Vec<PathBuf>, Failure> {
         rule_paths(self.rules, self.config.config.as_deref())
     }
 }
@@ -197,6 +201,7 @@ pub(super) fn execute(command: RulesCommand, entry: Entry) -> Result<ExitCode, F
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }
+        RulesCommand::Backtest(args) => return args.run(),
         RulesCommand::Schema => emit(&crate::rules::schema::schema_json())?,
     }
     Ok(ExitCode::SUCCESS)

@@ -28,6 +28,7 @@ fn the_help_names_the_real_defaults() {
     let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();
     for default in [
         crate::config::DEFAULT_RING_BYTES.to_string(),
+        crate::config::DEFAULT_RECORD_BYTES.to_string(),
         crate::config::DEFAULT_LISTEN.to_string(),
         crate::control::DEFAULT_CONTROL_SOCKET.to_owned(),
         crate::config::DEFAULT_CONFIG.to_owned(),
@@ -47,7 +48,7 @@ fn arguments_override_the_configuration() {
     assert_eq!(from_file.attach, AttachChoice::Tracepoint);
     assert_eq!((from_file.listen, from_file.no_color), (Listen::Off, true));
     let args = "--rules /a --rules /b --attach trampoline --strict -o json --alert-file /x.jsonl \
-                --listen 127.0.0.1:0 --control-socket off --ring-bytes 4096 --min-priority notice";
+                --record-dir /r --record-bytes 16777216 --listen 127.0.0.1:0 --control-socket off --ring-bytes 4096 --min-priority notice";
     let both = settings(&["-c", config].into_iter().chain(args.split_whitespace()).collect::<Vec<_>>());
     assert_eq!(
         both,
@@ -57,6 +58,8 @@ fn arguments_override_the_configuration() {
             rules: vec!["/a".into(), "/b".into()],
             output: Some(OutputFormat::Json),
             alert_file: Some("/x.jsonl".into()),
+            record_dir: Some("/r".into()),
+            record_bytes: 16 << 20,
             listen: Listen::On("127.0.0.1:0".parse().unwrap()),
             control_socket: ControlSocket::Off,
             ring_bytes: 4096,
@@ -74,6 +77,12 @@ fn wrong_arguments_are_refused() {
         &["run", "--listen", "localhost"],
         &["run", "--min-priority", "loud"],
         &["run", "--attach", "x"],
+        &["run", "--record-bytes", "1"],
+        &["run", "--record-dir", "relative"],
+        &["record"],
+        &["record", "-o", "x", "--max-bytes", "1"],
+        &["replay"],
+        &["rules", "backtest", "--since", "yesterday"],
         &["rules"],
         &["rules", "show"],
         &["fields", "--format", "xml"],

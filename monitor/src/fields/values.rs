@@ -106,7 +106,7 @@ impl FieldValues {
         values
     }
 
-    /// Every value with its key, in the order of the catalogue.
+    /// Every value with its key, in an order that does not change.
     pub fn iter(&self) -> impl Iterator<Item = (FieldKey<'_>, &Value<'static>)> {
         self.values.iter().filter_map(|(key, value)| Some((key.key()?, value)))
     }

@@ -62,7 +62,7 @@ metrics! {
     OUTPUT_ERRORS "output_errors_total" Counter ["output"] "Writes to an output that failed.";
     OUTPUT_QUEUE_LENGTH "output_queue_length" Gauge ["output"] "Alert lines that wait for an output.";
     OUTPUT_QUEUE_BYTES "output_queue_bytes" Gauge ["output"] "Bytes that wait for an output.";
-    RECORDED_EVENTS "recorded_events_total" Counter [] "Events that are in a recording; only there if events are recorded, as are the next two.";
+    RECORDED_EVENTS "recorded_events_total" Counter [] "Events that are in a recording (record_dir).";
     RECORDED_BYTES "recorded_bytes_total" Counter [] "Bytes of recorded events that were written.";
     RECORD_DROPPED "record_dropped_total" Counter ["reason"] "Events that were judged, but not recorded: queue_full (the disk is too slow), write_error (the disk is full, say), too_large, limit, or shutdown.";
     RULES_LOADED "rules_loaded" Gauge ["maturity"] "Enabled rules by maturity.";

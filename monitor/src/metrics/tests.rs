@@ -76,6 +76,7 @@ fn every_series_is_there_from_the_start() {
     metrics.add_kernel(kernel.clone()).unwrap();
     let sink = Sink::start("test", std::io::sink(), DEFAULT_QUEUE_BYTES).unwrap();
     metrics.add_sinks([&sink]).unwrap();
+    metrics.add_source(crate::recording::RecordSource::default()).unwrap();
     let text = metrics.encode().unwrap();
     // The kernel's statistics of programs need programs.
     for spec in METRICS.iter().filter(|spec| spec.name != PROBE_MISSED.name) {
@@ -86,6 +87,7 @@ fn every_series_is_there_from_the_start() {
     has(&text, "ringfence_events_lost_total{call=\"capset\",reason=\"ring_full\"} 0");
     has(&text, "ringfence_kernel_counters_read_errors_total 1");
     has(&text, "ringfence_output_dropped_total{output=\"test\",reason=\"queue_full\"} 0");
+    has(&text, "ringfence_record_dropped_total{reason=\"write_error\"} 0");
     has(&text, "ringfence_attach_mode_info{mode=\"tracepoint\"} 1");
     assert!(!text.contains("mode=\"trampoline\""), "two attach modes at once");
     has(&text, "ringfence_cgroup_hierarchy_info{hierarchy=\"none\"} 1");

@@ -9,6 +9,7 @@ use std::time::Instant;
 use monitor_common::ids::{BootNs, CgroupId};
 
 use super::Pipeline;
+use crate::alerting::Moment;
 use crate::enrich::container::Container;
 use crate::enrich::names::Bell;
 use crate::held::Held;
@@ -61,7 +62,7 @@ impl Pipeline {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(&event, held.unix_ns);
         }
-        self.alerting.judge(event.ty, &event, held.unix_ns);
+        self.alerting.judge(event.ty, &event, Moment { unix_ns: held.unix_ns, boot_ns: raw.boot.0 });
     }
 
     /// A cgroup was removed: its container's name is kept for as long as the cgroup is.

@@ -92,8 +92,8 @@ impl RecordStats {
     }
 }
 
-/// Samples of a recorder.
-#[derive(Debug)]
+/// Samples of a recorder; all are 0 where nothing is recorded.
+#[derive(Debug, Default)]
 pub struct RecordSource(pub Arc<RecordStats>);
 
 impl Source for RecordSource {

@@ -135,7 +135,7 @@ fn events() -> impl Strategy<Value = Vec<Recorded>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
     fn what_is_written_comes_back(blocks in proptest::collection::vec(events(), 0..4)) {

@@ -23,7 +23,7 @@ const MOST_ENTRIES: usize = 4096;
 pub(super) enum Place {
     /// One name in a directory: whether it comes, goes or is replaced.
     Name(PathBuf, OsString),
-    /// All names in a directory but hidden ones.
+    /// All names in a directory that rule files have.
     Names(PathBuf),
     /// What is written to a file.
     File(PathBuf),
@@ -39,7 +39,7 @@ pub(super) fn visit(paths: &[PathBuf], watch: &mut impl FnMut(Place)) {
         }
         watch(Place::Names(found.clone()));
         let entries = fs::read_dir(&found).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| !is_hidden(&entry.file_name())).take(MOST_ENTRIES) {
+        for entry in entries.filter(|entry| is_rule_file(&entry.file_name())).take(MOST_ENTRIES) {
             match follow(&entry.path(), watch) {
                 Some(file) if !file.is_dir() => watch(Place::File(file)),
                 _ => {}
@@ -48,9 +48,10 @@ pub(super) fn visit(paths: &[PathBuf], watch: &mut impl FnMut(Place)) {
     }
 }
 
-/// Rule files whose names begin with a dot are not read; editors leave theirs under such names.
-pub(super) fn is_hidden(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(b".")
+/// Whether a file of this name in a directory of rules is read. Editors, and whatever else writes there, use others.
+pub(super) fn is_rule_file(name: &OsStr) -> bool {
+    let ext = Path::new(name).extension();
+    !name.as_bytes().starts_with(b".") && ext.is_some_and(|ext| ext == "yaml" || ext == "yml")
 }
 
 /// Follows a path to where it leads, and watches each directory on the way before it is looked into. `None` if
@@ -189,10 +190,14 @@ mod tests {
     #[test]
     fn editors_files_are_none_of_ours() {
         let (_dir, at) = scratch();
+        fs::create_dir_all(at.join("d/sub.yaml")).unwrap();
         fs::create_dir_all(at.join("d/sub")).unwrap();
-        for name in [".r.yaml.swp", "r.yaml"] {
+        for name in [".r.yaml.swp", ".r.yaml", "r.yaml", "r.yaml~", "alerts.jsonl"] {
             fs::write(at.join("d").join(name), "").unwrap();
         }
-        assert_eq!(watched(&at, &["d"]), texts(["d in ", "* in d", "r.yaml in d", "d/r.yaml", "sub in d"]));
+        assert_eq!(
+            watched(&at, &["d"]),
+            texts(["d in ", "* in d", "r.yaml in d", "d/r.yaml", "sub.yaml in d"])
+        );
     }
 }

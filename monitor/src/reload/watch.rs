@@ -20,7 +20,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout_at};
 
 use super::debounce::Debounce;
-use super::places::{Place, is_hidden, visit};
+use super::places::{Place, is_rule_file, visit};
 
 /// Watches that are had at a time; the kernel's default bound for a user is some thousands.
 const MOST: usize = 1024;
@@ -45,8 +45,8 @@ const TO_FILE: WatchFlags =
 #[derive(Debug, Default)]
 struct Interest {
     names: HashSet<OsString>,
-    /// Every name that is not hidden.
-    all_names: bool,
+    /// Every name that rule files have.
+    rule_files: bool,
     /// Changes of the file itself.
     itself: bool,
 }
@@ -167,8 +167,8 @@ impl Watched {
             return false;
         };
         match name {
-            Some(name) => interest.names.contains(name) || (interest.all_names && !is_hidden(name)),
-            None => interest.itself || interest.all_names,
+            Some(name) => interest.names.contains(name) || (interest.rule_files && is_rule_file(name)),
+            None => interest.itself || interest.rule_files,
         }
     }
 }
@@ -207,7 +207,7 @@ impl Watched {
             Place::Name(_, name) => {
                 interest.names.insert(name);
             }
-            Place::Names(_) => interest.all_names = true,
+            Place::Names(_) => interest.rule_files = true,
             Place::File(_) => interest.itself = true,
         }
     }

@@ -77,6 +77,12 @@ async fn files_of_a_directory() {
         })
         .await;
     bench.not_told("an editor's file", |at| fs::write(at.join("d/.a.yaml.swp"), "x").unwrap()).await;
+    bench
+        .not_told("a log", |at| {
+            fs::write(at.join("d/alerts.jsonl"), "x").unwrap();
+            fs::write(at.join("d/alerts.jsonl"), "xy").unwrap();
+        })
+        .await;
     bench.not_told("a neighbour", |at| fs::write(at.join("other.yaml"), "x").unwrap()).await;
     bench
         .told("the directory replaced", |at| {

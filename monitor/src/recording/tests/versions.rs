@@ -79,9 +79,9 @@ fn unknown_fields_are_counted_and_the_rest_is_read() {
         "evt.type=setns",
         "evt.failed=true",
         "evt.boot_ns=2",
-        "container.label[app]=web",
         "proc.pid=42",
         "cap.after=web web",
+        "container.label[app]=web",
     ];
     assert_eq!(got, wanted);
     assert_eq!((events[0].unix_ns, events[0].boot_ns), (1, 2));

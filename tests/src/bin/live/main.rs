@@ -26,6 +26,7 @@ mod podman;
 mod processes;
 mod races;
 mod reload;
+mod recording;
 mod shared;
 mod starts;
 mod state_files;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(faults::trials(&settings));
+    trials.extend(recording::trials(&settings));
     trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
     trials.extend(podman::trials(&settings));
     trials.extend(state_files::trials(&settings));
