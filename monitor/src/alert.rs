@@ -28,7 +28,9 @@ use std::collections::HashSet;
 use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType};
 use crate::rules::{Reason, Rule};
 
-/// Version of the JSON line's layout. It grows with every change that a consumer could trip over.
+/// Version of the JSON line's layout. It grows with every change that a consumer could trip over: when a key goes, or
+/// changes its type or its meaning, or when lines get a key that nobody asked for. A key that only a setting adds (`why`)
+/// leaves it as it is: whoever turns the setting on reads the schema that has the key.
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// The JSON Schema (draft 2020-12) that every JSON line obeys, as published in `docs/alert.schema.json`.

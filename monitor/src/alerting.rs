@@ -138,10 +138,9 @@ impl Alerting {
     pub fn turn(&mut self) {
         let (outputs, metrics, thresholds) = (&mut self.outputs, &self.metrics, &mut self.thresholds);
         self.slot.take_over(&mut self.current, |before, next| {
+            *thresholds = std::mem::take(thresholds).carried_over(&before.rules, &next.rules);
             outputs.iter_mut().for_each(Output::hand_over);
             metrics.rules_generation.set(next.number as i64);
-            // A rule that is the same goes on counting.
-            *thresholds = std::mem::take(thresholds).carried_over(&before.rules, &next.rules);
         });
     }
 
@@ -161,8 +160,7 @@ impl Alerting {
         mut each: impl FnMut(&Rule, &Alert<'_, E>),
     ) {
         let Generation { number, rules, forms, alerts } = &*self.current;
-        let (text, generation) = (&mut self.text, *number);
-        let thresholds = &mut self.thresholds;
+        let (text, generation, thresholds) = (&mut self.text, *number, &mut self.thresholds);
         let (mut matched, mut counted, mut raised) = (false, false, false);
         rules.matches(ty, event, |rule| {
             matched = true;
@@ -185,7 +183,8 @@ impl Alerting {
             text.clear();
             rule.output.render(event, text);
             let why = self.why.then(|| rule.why(event));
-            let (why, unix_ns) = (why.as_deref(), at.unix_ns);
+            let Moment { unix_ns, .. } = at;
+            let why = why.as_deref();
             each(rule, &Alert { form, event, output: text, unix_ns, generation, crossed, why });
         });
         match (matched, counted, raised) {

@@ -6,6 +6,7 @@ mod containers;
 mod coverage;
 mod doctor;
 mod failure;
+mod falco;
 mod fields;
 mod lint;
 mod logging;
@@ -20,7 +21,6 @@ mod status;
 pub use failure::Failure;
 pub use fields::fields_markdown;
 pub use record::{BacktestArgs, RecordArgs, ReplayArgs};
-use rules_command::rule_paths;
 pub use rules_command::{RulesArgs, RulesCommand, TestFormat};
 
 use std::io::{self, Write as _};
@@ -66,6 +66,12 @@ pub enum Command {
         /// Rule files and directories instead of the configured ones
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// Take the files for Falco's, and say for each rule whether it loads, loads with approximations, or does not
+        #[arg(long, requires = "paths", conflicts_with = "config")]
+        falco: bool,
+        /// How, with --falco
+        #[arg(short, long, value_enum, default_value = "text", requires = "falco")]
+        output: OutputFormat,
         /// Which configuration is read.
         #[command(flatten)]
         config: ConfigArg,
@@ -300,8 +306,12 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
         }
         Command::Record(args) => return args.run(entry.record),
         Command::Replay(args) => return args.run(),
-        Command::Check { paths, config, color } => {
-            let report = check::report(paths, config.config.as_deref(), coloured(color));
+        Command::Check { paths, falco, output, config, color } => {
+            let report = if falco {
+                falco::report(&paths, output, coloured(color))
+            } else {
+                check::report(paths, config.config.as_deref(), coloured(color))
+            };
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }

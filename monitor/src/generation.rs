@@ -128,6 +128,9 @@ impl Handover {
 
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::enrich::names::tests::metrics;
 
@@ -174,6 +177,22 @@ mod tests {
         // Nobody waits for the old one; the new one is taken all the same.
         drop(old);
         assert_eq!(taken(&slot, &mut current), [2]);
+    }
+
+    /// What each record pays for reloads.
+    #[test]
+    fn a_look_is_cheap() {
+        const LOOKS: u32 = 1_000_000;
+        let maker = Maker::new("h", metrics());
+        let slot = Slot::default();
+        let mut current = maker.make(FIRST, rules("one")).unwrap();
+        let start = Instant::now();
+        for _ in 0..LOOKS {
+            black_box(&slot).take_over(&mut current, |_| unreachable!("nothing waits"));
+        }
+        let per_look = start.elapsed() / LOOKS;
+        println!("a look for new rules: {per_look:?}");
+        assert!(per_look < Duration::from_micros(1), "{per_look:?}");
     }
 
     #[tokio::test]

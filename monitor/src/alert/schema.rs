@@ -41,7 +41,7 @@ pub fn schema_json() -> String {
     let schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ringfence alert",
-        "description": "One line of Ringfence's JSON output. A field keeps its JSON type for ever; null means that the event does not have it.",
+        "description": "One line of Ringfence's JSON output. A field keeps its JSON type for ever; null means that the event does not have it. The version grows when a key goes, changes its meaning, or comes unasked; keys that only a setting adds leave it as it is.",
         "type": "object",
         "properties": {
             "time": {

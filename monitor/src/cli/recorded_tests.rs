@@ -181,7 +181,7 @@ fn a_backtest_counts_rules_and_containers() {
         ])
     );
     assert_eq!(enter["examples"].as_array().unwrap().len(), 3);
-    assert_eq!(enter["examples"][1]["output"], "entered by 1 in web\u{1b}");
+    assert_eq!(enter["examples"][1]["output"], "entered by 1 in web\\x1b");
     let text = backtest.show(OutputFormat::Text);
     for part in [
         "6 events from",

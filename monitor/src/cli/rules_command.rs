@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{
-    BacktestArgs, ColorArg, ConfigArg, Entry, Failure, coloured, coverage, emit, failure, lint, parse, rules,
-};
+use super::record::BacktestArgs;
+use super::{ColorArg, ConfigArg, Entry, Failure, coloured, coverage, emit, failure, lint, parse, rules};
 use crate::config::{AttachChoice, OutputFormat, Settings};
 
 /// What `rules` shows.
@@ -190,6 +189,7 @@ pub(super) fn execute(command: RulesCommand, entry: Entry) -> Result<ExitCode, F
         RulesCommand::Test { paths, complete, config, output } => {
             return rules::test::run(&rule_paths(paths, config.config.as_deref())?, complete, output);
         }
+        RulesCommand::Backtest(args) => return args.run(),
         RulesCommand::Eval { expression, event, rules } => {
             return rules::event::eval(&rules, &expression, &event);
         }
@@ -201,7 +201,6 @@ pub(super) fn execute(command: RulesCommand, entry: Entry) -> Result<ExitCode, F
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }
-        RulesCommand::Backtest(args) => return args.run(),
         RulesCommand::Schema => emit(&crate::rules::schema::schema_json())?,
     }
     Ok(ExitCode::SUCCESS)

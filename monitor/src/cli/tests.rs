@@ -232,3 +232,16 @@ fn errors_with_a_place_keep_it() {
     let plain = Failure::from(anyhow::anyhow!("cause; remedy").context("attaching"));
     assert_eq!(plain.to_string(), "ringfence: attaching: cause; remedy\n");
 }
+
+#[test]
+fn the_reference_of_falcos_files_is_fresh() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/falco.md");
+    let fresh = crate::rules::falco::markdown();
+    if std::env::var_os("RINGFENCE_BLESS").is_some() {
+        fs::write(path, &fresh).unwrap();
+    }
+    assert!(
+        fs::read_to_string(path).is_ok_and(|text| text == fresh),
+        "docs/falco.md is stale; `RINGFENCE_BLESS=1 cargo test -p monitor fresh` rewrites it"
+    );
+}

@@ -38,6 +38,11 @@ impl Text {
         self.node.is_quoted()
     }
 
+    /// The name of the file it stands in.
+    pub(crate) fn source_name(&self) -> &str {
+        self.source.name()
+    }
+
     /// Something wrong with the whole text.
     pub(crate) fn wrong(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::at(&self.source, self.node.span, message)
@@ -243,7 +248,8 @@ impl ItemReader<'_> {
         let priority = self.required("priority", node).and_then(|text| self.priority(&text));
         let (id, source, maturity) = (self.text("id"), self.text("source"), self.text("maturity"));
         let (tags, attack, references) = (self.texts("tags"), self.texts("attack"), self.texts("references"));
-        let tests = self.tests();
+        let tests = self.take("tests");
+        let tests = tests.map_or_else(Vec::new, |node| tests::read(self.source, &node, self.diagnostics));
         let enabled = self.flag("enabled", true);
         let warn_evttypes = self.flag("warn_evttypes", true);
         let skip_if_unknown_filter = self.flag("skip-if-unknown-filter", false);

@@ -1,12 +1,13 @@
 //! The macros and lists of all files: looked up by name, worked out once, circles found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::compile::{Compiled, Compiler, Known, MAX_DEPTH, MAX_MEMBERS, NameProblem, Names, State, States};
 use super::condition;
 use super::diagnostic::Diagnostic;
 use super::eval::Slot;
+use super::falco::Dialect;
 use super::file::{ListItem, MacroItem, Text};
 use super::operand::Problem;
 
@@ -18,6 +19,8 @@ pub(crate) struct Library {
     macro_states: States<Compiled>,
     list_states: States<Arc<[String]>>,
     next_slot: Slot,
+    /// The names of the files that are Falco's.
+    pub(crate) falco: HashSet<String>,
     /// What was found wrong in macros and lists.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -106,6 +109,11 @@ impl Library {
         Ok(known)
     }
 
+    /// Whose language a text of a file speaks.
+    pub(crate) fn dialect(&self, text: &Text) -> Dialect {
+        if self.falco.contains(text.source_name()) { Dialect::Falco } else { Dialect::Ours }
+    }
+
     /// Parses and compiles a condition; errors become diagnostics. The flag tells of unknown fields alone.
     pub(crate) fn compile(&mut self, text: &Text, depth: usize) -> Result<Compiled, Failure> {
         let expr = match condition::parse(text.as_str()) {
@@ -116,7 +124,8 @@ impl Library {
                 return Err(Failure { diagnostics: vec![diagnostic], only_unknown_fields: false });
             }
         };
-        let mut compiler = Compiler::new(self, depth);
+        let dialect = self.dialect(text);
+        let mut compiler = Compiler::new(self, dialect, depth);
         let compiled = compiler.compile(&expr);
         let Compiler { problems, spoilt, .. } = compiler;
         compiled.ok_or_else(|| Failure {

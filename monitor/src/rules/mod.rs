@@ -12,6 +12,7 @@ mod decide;
 pub mod diagnostic;
 mod eval;
 mod explain;
+pub mod falco;
 mod file;
 mod getopt;
 mod lexer;

@@ -28,6 +28,7 @@ pub fn markdown(rules: &RuleSet) -> String {
         row(&mut out, &[&code(kind.word()), meaning, &code(example)]);
     }
     out.push_str(AFTER_TRANSFORMERS);
+    tests(&mut out);
     out.push_str(THRESHOLDS);
     out.push_str(LINT);
     for kind in Kind::ALL {
@@ -63,6 +64,7 @@ Rule files and conditions are those of Falco. A rule file is a YAML sequence of 
   maturity: stable                  # optional: stable, incubating, sandbox or deprecated
   references: []                    # optional
   threshold: {count: 3, within: 1m, by: [container.id]} # optional, see below
+  tests: []                         # optional, see Tests
   enabled: true                     # optional
 ```
 
@@ -101,6 +103,63 @@ Transformers nest: `tolower(basename(proc.exepath)) = nc`.
 `%field`, `%field[argument]` and `%transformer(field)` stand for values, `%%` for a percent sign. A missing
 value prints as `<NA>`, with or without the leading `*` that Falco wants for this. Control characters in
 values print as `\\xHH`.
+";
+
+/// A rule with tests, which the reference shows; they come out.
+pub const TESTED_RULE: &str = "\
+- macro: in_container
+  condition: container.id != host
+
+- rule: Clock set in a container
+  desc: A container set the clock. Check next whether it is a time server.
+  condition: evt.type in (clock_settime, settimeofday) and in_container and evt.verdict = allowed
+  output: Clock set in a container (process=%proc.name container=%container.id)
+  priority: CRITICAL
+  tests:
+    - name: a container sets the clock
+      event: {evt.type: clock_settime, container.id: 0123456789ab, evt.verdict: allowed}
+      match: true
+    - name: the kernel refuses
+      event: {evt.type: clock_settime, container.id: 0123456789ab, evt.verdict: refused}
+      match: false
+";
+
+fn tests(out: &mut String) {
+    out.push_str("\n## Tests\n\nA rule carries tests in its file:\n\n```yaml\n");
+    out.push_str(TESTED_RULE);
+    out.push_str(ABOUT_TESTS);
+}
+
+const ABOUT_TESTS: &str = "\
+```
+
+`event` gives values to fields, named as in conditions (`proc.aname[2]`, `container.label[app]`); a text, a number, true
+or false, or for a list of texts a sequence. A field that is not named is absent, and so is one that is null. `evt.type`
+must be there. An unknown field, a value of another type, and a value that no event can have (`evt.verdict: refusd`)
+are errors of the file.
+
+`ringfence rules test [PATH…]` runs the tests, without root; it exits 1 if one does not come out. Each test asks its own
+rule only, enabled or not. Of a rule that had to match it shows the nearest miss: a smallest set of comparisons of which
+each had to come out otherwise, with the event's values. Of a rule that must not match but does, it shows a smallest set
+that made it. `--complete` also wants of every rule a test that it matches and a near miss: one that it does not match
+because of a single comparison. Take for it the matching event with the one fact changed that the rule is about.
+`-o json` and `-o junit` are for programs.
+
+## Why
+
+An event for the commands below is a file of YAML or JSON (`-` is standard input): a mapping as in tests, or an alert's
+JSON line, of which the `output_fields` are taken, and the values of its `why`. An alert has only some of its event's
+fields; what it does not tell of is absent.
+
+- `ringfence rules eval EXPRESSION --event FILE` prints true or false. `--rules PATH` lets the expression use macros and
+  lists.
+- `ringfence rules explain ID --event FILE` shows the condition as a tree, macros opened, each comparison with its values
+  and outcome, and marks what decided: of a match a smallest set that makes it, of a non-match the nearest miss.
+- With `alert_why: true` in the configuration (or `run --why`) each alert has `why`: a smallest set of comparisons that
+  made the rule match, at most 16.
+
+Comparisons of one text are one comparison, wherever they stand. Which set is shown if several are as small is not
+promised.
 ";
 
 const THRESHOLDS: &str = "

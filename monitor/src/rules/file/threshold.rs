@@ -6,7 +6,7 @@ use super::{ItemReader, Text};
 use crate::rules::ast::OperandKind;
 use crate::rules::condition;
 use crate::rules::diagnostic::{Diagnostic, did_you_mean};
-use crate::rules::operand::{Problem, Source, resolve_field};
+use crate::rules::operand::{Problem, Source, resolve_ours};
 use crate::rules::threshold::{COUNTS, MAX_BY, NamedField, Threshold, WITHIN};
 use crate::rules::yaml::{Kind, Node};
 
@@ -149,7 +149,7 @@ fn read_field(reader: &mut ItemReader<'_>, key: &str, node: &Node) -> Option<Nam
         reader.diagnostics.push(place.wrong(format!("`{text}` is not a field")).help(help));
         return None;
     };
-    match resolve_field(&name, span) {
+    match resolve_ours(&name, span) {
         Ok(typed) => match typed.source {
             Source::Field(field) => Some(NamedField { name: text.to_owned(), field }),
             _ => None,

@@ -10,6 +10,7 @@ use crate::rules::check::Check;
 use crate::rules::compile::Compiler;
 use crate::rules::condition;
 use crate::rules::eval::Node;
+use crate::rules::falco::Dialect;
 use crate::rules::library::Library;
 use crate::rules::operand::Source;
 
@@ -143,7 +144,7 @@ impl<'l> Builder<'l> {
         if let Some(known) = self.tests.get(&text) {
             return known.clone();
         }
-        let compiled = Compiler::new(self.library, 0).compile(expr);
+        let compiled = Compiler::new(self.library, Dialect::Ours, 0).compile(expr);
         let test = compiled.and_then(|compiled| {
             let Node::Test(source, check) = &*compiled.node else { return None };
             let left = match &expr.value {

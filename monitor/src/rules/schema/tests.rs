@@ -110,7 +110,7 @@ fn what_the_loader_takes_fits() {
             "- {{{RULE}, exceptions: [{{name: c, fields: [proc.name, proc.pid], comps: [=, in], values: [[x, [1, 2]]], reason: r, owner: o, expires: '2027-01-31'}}]}}"
         ),
         &format!(
-            "- {{{RULE}, tests: [{{name: n, event: {{evt.type: setns, proc.pid: 5, evt.flags: [CLONE_NEWNS], proc.name: null, evt.failed: true}}, match: false}}]}}"
+            "- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns, proc.pid: 5, evt.flags: [CLONE_NEWNS], proc.name: null, evt.failed: true}}, match: false}}]}}"
         ),
         "- rule: r\n  override: {condition: append, priority: replace}\n  condition: and proc.name = x\n  priority: ERROR",
         "- rule: r\n  append: true\n  condition: or proc.name = x",
@@ -167,11 +167,13 @@ fn what_is_wrong_in_shape_does_not_fit() {
         &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.nam}}]}}"),
         &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.name, comps: like}}]}}"),
         &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.name, expires: soon}}]}}"),
-        &format!("- {{{RULE}, tests: [{{name: n, event: {{}}, match: true}}]}}"),
-        &format!("- {{{RULE}, tests: [{{name: n, event: {{evt.type: fork}}, match: true}}]}}"),
-        &format!("- {{{RULE}, tests: [{{name: n, event: {{evt.type: setns, proc.nam: x}}, match: true}}]}}"),
-        &format!("- {{{RULE}, tests: [{{name: n, event: {{evt.type: setns}}, match: maybe}}]}}"),
-        &format!("- {{{RULE}, tests: [{{name: n, event: {{evt.type: setns}}}}]}}"),
+        &format!("- {{{RULE}, tests: [{{name: case, event: {{}}, match: true}}]}}"),
+        &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: fork}}, match: true}}]}}"),
+        &format!(
+            "- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns, proc.nam: x}}, match: true}}]}}"
+        ),
+        &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns}}, match: maybe}}]}}"),
+        &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns}}}}]}}"),
         "- rule: r\n  override: {conditions: append}\n  condition: x",
         "- rule: r\n  override: {condition: prepend}\n  condition: x",
         "- rule: r\n  override: {priority: append}\n  priority: ERROR",
