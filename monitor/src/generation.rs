@@ -74,8 +74,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Takes the next generation's place, if one waits; `meanwhile` sees the old and the new one. Never blocks: while one is just being put there, it is not
-    /// there yet.
+    /// Exchanges the generation in force for the next one, if one waits; `meanwhile` sees the old and the new one.
+    /// Never blocks: while one is just being put there, it is not there yet.
     pub fn take_over(&self, current: &mut Box<Generation>, meanwhile: impl FnOnce(&Generation, &Generation)) {
         if self.waits.load(Ordering::Acquire) {
             self.exchange(current, meanwhile);
@@ -188,7 +188,7 @@ mod tests {
         let mut current = maker.make(FIRST, rules("one")).unwrap();
         let start = Instant::now();
         for _ in 0..LOOKS {
-            black_box(&slot).take_over(&mut current, |_| unreachable!("nothing waits"));
+            black_box(&slot).take_over(&mut current, |_, _| unreachable!("nothing waits"));
         }
         let per_look = start.elapsed() / LOOKS;
         println!("a look for new rules: {per_look:?}");

@@ -169,7 +169,9 @@ fn what_is_wrong_in_shape_does_not_fit() {
         &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.name, expires: soon}}]}}"),
         &format!("- {{{RULE}, tests: [{{name: case, event: {{}}, match: true}}]}}"),
         &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: fork}}, match: true}}]}}"),
-        &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns, proc.nam: x}}, match: true}}]}}"),
+        &format!(
+            "- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns, proc.nam: x}}, match: true}}]}}"
+        ),
         &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns}}, match: maybe}}]}}"),
         &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: setns}}}}]}}"),
         "- rule: r\n  override: {conditions: append}\n  condition: x",
