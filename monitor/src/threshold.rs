@@ -22,7 +22,7 @@ use std::hash::{BuildHasher as _, Hash, Hasher};
 
 use lru::LruCache;
 
-use crate::fields::{Field, FieldArg, FieldRef, FieldSource, Value};
+use crate::fields::{FieldSource, Value};
 use crate::rules::{COUNTS, Rule, RuleSet, Threshold};
 
 /// Keys that are remembered for one rule, at most.
@@ -37,14 +37,6 @@ pub const TOTAL_ENTRIES: usize = 256 << 10;
 /// How much later than the latest event of a rule an event of it may come and still find its key: more than events wait.
 /// Beyond it, another boot's clock tells the time, as recordings may have it, and the key begins anew.
 const LATE_NS: u64 = 60_000_000_000;
-
-/// When an event happened: nanoseconds since boot; 0 if it does not say.
-pub fn boot_of<E: FieldSource + ?Sized>(event: &E) -> u64 {
-    match event.value(FieldRef { field: Field::EvtBootNs, arg: FieldArg::None }) {
-        Value::Number(boot_ns) => boot_ns.try_into().unwrap_or(0),
-        _ => 0,
-    }
-}
 
 /// What an event does to a rule with a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

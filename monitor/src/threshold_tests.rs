@@ -94,14 +94,6 @@ fn another_boots_clock_begins_anew() {
 }
 
 #[test]
-fn the_time_is_what_the_event_says() {
-    let mut event = FieldValues::default();
-    assert_eq!(boot_of(&event), 0);
-    event.set(resolve("evt.boot_ns", None).unwrap(), Value::Number(7)).unwrap();
-    assert_eq!(boot_of(&event), 7);
-}
-
-#[test]
 fn keys_are_counted_apart_and_absent_values_are_a_key() {
     let mut bench = Bench::new("{count: 2, within: 10s, by: [container.id, proc.name]}");
     let keys = [("a", "b"), ("a", ""), ("", "a"), ("", ""), ("ab", ""), ("", "ab"), ("b", "a")];
