@@ -188,7 +188,7 @@ mod tests {
         let mut current = maker.make(FIRST, rules("one")).unwrap();
         let start = Instant::now();
         for _ in 0..LOOKS {
-            black_box(&slot).take_over(&mut current, |_| unreachable!("nothing waits"));
+            black_box(&slot).take_over(&mut current, |_, _| unreachable!("nothing waits"));
         }
         let per_look = start.elapsed() / LOOKS;
         println!("a look for new rules: {per_look:?}");
