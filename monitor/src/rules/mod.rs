@@ -14,6 +14,7 @@ mod eval;
 mod explain;
 pub mod falco;
 mod file;
+pub mod fuzz;
 mod getopt;
 mod lexer;
 mod library;
