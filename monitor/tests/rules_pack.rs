@@ -8,7 +8,7 @@ use std::path::Path;
 
 use monitor::event_type::EventType;
 use monitor::fields::{FieldRef, FieldSource as _, Value};
-use monitor::rules::{Priority, Rule, RuleSet, RuleTest};
+use monitor::rules::{Priority, Reason, Rule, RuleSet, RuleTest};
 use monitor_common::call::Call;
 use rules_cases::{event, state};
 use rules_common::{Fake, matching};
@@ -301,6 +301,10 @@ fn an_event_that_a_test_matches_raises_that_rule_in_the_whole_pack() {
             let mut ids = Vec::new();
             rules.matches(test.event.ty, &test.event.values, |rule| ids.push(rule.id.as_str()));
             assert_eq!(ids.contains(&rule.id.as_str()), test.matches, "{}: {}: {ids:?}", rule.id, test.name);
+            assert_eq!(rule.explain(&test.event.values).holds, test.matches, "{}: {}", rule.id, test.name);
+            let why = rule.why(&test.event.values);
+            let told = |reason: &Reason<'_>| !reason.values.is_empty() && reason.condition.contains('.');
+            assert!(!why.is_empty() && why.iter().all(told), "{}: {}: {why:?}", rule.id, test.name);
         }
     }
 }

@@ -136,7 +136,8 @@ impl Judgement<'_> {
     /// A smallest set of tests of which each had to come out otherwise for the opposite outcome.
     ///
     /// A single test is found if there is one, and it is counted as one wherever it stands. For larger sets each place
-    /// of a test is taken by itself, so that in odd cases a smaller set may exist.
+    /// of a test is taken by itself, so if one stands in several places, a smaller set may exist, or the set may not
+    /// be enough.
     pub(crate) fn nearest(&self) -> Set {
         if self.tests.len() <= MAX_TRIED {
             let alone = |number: usize| self.root.with_turned(number) != self.root.holds;
@@ -166,7 +167,8 @@ impl Judged<'_> {
         })
     }
 
-    /// A smallest set of tests that, as they came out, leave no other outcome. If several are as small, the first.
+    /// A smallest set of tests that, as they came out, leave no other outcome. If several are as small, the first. If a
+    /// test stands in several places, a smaller set may exist.
     fn reasons(&self) -> Set {
         match (self.form, self.holds) {
             (Form::Test(number), _) => vec![number],
@@ -202,3 +204,7 @@ fn union(sets: impl Iterator<Item = Set>) -> Set {
     all.dedup();
     all
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;
