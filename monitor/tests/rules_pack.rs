@@ -335,7 +335,9 @@ fn output_names_the_actor() {
         .text("evt.args", "clockid=CLOCK_REALTIME sec=0")
         .text("proc.name", "da\u{1b}[2Jte\n");
     let mut out = String::new();
-    rules.matches(Call::ClockSettime, &event, |rule| rule.output.render(&event, &mut out));
+    for rule in found(&rules, Call::ClockSettime, &event) {
+        rule.output.render(&event, &mut out);
+    }
     assert_eq!(
         out,
         "Clock change refused in a container (clock=<NA> call=clock_settime clockid=CLOCK_REALTIME sec=0 \
