@@ -13,21 +13,22 @@ pub use failure::Failure;
 pub use fields::fields_markdown;
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{
-    AttachChoice, CanaryInterval, Listen, OutputFormat, Settings, check_metadata_wait_ms, check_ring_bytes,
-    check_root, parse_priority,
+    Assignment, AttachChoice, CanaryInterval, ConfigError, Listen, OutputFormat, Settings,
+    check_metadata_wait_ms, check_ring_bytes, check_root, parse_priority,
 };
 use crate::control::ControlSocket;
 use crate::coverage::Sight;
 use crate::hierarchy::HierarchyChoice;
 use crate::preflight::Check;
-use crate::rules::Priority;
+use crate::rules::{LoadOptions, Priority, RuleSet};
+use crate::trust::Trust;
 
 /// Watches the walls of Linux containers: who tries to pass one, and what became of it.
 #[derive(Debug, Parser)]
@@ -102,6 +103,20 @@ pub struct ConfigArg {
     /// Configuration file instead of /etc/ringfence/config.yaml and its drop-ins
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A setting on top of the configuration: KEY=VALUE, or KEY[]=VALUE to add to a list; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<Assignment>,
+}
+
+impl ConfigArg {
+    fn settings(&self) -> Result<Settings, ConfigError> {
+        Settings::load_with(self.config.as_deref(), &self.set)
+    }
+
+    /// Whether a command that got its rules by name reads the configuration all the same.
+    fn is_given(&self) -> bool {
+        self.config.is_some() || !self.set.is_empty()
+    }
 }
 
 /// Whether output is coloured.
@@ -237,7 +252,7 @@ impl RunArgs {
     /// # Errors
     /// The configuration is wrong.
     pub fn settings(self) -> Result<Settings, Failure> {
-        let mut settings = Settings::load(self.config.config.as_deref())?;
+        let mut settings = self.config.settings()?;
         if !self.rules.is_empty() {
             settings.rules = self.rules;
         }
@@ -259,18 +274,25 @@ impl RunArgs {
 }
 
 impl RulesArgs {
-    fn paths(self) -> Result<Vec<PathBuf>, Failure> {
-        rule_paths(self.rules, self.config.config.as_deref())
+    /// The rules that are meant.
+    fn load(self) -> Result<RuleSet, Failure> {
+        let (paths, options) = rules_to_load(self.rules, &self.config)?;
+        if paths.is_empty() { Err(Failure::no_rules()) } else { Ok(RuleSet::load_with(&paths, &options)?) }
     }
 }
 
-/// The rule paths of the command line, otherwise those of the configuration.
-fn rule_paths(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
-    if !named.is_empty() {
-        return Ok(named);
+/// The rule paths of the command line, otherwise those of the configuration, and how they are loaded. Who names rules
+/// and no configuration gets them as they are.
+fn rules_to_load(
+    named: Vec<PathBuf>,
+    config: &ConfigArg,
+) -> Result<(Vec<PathBuf>, LoadOptions), ConfigError> {
+    if !named.is_empty() && !config.is_given() {
+        return Ok((named, LoadOptions::default()));
     }
-    let paths = Settings::load(config)?.rule_paths();
-    if paths.is_empty() { Err(Failure::no_rules()) } else { Ok(paths) }
+    let settings = config.settings()?;
+    let options = settings.load_options(Trust::OwnFiles);
+    Ok((if named.is_empty() { settings.rule_paths() } else { named }, options))
 }
 
 /// What the commands need from the rest of the daemon.
@@ -310,16 +332,16 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             (entry.run)(settings)?;
         }
         Command::Check { paths, config, color } => {
-            let report = check::report(paths, config.config.as_deref(), coloured(color));
+            let report = check::report(paths, &config, coloured(color));
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }
         Command::Rules { command: RulesCommand::List { from, output } } => {
-            emit(&rules::list(&rules::load(&from.paths()?)?, output))?;
+            emit(&rules::list(&from.load()?, output))?;
         }
         Command::Rules { command: RulesCommand::Coverage { from, attach, output } } => {
             // Before anything is attached: the rules may be wrong.
-            let rules = rules::load(&from.paths()?)?;
+            let rules = from.load()?;
             let sight = (entry.sight)(attach)?;
             emit(&coverage::table(&rules, &sight, output))?;
             if coverage::is_wrong(&rules, &sight) {
@@ -327,7 +349,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             }
         }
         Command::Rules { command: RulesCommand::Show { id, from, output } } => {
-            emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
+            emit(&rules::show(&from.load()?, &id, output)?)?;
         }
         Command::Containers { socket, config, output } => {
             let known = containers::ask(socket, &config)?;

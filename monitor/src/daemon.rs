@@ -28,6 +28,7 @@ use crate::preflight::{self, CheckState};
 use crate::reader;
 use crate::rules::{LoadError, RuleSet};
 use crate::sink::{FileError, Sink, open_alert_file};
+use crate::trust::Trust;
 
 /// Bound of each sink's queue.
 const SINK_BYTES: usize = 8 << 20;
@@ -213,7 +214,7 @@ fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     if paths.is_empty() {
         return Err(DaemonError::NoRules);
     }
-    let rules = RuleSet::load(&paths)?;
+    let rules = RuleSet::load_with(&paths, &settings.load_options(Trust::Strict))?;
     for warning in rules.warnings() {
         tracing::warn!("{}", warning.message());
     }

@@ -31,6 +31,7 @@ pub mod errno;
 pub mod hierarchy;
 pub mod kernel_files;
 pub mod text;
+pub mod trust;
 pub mod wall_clock;
 
 // Around it: settings, life cycle, commands, health.

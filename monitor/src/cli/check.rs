@@ -1,9 +1,10 @@
 //! `ringfence check`: everything that is wrong with configuration and rules, then a summary.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cli::failure::render_config;
-use crate::config::{DEFAULT_RULES, Settings};
+use crate::cli::{ConfigArg, rules_to_load};
+use crate::config::DEFAULT_RULES;
 use crate::rules::{Diagnostic, RuleSet, Severity};
 
 /// What `check` prints and whether anything is wrong.
@@ -13,24 +14,19 @@ pub(super) struct Report {
     pub(super) wrong: bool,
 }
 
-pub(super) fn report(paths: Vec<PathBuf>, config: Option<&Path>, color: bool) -> Report {
-    let paths = if paths.is_empty() || config.is_some() {
-        match Settings::load(config) {
-            Ok(settings) if paths.is_empty() => settings.rule_paths(),
-            Ok(_) => paths,
-            Err(error) => {
-                let text = render_config(&error, color) + "configuration wrong; rules not checked\n";
-                return Report { text, wrong: true };
-            }
+pub(super) fn report(paths: Vec<PathBuf>, config: &ConfigArg, color: bool) -> Report {
+    let (paths, options) = match rules_to_load(paths, config) {
+        Ok(found) => found,
+        Err(error) => {
+            let text = render_config(&error, color) + "configuration wrong; rules not checked\n";
+            return Report { text, wrong: true };
         }
-    } else {
-        paths
     };
     if paths.is_empty() {
         let text = format!("no rules: neither {} holds a rule file\n", DEFAULT_RULES.join(" nor "));
         return Report { text, wrong: true };
     }
-    match RuleSet::load(&paths) {
+    match RuleSet::load_with(&paths, &options) {
         Ok(set) => {
             let mut text = render(set.warnings(), color);
             let enabled = set.rules().iter().filter(|rule| rule.enabled).count();

@@ -91,9 +91,9 @@ fn check_tells_good_from_bad() {
     let (good, bad) = (dir.path().join("good.yaml"), dir.path().join("bad.yaml"));
     fs::write(&good, RULES).unwrap();
     fs::write(&bad, RULES.replace("evt.type = setns", "evt.typ = setns")).unwrap();
-    let report = check::report(vec![good.clone()], None, false);
+    let report = check::report(vec![good.clone()], &ConfigArg::default(), false);
     assert!(!report.wrong && report.text.ends_with("ok: 1 rule, 1 enabled, 0 warnings\n"), "{}", report.text);
-    let report = check::report(vec![bad.clone()], None, false);
+    let report = check::report(vec![bad.clone()], &ConfigArg::default(), false);
     assert!(
         report.wrong && report.text.contains("bad.yaml") && report.text.contains("evt.typ"),
         "{}",
@@ -103,10 +103,11 @@ fn check_tells_good_from_bad() {
 
     let config = dir.path().join("c.yaml");
     fs::write(&config, "rulez: []\n").unwrap();
-    let report = check::report(Vec::new(), Some(&config), false);
+    let named = ConfigArg { config: Some(config.clone()), ..ConfigArg::default() };
+    let report = check::report(Vec::new(), &named, false);
     assert!(report.wrong && report.text.contains("did you mean `rules`"), "{}", report.text);
     fs::write(&config, format!("rules: [{}]\n", good.display())).unwrap();
-    assert!(!check::report(Vec::new(), Some(&config), false).wrong);
+    assert!(!check::report(Vec::new(), &named, false).wrong);
 }
 
 #[test]

@@ -1,37 +1,35 @@
-//! Loading: files found and read, items put together, every mistake of every file in one report.
+//! Loading: items put together and compiled, every mistake of every file in one report.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use miette::NamedSource;
-
 use super::RuleSet;
-use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
+use super::collect::{RuleBook, SYSCALL, source_of};
+use super::diagnostic::{Diagnostic, LoadError, Source, SourceFile, did_you_mean};
 use super::eval::Node;
+use super::exception::{self, Exception};
 use super::file::{self, Item, RuleItem, Text};
+use super::files;
 use super::library::{Failure, Library, diagnostic};
+use super::operand::{self, Typed};
+use super::options::LoadOptions;
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
 use super::template::Template;
-use crate::event_type::TypeSet;
-
-/// A rule file may have this many bytes.
-pub(crate) const MAX_FILE: u64 = 4 << 20;
-
-/// The only source of events so far, in Falco's words.
-const SYSCALL: &str = "syscall";
 
 /// What `maturity` may say.
 const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
 
-pub(super) fn from_paths(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
-    let mut loader = Loader::default();
+/// Once this much was said, the rest of the rules is not compiled.
+const MAX_SAID: usize = 1000;
+
+pub(super) fn from_paths(paths: &[PathBuf], options: &LoadOptions) -> Result<RuleSet, LoadError> {
+    let mut loader = Loader::new(options);
     for path in paths {
-        for file in loader.rule_files(path) {
-            if let Some(text) = loader.read(&file) {
+        loader.files.push(path.display().to_string());
+        for file in files::find(path, options.trust, &mut loader.diagnostics) {
+            loader.files.push(file.display().to_string());
+            if let Some(text) = files::read(&file, options.trust, &mut loader.diagnostics) {
                 loader.add(file.display().to_string(), text);
             }
         }
@@ -39,8 +37,8 @@ pub(super) fn from_paths(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
     loader.finish()
 }
 
-pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError> {
-    let mut loader = Loader::default();
+pub(super) fn from_texts(sources: &[(&str, &str)], options: &LoadOptions) -> Result<RuleSet, LoadError> {
+    let mut loader = Loader::new(options);
     for (name, text) in sources {
         loader.add((*name).to_owned(), (*text).to_owned());
     }
@@ -48,110 +46,36 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
 }
 
 /// Collects items and diagnostics.
-#[derive(Default)]
-struct Loader {
+struct Loader<'o> {
+    options: &'o LoadOptions,
     /// Names of files and directories, in order.
     files: Vec<String>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
-    /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
-    rules: Vec<RuleItem>,
-    rules_by_name: HashMap<String, usize>,
+    book: RuleBook,
 }
 
-impl Loader {
-    /// A file itself, or the rule files of a directory in the order of their names.
-    fn rule_files(&mut self, path: &Path) -> Vec<PathBuf> {
-        self.files.push(path.display().to_string());
-        if !path.is_dir() {
-            return vec![path.to_owned()];
-        }
-        let listed = std::fs::read_dir(path).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
-        });
-        let mut files = match listed {
-            Ok(files) => files,
-            Err(error) => {
-                self.cannot_read(path, &error);
-                return Vec::new();
-            }
-        };
-        files.retain(|file| {
-            let rule_file = file.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
-            let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            rule_file && !hidden && !file.is_dir()
-        });
-        files.sort();
-        if files.is_empty() {
-            let help = "name a directory with `.yaml` files, or a rule file";
-            let empty = Diagnostic::file(path.display().to_string(), "no rule file in this directory");
-            self.diagnostics.push(empty.help(help));
-        }
-        files
-    }
-
-    fn cannot_read(&mut self, path: &Path, error: &std::io::Error) {
-        let help = match error.kind() {
-            std::io::ErrorKind::NotFound => Some("check the path"),
-            std::io::ErrorKind::PermissionDenied => Some("the daemon's user needs the right to read it"),
-            _ => None,
-        };
-        let message = format!("cannot read the rules: {error}");
-        let wrong = Diagnostic::file(path.display().to_string(), message);
-        self.diagnostics.push(wrong.maybe_help(help.map(str::to_owned)));
-    }
-
-    fn read(&mut self, path: &Path) -> Option<String> {
-        self.files.push(path.display().to_string());
-        let mut bytes = Vec::new();
-        // One byte more than allowed tells a file that is too large, whatever its metadata says.
-        // Not blocking: a FIFO without a writer would hold the start for ever.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let open = File::options().read(true).custom_flags(flags).open(path);
-        let read = open.and_then(|file| {
-            if !file.metadata()?.is_file() {
-                return Err(std::io::Error::other("it is not a regular file"));
-            }
-            file.take(MAX_FILE + 1).read_to_end(&mut bytes)
-        });
-        if let Err(error) = read {
-            self.cannot_read(path, &error);
-            return None;
-        }
-        let name = path.display().to_string();
-        if bytes.len() as u64 > MAX_FILE {
-            let message = format!("larger than {} MiB, which no rule file needs", MAX_FILE >> 20);
-            self.diagnostics.push(Diagnostic::file(name, message));
-            return None;
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                let valid = error.as_bytes().get(..at).unwrap_or_default();
-                let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-                let column = valid.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-                let message = format!("not UTF-8 in line {line}, byte {column}");
-                self.diagnostics.push(Diagnostic::file(name, message).help("save the file as UTF-8"));
-                None
-            }
+impl<'o> Loader<'o> {
+    fn new(options: &'o LoadOptions) -> Self {
+        Loader {
+            options,
+            files: Vec::new(),
+            diagnostics: Vec::new(),
+            library: Library::default(),
+            book: RuleBook::default(),
         }
     }
 
     fn add(&mut self, name: String, text: String) {
         self.files.push(name.clone());
-        let source: Source = Arc::new(NamedSource::new(name, text));
+        let source: Source = Arc::new(SourceFile::new(name, text));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
-                Item::List(list) => self.library.add_list(list),
-                Item::Macro(item) => self.library.add_macro(item),
-                Item::Rule(rule) => match self.rules_by_name.get(rule.name.as_str()) {
-                    Some(position) => self.rules[*position] = *rule,
-                    None => {
-                        self.rules_by_name.insert(rule.name.as_str().to_owned(), self.rules.len());
-                        self.rules.push(*rule);
-                    }
-                },
+                Item::List(list, effect) => self.library.add_list(list, effect),
+                Item::Macro(item, effect) => self.library.add_macro(item, effect),
+                Item::Rule(rule) => self.book.define(*rule, &mut self.diagnostics),
+                Item::Change(change) => self.book.change(*change, &mut self.diagnostics),
+                Item::Enable { name, enabled } => self.book.enable(&name, enabled, &mut self.diagnostics),
             }
         }
     }
@@ -160,17 +84,44 @@ impl Loader {
         self.library.check_all();
         let mut rules = Vec::new();
         let mut ids: HashMap<String, String> = HashMap::new();
-        for item in std::mem::take(&mut self.rules) {
+        for mut item in std::mem::take(&mut self.book).into_rules() {
+            if self.is_left_out(&item) {
+                continue;
+            }
+            if self.diagnostics.len() > MAX_SAID {
+                let message =
+                    format!("more than {MAX_SAID} things are wrong; the other rules were not compiled");
+                self.diagnostics.push(item.name.wrong(message));
+                break;
+            }
+            self.options.extend_output(&mut item);
             if let Some(rule) = self.rule(&item) {
                 self.unique(&item, &rule, &mut ids);
                 rules.push(rule);
             }
         }
+        self.options.select(&mut rules, &mut self.diagnostics);
         self.diagnostics.append(&mut self.library.diagnostics);
-        if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
+        if self.diagnostics.iter().any(Diagnostic::is_error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
         Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files)))
+    }
+
+    /// Whether a rule is for events of another source, which then is said. Nothing else of it is looked at: its
+    /// fields are those of a plugin.
+    fn is_left_out(&mut self, item: &RuleItem) -> bool {
+        let source = source_of(item);
+        if source == SYSCALL {
+            return false;
+        }
+        let message = format!("unknown source `{source}`: the rule `{}` is left out", item.name.as_str());
+        let help = did_you_mean(source, [SYSCALL]).unwrap_or_else(|| {
+            "the only source is `syscall`; Falco has the others from plugins, which ringfence does not load".to_owned()
+        });
+        let place = item.source.as_ref().unwrap_or(&item.name);
+        self.diagnostics.push(place.wrong(message).help(help).warning());
+        true
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
@@ -184,16 +135,23 @@ impl Loader {
     /// Checks all parts of a rule, even after one was wrong.
     fn rule(&mut self, item: &RuleItem) -> Option<Rule> {
         let compiled = item.condition.as_ref().and_then(|condition| self.condition(item, condition));
-        let output = item.output.as_ref().and_then(|output| self.output(output));
+        let exceptions = self.exceptions(item);
+        let output = item.output.as_ref().and_then(|output| self.output(item, output));
         let id = self.id(item);
-        let source = self.word(item.source.as_ref(), "source", &[SYSCALL]);
         let maturity = self.word(item.maturity.as_ref(), "maturity", MATURITIES);
         for attack in item.attack.iter().filter(|attack| !is_attack_id(attack.as_str())) {
             let message = format!("`{}` is not an ATT&CK id", attack.as_str());
             let help = "techniques look like T1611 or T1548.001, tactics like TA0004";
             self.diagnostics.push(attack.wrong(message).help(help));
         }
-        let (node, types) = compiled?;
+        let (node, exceptions) = (compiled?, exceptions?);
+        let node = except(node, &exceptions);
+        let types = node.types();
+        if types.is_empty() && item.warn_evttypes {
+            let message = "no event can ever match this rule";
+            let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
+            self.diagnostics.push(item.condition.as_ref()?.wrong(message).help(help).warning());
+        }
         let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
         let texts = |texts: &[Text]| texts.iter().map(|text| text.as_str().to_owned()).collect();
         Some(Rule {
@@ -202,13 +160,14 @@ impl Loader {
             name: item.name.as_str().to_owned(),
             desc: text(&item.desc)?,
             priority: item.priority?,
-            source: source.unwrap_or_else(|| SYSCALL.to_owned()),
+            source: SYSCALL.to_owned(),
             tags: texts(&item.tags),
             attack: texts(&item.attack),
             maturity,
             references: texts(&item.references),
             enabled: item.enabled,
-            condition: text(&item.condition)?,
+            condition: whole_condition(&text(&item.condition)?, &exceptions),
+            exceptions,
             output_text: text(&item.output)?,
             output: output?,
             node,
@@ -216,33 +175,102 @@ impl Loader {
         })
     }
 
-    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Arc<Node>, TypeSet)> {
-        let compiled = match self.library.compile(condition, 0) {
-            Ok(compiled) => compiled,
+    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<Arc<Node>> {
+        match self.library.compile(condition, 0) {
+            Ok(compiled) => Some(compiled.node),
             Err(Failure { diagnostics, only_unknown_fields }) => {
-                let skipped = item.skip_if_unknown_filter && only_unknown_fields;
-                let soften = |found: Diagnostic| if skipped { found.warning() } else { found };
-                self.diagnostics.extend(diagnostics.into_iter().map(soften));
-                return None;
-            }
-        };
-        let types = compiled.node.types();
-        if types.is_empty() && item.warn_evttypes {
-            let message = "no event can ever match this rule";
-            let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
-            self.diagnostics.push(condition.wrong(message).help(help).warning());
-        }
-        Some((compiled.node, types))
-    }
-
-    fn output(&mut self, output: &Text) -> Option<Template> {
-        match Template::parse(output.as_str()) {
-            Ok(template) => Some(template),
-            Err(problems) => {
-                self.diagnostics.extend(problems.into_iter().map(|problem| diagnostic(output, problem)));
+                self.report(item, diagnostics, only_unknown_fields);
                 None
             }
         }
+    }
+
+    /// Reports what is wrong with a part of a rule; only warns if it is unknown fields and the rule says that it may
+    /// be left out then.
+    fn report(&mut self, item: &RuleItem, diagnostics: Vec<Diagnostic>, only_unknown_fields: bool) {
+        let skipped = item.skip_if_unknown_filter && only_unknown_fields;
+        let soften = |found: Diagnostic| if skipped { found.warning() } else { found };
+        self.diagnostics.extend(diagnostics.into_iter().map(soften));
+    }
+
+    /// What a rule excepts; `None` if something is wrong with it.
+    fn exceptions(&mut self, item: &RuleItem) -> Option<Vec<Exception>> {
+        let mut exceptions = Vec::new();
+        let mut good = true;
+        for written in &item.exceptions {
+            let before = self.diagnostics.len();
+            let comps = written.comparisons(&mut self.diagnostics);
+            for field in written.fields.iter().flat_map(|fields| fields.texts()) {
+                if let Err(problem) = exception::field(field) {
+                    let only_unknown_fields = problem.unknown_field;
+                    self.report(item, vec![diagnostic(field, problem)], only_unknown_fields);
+                }
+            }
+            let (Some(fields), Some(comps), true) =
+                (&written.fields, comps, before == self.diagnostics.len())
+            else {
+                good = false;
+                continue;
+            };
+            for group in &written.groups {
+                let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
+                let errors = self.diagnostics.iter().filter(|found| found.is_error()).count();
+                let clause = exception::clause(fields, &comps, group, &mut self.diagnostics);
+                good &= errors == self.diagnostics.iter().filter(|found| found.is_error()).count();
+                let expired = group.expires.as_ref().filter(|(day, _)| *day < self.options.today);
+                if let Some((day, place)) = expired {
+                    let name = written.name.as_str();
+                    let message =
+                        format!("the exception `{name}` ended on {day} and does not except any more");
+                    let help = "remove it, or give it a later day";
+                    self.diagnostics.push(place.wrong(message).help(help).warning());
+                }
+                let node = clause.as_ref().filter(|_| good).map(|clause| self.condition(item, clause));
+                good &= node.as_ref().is_none_or(Option::is_some);
+                exceptions.push(Exception {
+                    name: written.name.as_str().to_owned(),
+                    reason: text(&group.reason),
+                    owner: text(&group.owner),
+                    expires: group.expires.as_ref().map(|(day, _)| *day),
+                    expired: expired.is_some(),
+                    condition: clause.map(|clause| clause.as_str().to_owned()),
+                    node: node.flatten().filter(|_| expired.is_none()),
+                });
+            }
+        }
+        good.then_some(exceptions)
+    }
+
+    fn output(&mut self, item: &RuleItem, output: &Text) -> Option<Template> {
+        match Template::parse(output.as_str().trim_end()) {
+            Ok(template) => self.extra_fields(item, template),
+            Err(problems) => {
+                let only_unknown_fields = problems.iter().all(|problem| problem.unknown_field);
+                let found = problems.into_iter().map(|problem| diagnostic(output, problem)).collect();
+                self.report(item, found, only_unknown_fields);
+                None
+            }
+        }
+    }
+
+    /// Adds the fields that the options want in alerts of this rule.
+    fn extra_fields(&mut self, item: &RuleItem, mut template: Template) -> Option<Template> {
+        let mut good = true;
+        for name in self.options.extra_fields(item) {
+            match exception::field(&name) {
+                Ok(Typed { source: operand::Source::Field(field), .. }) => template.add_field(field),
+                Ok(_) => {
+                    good = false;
+                    let wrong = name.wrong("expected a field, without a transformer");
+                    self.diagnostics.push(wrong);
+                }
+                Err(problem) => {
+                    good = false;
+                    self.diagnostics.push(diagnostic(&name, problem));
+                }
+            }
+        }
+        good.then_some(template)
     }
 
     fn id(&mut self, item: &RuleItem) -> Option<String> {
@@ -278,9 +306,33 @@ impl Loader {
     }
 }
 
+/// A condition without what is excepted.
+fn except(node: Arc<Node>, exceptions: &[Exception]) -> Arc<Node> {
+    let excepted = exceptions.iter().filter_map(|exception| exception.node.as_ref());
+    let members: Vec<Node> = excepted.map(|node| Node::Not(Box::new(Node::clone(node)))).collect();
+    if members.is_empty() {
+        return node;
+    }
+    Arc::new(Node::And(std::iter::once(Node::clone(&node)).chain(members).collect()))
+}
+
+/// The condition and what is excepted from it, as one text.
+fn whole_condition(condition: &str, exceptions: &[Exception]) -> String {
+    let in_force = exceptions.iter().filter(|exception| !exception.expired);
+    let excepted: Vec<&str> = in_force.filter_map(|exception| exception.condition.as_deref()).collect();
+    if excepted.is_empty() {
+        return condition.to_owned();
+    }
+    let excepted: String = excepted.iter().map(|clause| format!(" and not ({clause})")).collect();
+    format!("({condition}){excepted}")
+}
+
 /// Sorts by file, in the order in which they were named, and by place in each.
 fn in_reading_order(mut diagnostics: Vec<Diagnostic>, files: &[String]) -> Vec<Diagnostic> {
     diagnostics
         .sort_by_key(|found| (files.iter().position(|file| file == found.file_name()), found.line_column()));
+    // What was added to the outputs of many rules is wrong once.
+    let mut seen = HashSet::new();
+    diagnostics.retain(|found| seen.insert(found.to_string()));
     diagnostics
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::eval::{Memo, Node};
+use super::exception::Exception;
 use super::partial::Maybe;
 use super::priority::Priority;
 use super::template::Template;
@@ -20,7 +21,7 @@ pub struct Rule {
     pub desc: String,
     /// How urgent its alerts are.
     pub priority: Priority,
-    /// Where its events come from: always `syscall` so far.
+    /// Where its events come from: always `syscall`; rules of other sources are left out.
     pub source: String,
     /// Free words to sort alerts by.
     pub tags: Vec<String>,
@@ -32,8 +33,10 @@ pub struct Rule {
     pub references: Vec<String>,
     /// Whether it is matched at all.
     pub enabled: bool,
-    /// The condition as written.
+    /// The condition as written, what was appended to it and what is excepted from it included.
     pub condition: String,
+    /// What it excepts.
+    pub exceptions: Vec<Exception>,
     /// The text of its alerts.
     pub output: Template,
     /// The template as written.
