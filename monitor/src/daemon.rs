@@ -35,6 +35,7 @@ use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring}
 use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
 use crate::sink::{FileError, Sink, open_alert_file};
+use crate::trust::Trust;
 
 /// Bound of each sink's queue.
 const SINK_BYTES: usize = 8 << 20;
@@ -259,7 +260,7 @@ pub(crate) fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     if paths.is_empty() {
         return Err(DaemonError::NoRules);
     }
-    let rules = RuleSet::load(&paths)?;
+    let rules = RuleSet::load_with(&paths, &settings.load_options(Trust::Strict))?;
     let failed: Vec<String> = rules.run_tests().failures().map(|(rule, test)| test.told(rule)).collect();
     if failed.is_empty() { Ok(rules) } else { Err(DaemonError::RuleTests(failed)) }
 }

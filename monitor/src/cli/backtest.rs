@@ -12,10 +12,11 @@ use crate::cli::Failure;
 use crate::cli::recorded::Reader;
 use crate::cli::replay::alerting;
 use crate::cli::rules::visible;
+use crate::cli::rules_command::RuleFiles;
 use crate::config::OutputFormat;
 use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldValues, Value};
 use crate::recording::Span;
-use crate::rules::{Priority, RuleSet};
+use crate::rules::Priority;
 
 /// Containers that are counted one by one for a rule; further ones together.
 const MOST_CONTAINERS: usize = 1024;
@@ -59,8 +60,8 @@ struct RuleHead {
 }
 
 impl Candidate {
-    fn load(paths: &[PathBuf]) -> Result<Self, Failure> {
-        let set = RuleSet::load(paths)?;
+    fn load(files: &RuleFiles) -> Result<Self, Failure> {
+        let set = files.load()?;
         let head = |rule: &crate::rules::Rule| RuleHead {
             id: rule.id.clone(),
             name: rule.name.clone(),
@@ -147,8 +148,8 @@ pub(super) struct Backtest {
 pub(super) fn run(
     files: Vec<PathBuf>,
     span: Span,
-    rules: &[PathBuf],
-    against: Option<&[PathBuf]>,
+    rules: &RuleFiles,
+    against: Option<&RuleFiles>,
 ) -> Result<Backtest, Failure> {
     let mut current = Candidate::load(rules)?;
     let mut against = against.map(Candidate::load).transpose()?;

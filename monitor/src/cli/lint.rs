@@ -1,10 +1,9 @@
 //! `ringfence rules lint`: what in rule files is most likely not what was meant.
 
-use std::path::PathBuf;
-
 use serde_json::{Value as Json, json};
 
 use super::check::{count, render};
+use super::rules_command::RuleFiles;
 use crate::config::OutputFormat;
 use crate::rules::Diagnostic;
 use crate::rules::lint::{self, Found};
@@ -16,8 +15,8 @@ pub(super) struct Report {
     pub(super) wrong: bool,
 }
 
-pub(super) fn report(paths: &[PathBuf], output: OutputFormat, color: bool) -> Report {
-    let found = match lint::lint(paths) {
+pub(super) fn report(files: &RuleFiles, output: OutputFormat, color: bool) -> Report {
+    let found = match lint::lint(&files.paths, &files.options) {
         Ok(found) => found,
         Err(error) => {
             let errors = error.diagnostics();

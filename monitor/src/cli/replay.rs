@@ -8,6 +8,7 @@ use crate::alert::{Alert, JsonLines, TextLines};
 use crate::alerting::{Alerting, Format, Moment};
 use crate::cli::Failure;
 use crate::cli::recorded::Reader;
+use crate::cli::rules_command::RuleFiles;
 use crate::fields::FieldSource;
 use crate::pipeline;
 use crate::recording::{Recorded, Span};
@@ -16,7 +17,7 @@ use crate::rules::{Priority, RuleSet};
 /// What is replayed, and how.
 pub(crate) struct Replay {
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) rules: Vec<PathBuf>,
+    pub(crate) rules: RuleFiles,
     pub(crate) min_priority: Priority,
 }
 
@@ -42,7 +43,7 @@ impl Replay {
     pub(crate) fn run(self, mut format: Format, out: &mut impl Write) -> Result<Replayed, Failure> {
         let mut reader = Reader::new(self.files, Span::default());
         // Rules are wrong or not, whatever is recorded.
-        let mut fresh = Some(RuleSet::load(&self.rules)?);
+        let mut fresh = Some(self.rules.load()?);
         let mut judge: Option<(Arc<str>, Alerting)> = None;
         let (mut line, mut alerts, mut closed) = (Vec::new(), 0, false);
         let read = reader.read(|event: Recorded| {
@@ -50,7 +51,7 @@ impl Replay {
             let alerting = match &mut judge {
                 Some((host, alerting)) if *host == event.hostname => alerting,
                 other => {
-                    let rules = fresh.take().map_or_else(|| RuleSet::load(&self.rules), Ok)?;
+                    let rules = fresh.take().map_or_else(|| self.rules.load(), Ok)?;
                     let alerting = alerting(rules, self.min_priority, &event.hostname)?;
                     &mut other.insert((Arc::clone(&event.hostname), alerting)).1
                 }

@@ -19,6 +19,7 @@ use super::ast::words;
 use super::diagnostic::{Diagnostic, LoadError, Source};
 use super::file::{ListItem, MacroItem, RuleItem, Text};
 use super::load::{self, Parts};
+use super::options::LoadOptions;
 use super::rule::Rule;
 
 words! {
@@ -126,8 +127,8 @@ impl<'m> Material<'m> {
 ///
 /// # Errors
 /// The rules cannot be loaded.
-pub fn lint(paths: &[PathBuf]) -> Result<Vec<Found>, LoadError> {
-    Ok(look(load::parts(paths)?))
+pub fn lint(paths: &[PathBuf], options: &LoadOptions) -> Result<Vec<Found>, LoadError> {
+    Ok(look(load::parts(paths, options)?))
 }
 
 /// Looks at texts, given with names for messages.
@@ -135,7 +136,7 @@ pub fn lint(paths: &[PathBuf]) -> Result<Vec<Found>, LoadError> {
 /// # Errors
 /// As [`lint`].
 pub fn lint_sources(sources: &[(&str, &str)]) -> Result<Vec<Found>, LoadError> {
-    Ok(look(load::parts_of_texts(sources)?))
+    Ok(look(load::parts_of_texts(sources, &LoadOptions::default())?))
 }
 
 fn look(parts: Parts) -> Vec<Found> {

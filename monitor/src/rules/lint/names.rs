@@ -6,6 +6,7 @@ use super::{Found, Kind, Material};
 use crate::rules::ast::{Expr, ExprKind, List, Right};
 use crate::rules::condition;
 use crate::rules::file::Text;
+use crate::rules::library::unquoted;
 
 /// Macros and lists by name.
 #[derive(Default)]
@@ -69,7 +70,7 @@ pub(super) fn unused(material: &Material<'_>, found: &mut Vec<Found>) {
             if used.lists.insert(name.clone())
                 && let Some(item) = material.lists.iter().find(|item| item.name.as_str() == name)
             {
-                let inner = item.items.iter().flatten().filter(|member| !member.is_quoted());
+                let inner = item.items.iter().flatten().filter(|member| unquoted(member.as_str()).is_none());
                 let inner = inner.map(|member| member.as_str().to_owned());
                 let inner = inner.filter(|name| lists.contains(name.as_str())).collect();
                 open.push(Names { lists: inner, ..Names::default() });

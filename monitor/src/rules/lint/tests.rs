@@ -382,7 +382,7 @@ fn a_rule_set_of_many_alternatives_is_looked_at_in_time() {
 #[test]
 fn the_shipped_rules_are_clean() {
     let rules = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../rules"));
-    let found = lint(&[rules]).unwrap();
+    let found = lint(&[rules], &LoadOptions::default()).unwrap();
     let shown: String = found
         .iter()
         .map(|found| format!("{}\n{}", found.kind.word(), found.diagnostic.render(false)))
