@@ -74,8 +74,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Takes the next generation's place, if one waits. Never blocks: while one is just being put there, it is not
-    /// there yet. `meanwhile` gets the generation that goes and the one that comes.
+    /// Exchanges the generation in force for the next one, if one waits; `meanwhile` sees the old and the new one.
+    /// Never blocks: while one is just being put there, it is not there yet.
     pub fn take_over(&self, current: &mut Box<Generation>, meanwhile: impl FnOnce(&Generation, &Generation)) {
         if self.waits.load(Ordering::Acquire) {
             self.exchange(current, meanwhile);

@@ -253,9 +253,7 @@ fn good_again(watched: &Watched<'_>, times: usize, fine: &str) -> Result<(), Str
     let wanted_code = if fine == "ready\n" { 0 } else { 1 };
     let stands = &status["rules"]["refused"]["stands"];
     if readiness != fine || code != Some(wanted_code) || *stands != false {
-        return Err(format!(
-            "told {told} times, /readyz says {readiness}, status ends with {code:?}: {json}"
-        ));
+        return Err(format!("/readyz says {readiness}, status ends with {code:?}: {json}"));
     }
     let rules = &status["rules"];
     if rules["generation"] != watched.generation || rules["enabled"] != 2 || rules["files"][1].is_null() {
