@@ -56,10 +56,9 @@ fn a_rule_that_another_one_covers_is_shadowed() {
         ("evt.type = setns and proc.vpid = val(proc.pid)", "evt.type = setns and proc.vpid exists"),
     ] {
         let text = rule("Narrow", narrow, "") + &rule("Wide", wide, "");
-        let expected = format!(
-            "the rule `Narrow` is shadowed: whatever it matches, `Wide` matches too, with priority Warning"
-        );
-        assert_eq!(found(&text), [("shadowed", (1, 9), expected)], "{narrow} / {wide}");
+        let expected =
+            "the rule `Narrow` is shadowed: whatever it matches, `Wide` matches too, with priority Warning";
+        assert_eq!(found(&text), [("shadowed", (1, 9), expected.to_owned())], "{narrow} / {wide}");
     }
 }
 
