@@ -189,8 +189,9 @@ With a `threshold` a rule fires only when enough events matched within a time:
 - Rules below `min_priority` count nothing.
 - Counts are kept in memory only: they are gone when the daemon ends. When rules are exchanged, a rule that has the same
   id, condition and threshold goes on counting.
-- Per rule at most 4,096 keys and 65,536 events or values are remembered, in all rules together about 262,144. If there is no room, the key that was quiet
-  for longest is forgotten, and counted in `ringfence_table_evictions_total{table=\"thresholds\"}`.
+- Per rule at most 4,096 keys and 65,536 events or values are remembered, in all rules together about 262,144. If there
+  is no room, the key that was quiet for longest is forgotten, and counted in
+  `ringfence_table_evictions_total{table=\"thresholds\"}`.
 ";
 
 const EDITORS: &str = "
