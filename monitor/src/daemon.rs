@@ -41,6 +41,8 @@ use crate::trust::Trust;
 const SINK_BYTES: usize = 8 << 20;
 /// How long the sinks may take for their last lines.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long what is still being done may take at the end.
+const LAST_TASKS: Duration = Duration::from_secs(1);
 /// How often losses are looked for and logged.
 const LOSS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -107,7 +109,10 @@ pub fn run(settings: Settings) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("cannot start the runtime"))?;
-    runtime.block_on(run_until_signal(settings))
+    let ended = runtime.block_on(run_until_signal(settings));
+    // Rule files on a file system that does not answer must not hold the exit back.
+    runtime.shutdown_timeout(LAST_TASKS);
+    ended
 }
 
 async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
