@@ -7,7 +7,7 @@ mod rules_common;
 use std::path::Path;
 
 use monitor::event_type::EventType;
-use monitor::fields::{FieldRef, FieldSource as _};
+use monitor::fields::{FieldRef, FieldSource as _, Value};
 use monitor::rules::{Priority, Reason, Rule, RuleSet, RuleTest};
 use monitor_common::call::Call;
 use rules_cases::{event, state};
@@ -62,9 +62,11 @@ fn leaving(call: Call, place: &'static str) -> Vec<Fake> {
         .collect()
 }
 
+/// The rules that match, but for those that count first: they come on top of what each event raises by itself.
 fn found<'r>(rules: &'r RuleSet, ty: impl Into<EventType>, event: &Fake) -> Vec<&'r Rule> {
     let mut found = Vec::new();
     rules.matches(ty, event, |rule| found.push(rule));
+    found.retain(|rule| rule.threshold.is_none());
     found
 }
 
@@ -111,6 +113,42 @@ fn every_outcome_in_a_running_container_alerts_exactly_once() {
                 );
                 assert!(found[0].tags.contains(&"container".to_owned()));
             }
+        }
+    }
+}
+
+#[test]
+fn refusals_in_a_running_container_are_counted_by_wall_and_nothing_else_is() {
+    let rules = pack();
+    for call in Call::ALL {
+        for (verdict, place) in
+            VERDICTS.iter().flat_map(|v| ["host", "running", "starting"].map(|place| (*v, place)))
+        {
+            for event in variants(*call, verdict, place) {
+                let mut counting = matching(&rules, *call, &event);
+                counting
+                    .retain(|id| rules.rules().iter().any(|rule| rule.id == *id && rule.threshold.is_some()));
+                let counted = verdict == "refused" && place == "running";
+                let expected: &[&str] = if counted { &["walls-probed-in-container"] } else { &[] };
+                assert_eq!(counting, expected, "{event:?}");
+            }
+        }
+    }
+    let rule = rules.rules().iter().find(|rule| rule.id == "walls-probed-in-container").unwrap();
+    let threshold = rule.threshold.as_ref().unwrap().to_string();
+    assert_eq!(threshold, "3 different values of evt.category within 1m by container.id");
+}
+
+#[test]
+fn a_program_from_memory_raises_a_second_alert_wherever_it_knocks() {
+    let rules = pack();
+    for call in Call::ALL {
+        for event in VERDICTS.iter().flat_map(|verdict| variants(*call, verdict, "running")) {
+            let into = format!("{event:?}").contains("host_to_container");
+            let event = event.set("proc.is_exe_from_memfd", Value::Bool(true)).text("proc.entry", "main");
+            let ids: Vec<_> = found(&rules, *call, &event).iter().map(|rule| rule.id.as_str()).collect();
+            let told = ids.contains(&"memory-program-at-wall-in-container");
+            assert_eq!((told, ids.len()), (!into, 1 + usize::from(!into)), "{event:?}: {ids:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::environment::{Privilege, cargo, find_program, release_program, repository, work_dir};
 use crate::process::{self, End, Limits};
-use crate::{coverage, fuzz, setup, tidy, vm};
+use crate::{benign, coverage, fuzz, setup, tidy, vm};
 
 /// The steps, in the order in which they run: cheap ones first.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -218,9 +218,12 @@ impl Suite {
     /// The suite as root on this kernel, in the mode that every machine allows.
     fn live(&self, log: &Path, counts: &mut Counts) -> Result<Verdict> {
         let record = coverage::records_dir()?.join("native.jsonl");
-        // That of an earlier run must not pass for this one's.
-        if record.exists() {
-            fs::remove_file(&record)?;
+        let benign = benign::record_path()?;
+        // Those of an earlier run must not pass for this one's.
+        for record in [&record, &benign] {
+            if record.exists() {
+                fs::remove_file(record)?;
+            }
         }
         if self.privilege == Privilege::None {
             return Ok(Verdict::NoRoot);
@@ -242,7 +245,7 @@ impl Suite {
         live.arg(release_program("ringfence")).arg("--attempt").arg(release_program("attempt"));
         live.arg("--rules").arg(repository().join("rules"));
         live.arg("--schema").arg(repository().join("docs/alert.schema.json"));
-        live.arg("--record").arg(record);
+        live.arg("--record").arg(record).arg("--benign").arg(benign);
         require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 }

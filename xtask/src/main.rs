@@ -4,6 +4,7 @@
 
 mod apt;
 mod bench;
+mod benign;
 mod check;
 mod coverage;
 mod environment;
@@ -51,7 +52,7 @@ enum Command {
     Vm(VmArgs),
     /// Feed random input to what reads conditions, rule files and recordings.
     Fuzz(FuzzArgs),
-    /// Write docs/coverage.md and its record from what the last `test` or `vm` found.
+    /// Write docs/coverage.md and docs/benign.md and their records from what the last `test` or `vm` found.
     Coverage,
     /// Measure Ringfence against its speed targets.
     Bench(BenchArgs),
@@ -161,7 +162,7 @@ fn main() -> ExitCode {
         Command::Test(args) => check::all(args.fast, args.only),
         Command::Vm(args) => vm::command(&args.kernel, args.attach, args.cgroups, args.filter.as_deref()),
         Command::Fuzz(args) => fuzz::command(args.target.as_deref(), args.seconds),
-        Command::Coverage => coverage::write(),
+        Command::Coverage => benign::write().and_then(|()| coverage::write()),
         Command::Bench(args) => bench::command(&args),
     };
     match result {

@@ -171,7 +171,8 @@ impl Expectation {
     }
 }
 
-/// The alerts of one daemon so far, and faults of lines that are no proper alerts.
+/// The alerts of one daemon so far, and faults of lines that are no proper alerts. Alerts of rules that count first are
+/// kept apart: they come on top, so whoever counts what one attempt raises must not meet those of all attempts.
 #[derive(Debug, Default)]
 pub struct Inbox {
     state: Mutex<State>,
@@ -184,6 +185,7 @@ const MOST_ALERTS: usize = 200_000;
 #[derive(Debug, Default)]
 struct State {
     alerts: Vec<Alert>,
+    crossed: Vec<Alert>,
     full: bool,
     faults: Vec<String>,
     closed: bool,
@@ -198,8 +200,9 @@ impl Inbox {
     /// Adds an alert. Beyond a bound it is a fault instead: the suite must not eat the machine's memory.
     pub fn push(&self, alert: Alert) {
         let mut state = self.lock();
-        if state.alerts.len() < MOST_ALERTS {
-            state.alerts.push(alert);
+        if state.alerts.len() + state.crossed.len() < MOST_ALERTS {
+            let of_many = alert.text("threshold.count").is_some();
+            if of_many { &mut state.crossed } else { &mut state.alerts }.push(alert);
         } else if !state.full {
             state.full = true;
             state.faults.push(format!("more than {MOST_ALERTS} alerts came; the rest was not looked at"));
@@ -226,7 +229,12 @@ impl Inbox {
         self.lock().faults.clone()
     }
 
-    /// All alerts so far.
+    /// The alerts so far by which rules told that their threshold was reached; they are in none of the others' answers.
+    pub fn crossed(&self) -> Vec<Alert> {
+        self.lock().crossed.clone()
+    }
+
+    /// All alerts so far, but for [`Inbox::crossed`].
     pub fn all(&self) -> Vec<Alert> {
         self.lock().alerts.clone()
     }
@@ -329,5 +337,17 @@ mod tests {
         assert!(first.contains("proc.pid") && first.contains("expected 7, found 8"), "{miss}");
         inbox.push(alert("setns", 7));
         assert!(inbox.expect(&wanted, Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn alerts_of_thresholds_are_kept_apart() {
+        let inbox = Inbox::default();
+        let mut of_many = alert("setns", 7);
+        of_many.json["output_fields"]["threshold.count"] = json!(3);
+        inbox.push(of_many);
+        inbox.push(alert("setns", 7));
+        let any = Expectation::new();
+        assert_eq!((inbox.count(&any), inbox.all().len(), inbox.crossed().len()), (1, 1, 1));
+        assert_eq!(inbox.crossed()[0].get("threshold.count").as_deref(), Some("3"));
     }
 }

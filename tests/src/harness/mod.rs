@@ -47,6 +47,8 @@ pub struct Settings {
     pub guest: bool,
     /// Where the matrix writes its record.
     pub record: Option<PathBuf>,
+    /// Where what a quiet host raised is written.
+    pub benign: Option<PathBuf>,
 }
 
 /// The lines of standard error so far.
@@ -75,8 +77,10 @@ pub struct Daemon {
 pub struct Ended {
     /// Its exit status.
     pub status: ExitStatus,
-    /// Every alert.
+    /// Every alert, but for those of rules that count first.
     pub alerts: Vec<Alert>,
+    /// Those.
+    pub crossed: Vec<Alert>,
     /// What was wrong with lines.
     pub faults: Vec<String>,
     /// Standard error.
@@ -294,11 +298,17 @@ impl Daemon {
         for reader in self.readers.drain(..) {
             reader.join().map_err(|_| "a reader of the daemon's output panicked")?;
         }
-        Ok(Ended { status, alerts: self.inbox.all(), faults: self.inbox.faults(), log: self.log.text() })
+        let (alerts, crossed) = (self.inbox.all(), self.inbox.crossed());
+        Ok(Ended { status, alerts, crossed, faults: self.inbox.faults(), log: self.log.text() })
     }
 }
 
 impl Ended {
+    /// Every alert, those of rules that count first at the end.
+    pub fn everything(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.iter().chain(&self.crossed)
+    }
+
     /// Holds the end against what every run must be: status 0, proper lines, no panic, a log of plain text.
     ///
     /// # Errors

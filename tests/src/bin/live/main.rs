@@ -4,6 +4,7 @@
 //! Arguments besides those below are those of Rust's test runner, such as `--list` or a filter by name, which may be
 //! several with commas between them.
 
+mod benign;
 mod blind;
 mod cases;
 mod churn;
@@ -23,6 +24,7 @@ mod matrix;
 mod outside;
 mod places;
 mod podman;
+mod probing;
 mod processes;
 mod races;
 mod reload;
@@ -40,7 +42,7 @@ use libtest_mimic::{Arguments, Trial};
 use tests::harness::Settings;
 
 const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--schema FILE] \
-[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [test runner's arguments]";
+[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [test runner's arguments]";
 
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
@@ -64,6 +66,10 @@ fn main() -> ExitCode {
     }
     // One at a time: two cores are shared with the daemon, and floods must not meet other cases.
     arguments.test_threads = Some(1);
+    if let Err(fault) = benign::begin(&settings, arguments.list) {
+        eprintln!("live: {fault}");
+        return ExitCode::from(2);
+    }
     let guest_trials = if settings.guest { guest::trials() } else { Vec::new() };
     let settings = Arc::new(settings);
     let suite = Arc::new(places::Suite::new(settings.clone()));
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
     trials.extend(outside::trials(&suite));
     trials.extend(listing::trials(&suite));
     trials.extend(hostile::trials(&suite));
+    trials.extend(probing::trials(&settings));
     trials.extend(evasions::trials(&suite));
     trials.extend(places::trials(&suite));
     let matrix = Arc::new(matrix::Matrix::new(suite.clone()));
@@ -132,6 +139,7 @@ fn main() -> ExitCode {
 fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {
     let (mut ringfence, mut attempt, mut rules, mut schema) = (None, None, None, None);
     let (mut attach, mut guest, mut record) = ("auto".to_owned(), false, None);
+    let mut benign = None;
     let mut others = vec!["live".to_owned()];
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -144,6 +152,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
             "--attach" => attach = value()?,
             "--guest" => guest = true,
             "--record" => record = Some(value()?.into()),
+            "--benign" => benign = Some(value()?.into()),
             _ => others.push(argument),
         }
     }
@@ -155,6 +164,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
         attach,
         guest,
         record,
+        benign,
     };
     Ok((settings, Arguments::from_iter(others)))
 }

@@ -17,6 +17,7 @@ use tests::harness::{Daemon, MOST_TURNS, PATIENCE, Settings};
 use tests::many::{self, Made, Tally};
 use tests::state::Config;
 
+use crate::benign::{self, Part};
 use crate::corpus::loud;
 use crate::places::Suite;
 
@@ -96,7 +97,7 @@ pub(crate) fn judge(daemon: Daemon, made: &BTreeMap<u32, Made>, since: Instant) 
     })?;
     // A container that makes its one attempt does nothing else that is loud.
     let marks = |alert: &Alert| alert.get("evt.args").is_some_and(|text| mark::number(&text).is_some());
-    loud(ended.alerts.iter().filter(|alert| !marks(alert)))
+    loud(ended.everything().filter(|alert| !marks(alert)))
 }
 
 fn of_engine(suite: &Suite) -> Result<(), String> {
@@ -196,9 +197,16 @@ fn lives(suite: &Suite) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let mark = Expectation::new().is("evt.args", mark::arguments(number)).is("container.id", &last[..12]);
     daemon.expect(&mark)?;
+    let metrics = daemon.metrics()?;
     let ended = daemon.stop()?;
     ended.check()?;
-    loud(ended.alerts.iter().filter(|alert| !mark.fits(alert)))
+    let came: Vec<&Alert> = ended.everything().filter(|alert| !mark.fits(alert)).collect();
+    let what = "whole lives of containers (created, started, entered, frozen and thawed, stopped, removed), \
+                and as many images built by a step that runs a program";
+    // Each image was built in a container of its own, and the mark made in one.
+    let part = Part { what, containers: lived.len() as u64 + 1, engine: Some(engine) };
+    benign::record(suite.settings(), &part, &metrics, &came)?;
+    loud(came.into_iter())
 }
 
 /// Builds an image with a step that runs a program in a container.
