@@ -64,7 +64,7 @@ fn a_rule_that_another_one_covers_is_shadowed() {
 
 #[test]
 fn macros_and_lists_are_looked_into() {
-    let text = "- macro: enters\n  condition: evt.type in (calls) and not harmless\n- macro: harmless\n  condition: proc.name = sshd\n- list: calls\n  items: [setns, unshare]\n".to_owned()
+    let text = "- macro: harmless\n  condition: proc.name = sshd\n- macro: enters\n  condition: evt.type in (calls) and not harmless\n- list: calls\n  items: [setns, unshare]\n".to_owned()
         + &rule("Narrow", "enters and evt.type = setns and proc.pid = 1", "")
         + &rule("Wide", "enters", "");
     assert_eq!(kinds(&text), ["shadowed"]);
@@ -226,7 +226,7 @@ fn macros_and_lists_that_nothing_uses_are_found_through_others() {
 - list: outer
   items: [inner, a]
 - list: inner
-  items: [b, \"quoted\"]
+  items: [b, '\"quoted\"']
 - list: quoted
   items: [c]
 - macro: idle
