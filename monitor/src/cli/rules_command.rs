@@ -96,6 +96,9 @@ pub enum RulesCommand {
         /// Rule files and directories instead of the configured ones
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// Recording that shows which exceptions are needed, instead of the rules' own tests
+        #[arg(long, value_name = "FILE")]
+        events: Option<PathBuf>,
         /// Which configuration is read.
         #[command(flatten)]
         config: ConfigArg,
@@ -226,8 +229,9 @@ pub(super) fn execute(command: RulesCommand, entry: Entry) -> Result<ExitCode, F
         RulesCommand::Explain { id, event, from, output } => {
             return rules::explain::run(&from.files()?, &id, &event, output);
         }
-        RulesCommand::Lint { paths, config, output, color } => {
-            let report = lint::report(&RuleFiles::some(paths, &config)?, output, coloured(color));
+        RulesCommand::Lint { paths, events, config, output, color } => {
+            let files = RuleFiles::some(paths, &config)?;
+            let report = lint::report(&files, events.as_deref(), output, coloured(color))?;
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }

@@ -151,15 +151,18 @@ fn the_linter_shows_what_it_found_and_when_it_could_not_look() {
     let good = file("lint-good.yaml", &tested);
     let odd = file("odd.yaml", &format!("- list: idle\n  items: [a]\n{tested}"));
     let bad = file("bad.yaml", &RULES.replace("evt.type", "evt.typ"));
-    let report = lint::report(&RuleFiles::plain(good.clone()), OutputFormat::Text, false);
+    let look = |paths: &[PathBuf], output| {
+        lint::report(&RuleFiles::plain(paths.to_vec()), None, output, false).unwrap()
+    };
+    let report = look(&good, OutputFormat::Text);
     assert_eq!((report.text.as_str(), report.wrong), ("clean: 0 warnings, 0 notes\n", false));
-    let report = lint::report(&RuleFiles::plain(odd.clone()), OutputFormat::Text, false);
+    let report = look(&odd, OutputFormat::Text);
     assert!(report.wrong && report.text.starts_with("warning: unused-list\n"), "{}", report.text);
     for part in ["odd.yaml:1:9", "- list: idle", "found: 1 warning, 0 notes\n"] {
         assert!(report.text.contains(part), "{part:?} is missing in {}", report.text);
     }
     let json = |paths: &[PathBuf]| {
-        let report = lint::report(&RuleFiles::plain(paths.to_vec()), OutputFormat::Json, false);
+        let report = look(paths, OutputFormat::Json);
         (serde_json::from_str::<serde_json::Value>(&report.text).unwrap(), report.wrong)
     };
     let (found, wrong) = json(&odd);
@@ -174,11 +177,7 @@ fn the_linter_shows_what_it_found_and_when_it_could_not_look() {
     assert_eq!(json(&good), (serde_json::json!({ "errors": [], "findings": [] }), false));
     let (found, wrong) = json(&bad);
     assert!(wrong && found["errors"][0]["message"] == "unknown field `evt.typ`", "{found}");
-    assert!(
-        lint::report(&RuleFiles::plain(bad.clone()), OutputFormat::Text, false)
-            .text
-            .ends_with("so they were not looked at\n")
-    );
+    assert!(look(&bad, OutputFormat::Text).text.ends_with("so they were not looked at\n"));
 }
 
 #[test]
