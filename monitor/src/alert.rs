@@ -11,6 +11,7 @@ mod internal;
 mod json;
 mod schema;
 mod text;
+mod threshold;
 mod why;
 
 pub use clock::WallClock;
@@ -19,6 +20,7 @@ pub use internal::{Fact, INTERNAL_FACTS, InternalAlert};
 pub use json::JsonLines;
 pub use schema::schema_json;
 pub use text::{Palette, TextLines};
+pub use threshold::Crossed;
 pub use why::MAX_REASONS;
 
 use std::collections::HashSet;
@@ -26,7 +28,9 @@ use std::collections::HashSet;
 use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType};
 use crate::rules::{Reason, Rule};
 
-/// Version of the JSON line's layout. It grows with every change that a consumer could trip over.
+/// Version of the JSON line's layout. It grows with every change that a consumer could trip over: when a key goes, or
+/// changes its type or its meaning, or when lines get a key that nobody asked for. A key that only a setting adds (`why`)
+/// leaves it as it is: whoever turns the setting on reads the schema that has the key.
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// The JSON Schema (draft 2020-12) that every JSON line obeys, as published in `docs/alert.schema.json`.
@@ -160,6 +164,8 @@ pub struct Alert<'a, E: FieldSource> {
     pub output: &'a str,
     /// When it happened: nanoseconds since 1970 UTC. The daemon derives it from the boot time.
     pub unix_ns: i64,
+    /// The threshold that it reached, if its rule has one.
+    pub crossed: Option<Crossed>,
     /// Why the rule matched, if alerts are to say so.
     pub why: Option<&'a [Reason<'a>]>,
     /// Number of the rules' generation that judged it, from 1.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::alert::{Alert, InternalAlert, JsonLines, TextLines};
+use crate::alert::{Alert, Crossed, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
 use crate::event_type::EventType;
@@ -11,6 +11,7 @@ use crate::generation::{FIRST, Generation, Maker, Slot};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
+use crate::threshold::{Outcome, Thresholds};
 
 /// How a sink's lines look.
 #[derive(Clone)]
@@ -85,6 +86,8 @@ pub struct Alerting {
     current: Box<Generation>,
     /// Where the next ones wait.
     slot: Arc<Slot>,
+    /// What rules with a threshold have counted.
+    thresholds: Thresholds,
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
@@ -109,6 +112,7 @@ impl Alerting {
         metrics.set_rules_loaded(rules.rules());
         metrics.rules_generation.set(FIRST as i64);
         Ok(Alerting {
+            thresholds: Thresholds::new(&rules),
             current: Maker::new(hostname, Arc::clone(&metrics)).make(FIRST, rules)?,
             slot: Arc::default(),
             min_priority,
@@ -132,8 +136,9 @@ impl Alerting {
     /// Takes over the next rules, if some wait. Called between two events, so that all alerts of an event are of one
     /// generation. Lines of the generation before go to the sinks first.
     pub fn turn(&mut self) {
-        let (outputs, metrics) = (&mut self.outputs, &self.metrics);
-        self.slot.take_over(&mut self.current, |next| {
+        let (outputs, metrics, thresholds) = (&mut self.outputs, &self.metrics, &mut self.thresholds);
+        self.slot.take_over(&mut self.current, |before, next| {
+            *thresholds = std::mem::take(thresholds).carried_over(&before.rules, &next.rules);
             outputs.iter_mut().for_each(Output::hand_over);
             metrics.rules_generation.set(next.number as i64);
         });
@@ -155,8 +160,8 @@ impl Alerting {
         mut each: impl FnMut(&Rule, &Alert<'_, E>),
     ) {
         let Generation { number, rules, forms, alerts } = &*self.current;
-        let (text, generation) = (&mut self.text, *number);
-        let (mut matched, mut raised) = (false, false);
+        let (text, generation, thresholds) = (&mut self.text, *number, &mut self.thresholds);
+        let (mut matched, mut counted, mut raised) = (false, false, false);
         rules.matches(ty, event, |rule| {
             matched = true;
             if rule.priority < self.min_priority {
@@ -165,22 +170,33 @@ impl Alerting {
             let (Some(form), Some(count)) = (forms.get(rule.position), alerts.get(rule.position)) else {
                 return;
             };
+            let crossed = match thresholds.judge(rule, event, at.boot_ns) {
+                Some(Outcome::Counted) => {
+                    counted = true;
+                    return;
+                }
+                Some(Outcome::Reached(reached)) => Some(Crossed::new(reached, at.boot_ns, at.unix_ns)),
+                None => None,
+            };
             raised = true;
             count.inc();
             text.clear();
             rule.output.render(event, text);
             let why = self.why.then(|| rule.why(event));
-            let unix_ns = at.unix_ns;
-            each(rule, &Alert { form, event, output: text, unix_ns, generation, why: why.as_deref() });
+            let Moment { unix_ns, .. } = at;
+            let why = why.as_deref();
+            each(rule, &Alert { form, event, output: text, unix_ns, generation, crossed, why });
         });
-        match (matched, raised) {
-            (false, _) => self.discarded(Discard::NoRule),
-            (true, false) => self.discarded(Discard::BelowPriority),
-            (true, true) => {}
+        match (matched, counted, raised) {
+            (_, _, true) => {}
+            (_, true, false) => self.discarded(Discard::BelowThreshold),
+            (true, false, false) => self.discarded(Discard::BelowPriority),
+            (false, false, false) => self.discarded(Discard::NoRule),
         }
     }
 
-    /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is.
+    /// Whether an event whose container's name is not known yet may raise an alert, whatever the name is. One that a
+    /// threshold may count waits, too: by what it is counted may be the name.
     pub fn may_alert(&self, event: &Event<'_>) -> bool {
         let known = |field: FieldRef| (!NAME_FIELDS.contains(&field.field)).then(|| event.value(field));
         self.current.rules.may_match(event.ty, self.min_priority, known)
@@ -189,6 +205,11 @@ impl Alerting {
     /// Counts an event that leads to no alert.
     pub fn discarded(&self, why: Discard) {
         self.metrics.events_discarded[why as usize].inc();
+    }
+
+    /// What rules with a threshold have counted.
+    pub fn thresholds(&mut self) -> &mut Thresholds {
+        &mut self.thresholds
     }
 
     /// Hands what was collected to the sinks.

@@ -55,6 +55,9 @@ pub enum DaemonError {
     /// Rules are wrong; the error renders itself with file, line and column.
     #[error(transparent)]
     Rules(#[from] LoadError),
+    /// Tests inside the rules do not come out; each with its place.
+    #[error("tests inside the rules do not come out; `ringfence rules test` says why:\n{}", .0.join("\n"))]
+    RuleTests(Vec<String>),
     /// See [`FileError`].
     #[error(transparent)]
     AlertFile(#[from] FileError),
@@ -256,7 +259,9 @@ pub(crate) fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     if paths.is_empty() {
         return Err(DaemonError::NoRules);
     }
-    Ok(RuleSet::load(&paths)?)
+    let rules = RuleSet::load(&paths)?;
+    let failed: Vec<String> = rules.run_tests().failures().map(|(rule, test)| test.told(rule)).collect();
+    if failed.is_empty() { Ok(rules) } else { Err(DaemonError::RuleTests(failed)) }
 }
 
 fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {

@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 
 mod key;
 mod name;
+mod presence;
 mod values;
 mod words;
 
@@ -46,7 +47,8 @@ impl FieldType {
 pub enum ArgSpec {
     /// Nothing.
     None,
-    /// A number up to the limit, as in `proc.aname[2]`; without it the field has the meaning of index 1.
+    /// A number up to the limit, as in `proc.aname[2]`. Without it a comparison is true if it is for any index from 1;
+    /// elsewhere it has the meaning of index 1.
     Index {
         /// Highest index.
         max: u16,
@@ -353,7 +355,7 @@ fields! {
     ProcPname "proc.pname" Text ArgSpec::None, "The parent's name.";
     ProcPexepath "proc.pexepath" Text ArgSpec::None, "The parent's executable.";
     ProcPcmdline "proc.pcmdline" Text ArgSpec::None, "The parent's proc.cmdline.";
-    ProcAname "proc.aname" Text ArgSpec::Index { max: 8 }, "Name of an ancestor: [0] is the process, [1] its parent, and so on.";
+    ProcAname "proc.aname" Text ArgSpec::Index { max: 8 }, "Name of an ancestor: [0] is the process, [1] its parent, and so on. A comparison without a number is true if it is for any ancestor; in an output that is the parent.";
     ProcApid "proc.apid" Number ArgSpec::Index { max: 8 }, "Process id of an ancestor, counted as in proc.aname.";
     ProcAexepath "proc.aexepath" Text ArgSpec::Index { max: 8 }, "Executable of an ancestor, counted as in proc.aname.";
     ProcAcmdline "proc.acmdline" Text ArgSpec::Index { max: 8 }, "proc.cmdline of an ancestor, counted as in proc.aname.";

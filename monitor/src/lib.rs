@@ -20,6 +20,7 @@ pub mod event_type;
 pub mod held;
 pub mod fields;
 pub mod rules;
+pub mod threshold;
 pub mod alert;
 pub mod alerting;
 pub mod generation;

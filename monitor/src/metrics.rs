@@ -90,12 +90,19 @@ pub enum Discard {
     NotLookedUp,
     /// Only rules below the least priority that was asked for matched.
     BelowPriority,
+    /// It was counted for rules with a threshold that it did not reach.
+    BelowThreshold,
 }
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Discard; 4] =
-        [Discard::NoRule, Discard::NotWatched, Discard::NotLookedUp, Discard::BelowPriority];
+    pub const ALL: [Discard; 5] = [
+        Discard::NoRule,
+        Discard::NotWatched,
+        Discard::NotLookedUp,
+        Discard::BelowPriority,
+        Discard::BelowThreshold,
+    ];
 
     /// The word in metrics.
     pub const fn name(self) -> &'static str {
@@ -104,6 +111,7 @@ impl Discard {
             Discard::NotWatched => "not_watched",
             Discard::NotLookedUp => "not_looked_up",
             Discard::BelowPriority => "below_min_priority",
+            Discard::BelowThreshold => "below_threshold",
         }
     }
 }

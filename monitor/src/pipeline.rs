@@ -45,10 +45,13 @@ enum Table {
     Names,
     Waiting,
     Namespaces,
+    /// Keys by which rules with a threshold count.
+    Thresholds,
 }
 
 /// The tables' names, by their number.
-const TABLES: &[&str] = &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces"];
+const TABLES: &[&str] =
+    &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces", "thresholds"];
 
 /// Makes the metrics that the pipeline counts in.
 ///
@@ -382,6 +385,10 @@ impl Pipeline {
             self.metrics.table_evictions[table as usize].inc_by(count);
         }
         self.metrics.table_evictions[Table::Names as usize].inc_by(self.names.take_evicted());
+        let thresholds = self.alerting.thresholds();
+        self.metrics.table_evictions[Table::Thresholds as usize].inc_by(thresholds.take_evicted());
+        self.metrics.table_capacity[Table::Thresholds as usize].set(thresholds.capacity() as i64);
+        let threshold_keys = thresholds.len();
         let entries = [
             (Table::Processes, self.processes.len()),
             (Table::Cgroups, self.cgroups.len()),
@@ -389,7 +396,7 @@ impl Pipeline {
             (Table::Names, self.names.len()),
             (Table::Waiting, self.room.len()),
             (Table::Namespaces, self.namespaces.owners().len()),
-            (Table::ProgramTexts, self.processes.text_bytes()),
+            (Table::Thresholds, threshold_keys),
         ];
         for (table, entries) in entries {
             self.metrics.table_entries[table as usize].set(entries as i64);

@@ -19,7 +19,7 @@ pub use blocks::{Damage, Why};
 pub use encode::{BlockEncoder, TooLarge};
 pub use file::{RecordingError, RecordingFile};
 pub use format::{EXTENSION, FORMAT_VERSION, MAX_EVENT_TEXT, MAX_RAW, MAX_UNFOLDED};
-pub use fuzz::read_any;
+pub use fuzz::{read_any, read_content};
 pub use reader::{Item, Recorded, Recording, Span, Tally};
 pub use recorder::{RecordDrop, RecordSource, RecordStats, Recorder, Single, Store, Stored};
 pub use ring::{RING_BYTES, Ring, check_record_bytes, list};

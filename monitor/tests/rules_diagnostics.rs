@@ -155,7 +155,7 @@ fn single_mistakes() {
         (rule("evt.arg[''] = x"), "4:5 the argument of `evt.arg` is empty"),
         (rule("proc.name regex 'a[b-a]'"), "4:24 not a regular expression: invalid character class range"),
         (rule("join('-') = x"), "4:5 `join` needs two arguments"),
-        (rule("proc.name regex '('"), "4:21 not a regular expression: unclosed group"),
+        (rule("proc.name regex '('"), "4:22 not a regular expression: unclosed group"),
         (rule("proc.name regex '(a{999}){999}'"), "4:21 the pattern is too large"),
         (rule("proc.name bcontains 7f4"), "4:25 expected bytes as pairs of hexadecimal digits"),
         (rule("proc.name pmatch (/a, '')"), "4:27 an empty path"),

@@ -28,6 +28,7 @@ struct Target {
 
 const TARGETS: &[Target] = &[
     Target { name: "condition", longest: 4096, seeds: &[] },
+    Target { name: "recording", longest: 16 << 10, seeds: &[] },
     Target { name: "rule_file", longest: 16 << 10, seeds: &["rules"] },
 ];
 

@@ -34,6 +34,9 @@ impl JsonLines {
             out.extend_from_slice(&field.key);
             push_value(field.ty, &value, out);
         }
+        if let Some(crossed) = alert.crossed {
+            crossed.push_json(&mut self.clock, out);
+        }
     }
 
     /// Appends an alert of Ringfence about itself, and a line feed. It has the fields that every alert has, all

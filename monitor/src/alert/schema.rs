@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::alert::{ALWAYS, INTERNAL_FACTS, MAX_REASONS, SCHEMA_VERSION};
+use crate::alert::{ALWAYS, INTERNAL_FACTS, MAX_REASONS, SCHEMA_VERSION, threshold};
 use crate::fields::{ArgSpec, CATALOGUE, FieldSpec, FieldType};
 
 /// Falco's words for priorities, worst first.
@@ -35,12 +35,13 @@ pub fn schema_json() -> String {
     for (name, ty, doc) in INTERNAL_FACTS {
         properties.insert((*name).to_owned(), typed(*ty, doc));
     }
+    properties.extend(threshold::schema());
     let always: Vec<&str> = ALWAYS.iter().map(|field| field.spec().name).collect();
     let texts = json!({ "type": "array", "items": { "type": "string" } });
     let schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ringfence alert",
-        "description": "One line of Ringfence's JSON output. A field keeps its JSON type for ever; null means that the event does not have it.",
+        "description": "One line of Ringfence's JSON output. A field keeps its JSON type for ever; null means that the event does not have it. The version grows when a key goes, changes its meaning, or comes unasked; keys that only a setting adds leave it as it is.",
         "type": "object",
         "properties": {
             "time": {

@@ -80,17 +80,19 @@ fn rule() -> AlertRule<'static> {
 
 const NOON: i64 = 1_795_435_200_123_456_789;
 
+fn alert<'a, E: FieldSource>(form: &'a AlertForm, event: &'a E, output: &'a str) -> Alert<'a, E> {
+    Alert { form, event, output, unix_ns: NOON, generation: 7, crossed: None, why: None }
+}
+
 fn json_line(form: &AlertForm, event: &Fixture, output: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    JsonLines::default()
-        .write(&Alert { form, event, output, unix_ns: NOON, generation: 7, why: None }, &mut out);
+    JsonLines::default().write(&alert(form, event, output), &mut out);
     out
 }
 
 fn text_line(palette: Palette, form: &AlertForm, output: &str) -> String {
     let mut out = Vec::new();
-    TextLines::new(palette)
-        .write(&Alert { form, event: &sample(), output, unix_ns: NOON, generation: 7, why: None }, &mut out);
+    TextLines::new(palette).write(&alert(form, &sample(), output), &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -170,8 +172,7 @@ fn a_text_line_names_the_container_once() {
         let fields: Vec<_> = names.iter().map(|name| named(name)).collect();
         let form = AlertForm::new(&AlertRule { fields: &fields, ..rule() }, "h");
         let mut out = Vec::new();
-        let alert =
-            Alert { form: &form, event: &event, output: "x", unix_ns: NOON, generation: 7, why: None };
+        let alert = alert(&form, &event, "x");
         TextLines::new(Palette::Plain).write(&alert, &mut out);
         String::from_utf8(out).unwrap()
     };
@@ -262,7 +263,7 @@ proptest! {
         );
         let form = AlertForm::new(&AlertRule { name: &name, fields: &fields, ..rule() }, &host);
         let mut line = Vec::new();
-        let alert = Alert { form: &form, event: &event, output: &output, unix_ns, generation: 7, why: None };
+        let alert = Alert { unix_ns, ..alert(&form, &event, &output) };
         JsonLines::default().write(&alert, &mut line);
         let value = checked(&line);
         prop_assert_eq!(value["output"].as_str(), Some(output.as_str()));
@@ -328,7 +329,7 @@ fn alert_cost() {
         println!("{name}: {per_line:.0} ns per line of {} bytes", bytes / ROUNDS as usize);
         assert!(per_line < 50_000.0, "{name}: {per_line:.0} ns");
     };
-    let alert = |unix_ns| Alert { form: &form, event: &Lender, output, unix_ns, generation: 7, why: None };
+    let alert = |unix_ns| Alert { unix_ns, ..alert(&form, &Lender, output) };
     measure("json", &mut |now, out| json.write(&alert(now), out));
     measure("text", &mut |now, out| text.write(&alert(now), out));
 }

@@ -46,7 +46,8 @@ impl Palette {
 const PRIORITY_WIDTH: usize = "Informational".len();
 
 /// Writes alerts as text lines: `HH:MM:SS.mmm PRIORITY  rule-id  output`, times in UTC. Behind the output stands who
-/// the container is, as `container.name=web`, unless the output names it itself; then, if asked for, why the rule matched.
+/// the container is, as `container.name=web`, unless the output names it itself, and what a threshold counted; then, if
+/// asked for, why the rule matched.
 #[derive(Clone, Debug, Default)]
 pub struct TextLines {
     clock: WallClock,
@@ -73,6 +74,9 @@ impl TextLines {
                 let _ = write!(out, " {}=", field.spec().name);
                 push_visible(&name, out);
             }
+        }
+        if let Some(crossed) = alert.crossed {
+            crossed.push_text(&mut self.clock, out);
         }
         if let Some(reasons) = alert.why {
             push_text_why(reasons, out);

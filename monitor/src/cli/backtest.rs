@@ -256,7 +256,7 @@ impl Backtest {
             .iter()
             .filter_map(|rule| Some((rule, self.current.fired.get(&rule.id)?)))
             .collect();
-        fired.sort_by(|a, b| b.1.count.cmp(&a.1.count));
+        fired.sort_by_key(|(_, fired)| std::cmp::Reverse(fired.count));
         fired
     }
 

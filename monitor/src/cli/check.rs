@@ -49,10 +49,10 @@ pub(super) fn report(paths: Vec<PathBuf>, config: Option<&Path>, color: bool) ->
     }
 }
 
-fn render(diagnostics: &[Diagnostic], color: bool) -> String {
+pub(super) fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     diagnostics.iter().map(|diagnostic| diagnostic.render(color)).collect()
 }
 
-fn count(number: usize, noun: &str) -> String {
+pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

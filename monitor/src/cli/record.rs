@@ -7,8 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
+use super::rules_command::rule_paths;
 use super::{ColorArg, ConfigArg, RulesArgs, backtest, emit, failure, logging, recorded, replay};
-use super::{Failure, metadata_wait_ms, ring_bytes, rule_paths};
+use super::{Failure, metadata_wait_ms, ring_bytes};
 use crate::alert::{JsonLines, Palette, TextLines};
 use crate::alerting::Format;
 use crate::config::{AttachChoice, OutputFormat, Settings, check_root, parse_priority};

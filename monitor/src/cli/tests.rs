@@ -136,6 +136,46 @@ fn rules_are_listed_and_shown() {
 }
 
 #[test]
+fn the_linter_shows_what_it_found_and_when_it_could_not_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        vec![path]
+    };
+    let tested = format!(
+        "{RULES}  tests:\n  - {{name: a, event: {{evt.type: setns}}, match: true}}\n  - {{name: b, event: {{evt.type: unshare}}, match: false}}\n"
+    );
+    let good = file("lint-good.yaml", &tested);
+    let odd = file("odd.yaml", &format!("- list: idle\n  items: [a]\n{tested}"));
+    let bad = file("bad.yaml", &RULES.replace("evt.type", "evt.typ"));
+    let report = lint::report(&good, OutputFormat::Text, false);
+    assert_eq!((report.text.as_str(), report.wrong), ("clean: 0 warnings, 0 notes\n", false));
+    let report = lint::report(&odd, OutputFormat::Text, false);
+    assert!(report.wrong && report.text.starts_with("warning: unused-list\n"), "{}", report.text);
+    for part in ["odd.yaml:1:9", "- list: idle", "found: 1 warning, 0 notes\n"] {
+        assert!(report.text.contains(part), "{part:?} is missing in {}", report.text);
+    }
+    let json = |paths: &[PathBuf]| {
+        let report = lint::report(paths, OutputFormat::Json, false);
+        (serde_json::from_str::<serde_json::Value>(&report.text).unwrap(), report.wrong)
+    };
+    let (found, wrong) = json(&odd);
+    assert!(wrong);
+    assert_eq!(
+        found,
+        serde_json::json!({ "errors": [], "findings": [{
+            "kind": "unused-list", "level": "warning", "file": odd[0].to_str().unwrap(), "line": 1, "column": 9,
+            "message": "no rule uses the list `idle`", "help": "take it out",
+        }] })
+    );
+    assert_eq!(json(&good), (serde_json::json!({ "errors": [], "findings": [] }), false));
+    let (found, wrong) = json(&bad);
+    assert!(wrong && found["errors"][0]["message"] == "unknown field `evt.typ`", "{found}");
+    assert!(lint::report(&bad, OutputFormat::Text, false).text.ends_with("so they were not looked at\n"));
+}
+
+#[test]
 fn doctor_shows_what_fails() {
     let checks =
         [Check::ok("kernel", "6.1"), Check::bad("BTF", CheckState::Fail, "missing", "boot another kernel")];
@@ -191,4 +231,17 @@ fn errors_with_a_place_keep_it() {
     assert!(failure.to_string().contains("r.yaml"), "{failure}");
     let plain = Failure::from(anyhow::anyhow!("cause; remedy").context("attaching"));
     assert_eq!(plain.to_string(), "ringfence: attaching: cause; remedy\n");
+}
+
+#[test]
+fn the_reference_of_falcos_files_is_fresh() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/falco.md");
+    let fresh = crate::rules::falco::markdown();
+    if std::env::var_os("RINGFENCE_BLESS").is_some() {
+        fs::write(path, &fresh).unwrap();
+    }
+    assert!(
+        fs::read_to_string(path).is_ok_and(|text| text == fresh),
+        "docs/falco.md is stale; `RINGFENCE_BLESS=1 cargo test -p monitor fresh` rewrites it"
+    );
 }

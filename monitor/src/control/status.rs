@@ -1,7 +1,7 @@
 //! `status`: how the daemon is, made from what it counts and shows in any case.
 //!
-//! Nothing of it is asked of the pipeline, so there is an answer also while that stands still. It is made at most ten
-//! times a second, however many ask.
+//! Nothing of it is asked of the pipeline, so there is an answer also while that stands still. At most ten are made a
+//! second, however many ask; the others wait for their turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use tokio::time::sleep_until;
 
 use crate::alert::WallClock;
 use crate::attach::{Attached, Probe};
@@ -20,8 +21,8 @@ use crate::reload::{RulesBoard, Watching};
 use crate::sink::{DropReason, SinkStats};
 use crate::telling::unix_now;
 
-/// An answer is given again for so long.
-const FRESH: Duration = Duration::from_millis(100);
+/// From one answer to the next, at least.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Names of rule files in an answer.
 const MOST_FILES: usize = 64;
 
@@ -162,7 +163,8 @@ pub struct Board {
     outputs: Vec<(&'static str, Arc<SinkStats>)>,
     rules: Arc<RulesBoard>,
     metrics: Arc<Metrics>,
-    last: Mutex<Option<(Instant, Status)>>,
+    /// When the next answer may be made. Held while one waits for that.
+    next: Mutex<Instant>,
 }
 
 impl Board {
@@ -203,21 +205,16 @@ impl Board {
             outputs: Vec::new(),
             rules,
             metrics,
-            last: Mutex::default(),
+            next: Mutex::new(Instant::now()),
         }
     }
 
-    /// How the daemon is now, or was a moment ago.
+    /// How the daemon is now.
     pub async fn status(&self) -> Status {
-        let mut last = self.last.lock().await;
-        match &*last {
-            Some((made, status)) if made.elapsed() < FRESH => status.clone(),
-            _ => {
-                let status = self.make();
-                *last = Some((Instant::now(), status.clone()));
-                status
-            }
-        }
+        let mut next = self.next.lock().await;
+        sleep_until((*next).into()).await;
+        *next = Instant::now() + PAUSE;
+        self.make()
     }
 
     fn make(&self) -> Status {

@@ -307,7 +307,7 @@ impl Drop for Served {
     }
 }
 
-/// The pipeline is not asked, and many who ask get the same answer.
+/// The pipeline is not asked, and those who ask keep their distance.
 #[test]
 fn status_is_answered_without_the_pipeline() {
     let served = Served::prepared(|_| {}, |_| unreachable!("the pipeline is not asked"));
@@ -317,5 +317,10 @@ fn status_is_answered_without_the_pipeline() {
     assert_eq!((status.rules.watch.as_str(), &status.rules.refused), ("on", &None));
     assert_eq!(status.rules.reloads.len(), 3);
     assert_eq!(status.events, EventsStatus::default());
+    let start = Instant::now();
+    for _ in 0..3 {
+        assert!(ask(&served.path, Request::Status {}).is_ok());
+    }
+    assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
     assert_eq!(served.asked.get(), 0);
 }

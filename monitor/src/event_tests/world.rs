@@ -211,6 +211,7 @@ pub(super) fn present(event: &Event<'_>) -> BTreeMap<String, String> {
             Value::Bool(_) => FieldType::Bool,
         };
         assert_eq!(ty, field.field.spec().ty, "{name}");
+        assert!(field.types().has(event.ty), "{name} is said to be absent of {:?}", event.ty);
         values.insert(name, value.to_string());
     }
     values

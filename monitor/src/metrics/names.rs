@@ -46,7 +46,7 @@ metrics! {
     KERNEL_READ_ERRORS "kernel_counters_read_errors_total" Counter [] "Scrapes at which the kernel's counters could not be read; the last known ones were shown.";
     RING_CAPACITY "ring_capacity_bytes" Gauge [] "Size of the ring buffer.";
     EVENTS_RECEIVED "events_received_total" Counter ["kind"] "Records that the daemon read from the ring and decoded.";
-    EVENTS_DISCARDED "events_discarded_total" Counter ["reason"] "Calls that led to no alert: no rule matched, or a refused open turned out to be for nothing that is watched, or there were too many of those to look at each.";
+    EVENTS_DISCARDED "events_discarded_total" Counter ["reason"] "Calls that led to no alert: no rule matched, only rules below the least priority or below their threshold did, or a refused open turned out to be for nothing that is watched, or there were too many of those to look at each.";
     DECODE_ERRORS "decode_errors_total" Counter ["reason"] "Records that the daemon could not decode.";
     ENRICHMENT "enrichment_total" Counter ["result"] "Events by what could be found out about process and container.";
     EVENTS_WAITED "events_waited_total" Counter ["result"] "Events that waited for their container's name, by how the wait ended: named, missing (there is no name), timed_out, no_room, or shutdown.";

@@ -40,6 +40,13 @@ const RULES: &str = "\
   condition: evt.type = capset
   output: o
   priority: DEBUG
+- rule: Twice
+  id: twice
+  desc: d
+  condition: evt.type = stime
+  output: o
+  priority: WARNING
+  threshold: {count: 2, within: 10s, by: [container.name]}
 ";
 
 /// Longer than any test takes.
@@ -238,6 +245,21 @@ fn who_waits_is_judged_by_the_rules_in_force_then() {
     let lines: Vec<_> = bench.text().lines().map(judged).collect();
     let wanted = [(before, "enter", 1), (after, "enter-2", 2), (waits, "enter-2", 2)];
     assert_eq!(lines, wanted.map(|(number, id, generation)| (number, id.to_owned(), generation)));
+}
+
+#[test]
+fn an_event_that_a_threshold_counts_by_name_waits_for_it() {
+    let mut bench = Bench::new(LONG);
+    bench.start(0);
+    bench.start(1);
+    assert!(bench.answer(1, Ok("web")));
+    bench.call(Call::Stime, cgroup(1));
+    assert_eq!(bench.discarded(Discard::BelowThreshold), 1);
+    let held = bench.call(Call::Stime, cgroup(0));
+    assert_eq!((bench.pipeline.room.len(), bench.alerts()), (1, 0));
+    assert!(bench.answer(0, Ok("web")));
+    assert_eq!((bench.alerts(), bench.discarded(Discard::BelowThreshold)), (1, 1));
+    assert_eq!(bench.end(), [is(held, "complete", "web")]);
 }
 
 #[test]

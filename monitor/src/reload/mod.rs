@@ -193,7 +193,6 @@ impl Reloader {
                 self.number = generation.number;
                 self.sources = generation.rules.sources().clone();
                 self.put_in_force(generation, handover, start).await;
-                self.count(ReloadOutcome::Ok);
                 self.good_again(cause);
             }
             Ok(Outcome::Unchanged) => {
@@ -258,13 +257,12 @@ impl Reloader {
         for (id, priority) in self.vanished.gone(before.as_ref().map(|before| &before.rules), &labels) {
             self.metrics.forget_rule(&id, priority);
         }
-        tracing::info!(
-            generation = number,
-            rules = state.enabled,
-            ms = start.elapsed().as_millis() as u64,
-            "rules reloaded"
-        );
+        self.count(ReloadOutcome::Ok);
+        let rules = state.enabled;
+        // First the state, then the news of it.
         self.board.in_force(state);
+        let ms = start.elapsed().as_millis() as u64;
+        tracing::info!(generation = number, rules, ms, "rules reloaded");
         // Taking a set apart takes time, too.
         drop(spawn_blocking(move || drop(before)));
     }
@@ -324,6 +322,7 @@ impl Reloader {
 fn findings(error: &DaemonError) -> Vec<String> {
     match error {
         DaemonError::Rules(error) => error.diagnostics().iter().map(ToString::to_string).collect(),
+        DaemonError::RuleTests(failed) => failed.clone(),
         other => vec![other.to_string()],
     }
 }

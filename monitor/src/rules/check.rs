@@ -32,6 +32,8 @@ pub(crate) enum Check {
     Any(Box<[Check]>),
     /// Exactly one test holds: `oneof`.
     One(Box<[Check]>),
+    /// The test holds for one of these values, whatever the one at hand is: a field that means all ancestors.
+    OfAny(Box<[Source]>, Box<Check>),
 }
 
 /// A test on a text.
@@ -67,6 +69,15 @@ impl TextSet {
         } else {
             TextSet::Many(members.into_iter().collect())
         }
+    }
+
+    /// Its members.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &str> {
+        let (few, many) = match self {
+            TextSet::Few(members) => (Some(members.iter()), None),
+            TextSet::Many(members) => (None, Some(members.iter())),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten()).map(|member| &**member)
     }
 
     fn has(&self, text: &str) -> bool {
@@ -171,6 +182,31 @@ impl Check {
             Check::One(checks) => {
                 checks.iter().filter(|check| check.holds(value, event)).take(2).count() == 1
             }
+            Check::OfAny(sources, check) => {
+                sources.iter().any(|source| check.holds(&source.value(event), event))
+            }
+        }
+    }
+}
+
+impl Check {
+    /// Calls back for every value that the test takes from the event besides the one at hand.
+    pub(crate) fn each_source(&self, visit: &mut impl FnMut(&Source)) {
+        match self {
+            Check::Against(_, other) => visit(other),
+            Check::All(checks) | Check::Any(checks) | Check::One(checks) => {
+                checks.iter().for_each(|check| check.each_source(visit));
+            }
+            Check::OfAny(sources, check) => {
+                sources.iter().for_each(&mut *visit);
+                check.each_source(visit);
+            }
+            Check::Exists
+            | Check::Text(_)
+            | Check::NotText(_)
+            | Check::EveryText(_)
+            | Check::Number(_)
+            | Check::Bool(_) => {}
         }
     }
 }

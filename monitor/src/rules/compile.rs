@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::ast::{Expr, ExprKind, List, Literal, Modifier, Operator, Right, Span, Spanned};
+use super::ast::{
+    Expr, ExprKind, FieldName, List, Literal, Modifier, Operand, OperandKind, Operator, Right, Span, Spanned,
+};
 use super::check::{Check, NumberCheck, TextCheck, TextSet};
 use super::diagnostic::did_you_mean;
 use super::eval::{Node, Slot};
+use super::falco::{self, Dialect};
 use super::number::Exact;
-use super::operand::{self, Problem, Typed};
+use super::operand::{self, Problem, Source, Typed};
 use super::pattern::{self, PatternError};
 use super::said::Said;
-use crate::fields::FieldType;
+use crate::fields::{self, ArgSpec, FieldArg, FieldRef, FieldType};
 
 /// How deep a condition may nest, macros included.
 pub(crate) const MAX_DEPTH: usize = 300;
@@ -84,6 +87,7 @@ pub(crate) struct Compiler<'n, N> {
     pub(crate) problems: Vec<Problem>,
     /// Something it needs is wrong and has been reported elsewhere.
     pub(crate) spoilt: bool,
+    dialect: Dialect,
     base_depth: usize,
     tests: u64,
     deepest: usize,
@@ -91,8 +95,8 @@ pub(crate) struct Compiler<'n, N> {
 
 impl<'n, N: Names> Compiler<'n, N> {
     /// A compiler for one condition that is itself nested this deep.
-    pub(crate) fn new(names: &'n mut N, base_depth: usize) -> Self {
-        Compiler { names, problems: Vec::new(), spoilt: false, base_depth, tests: 0, deepest: 0 }
+    pub(crate) fn new(names: &'n mut N, dialect: Dialect, base_depth: usize) -> Self {
+        Compiler { names, problems: Vec::new(), spoilt: false, dialect, base_depth, tests: 0, deepest: 0 }
     }
 
     /// Compiles the condition; `None` if something is wrong, which `problems` then says, or `spoilt`.
@@ -124,16 +128,34 @@ impl<'n, N: Names> Compiler<'n, N> {
             ExprKind::Macro(name) => self.macro_use(name, expr.span, depth),
             ExprKind::Exists(left) => {
                 self.tests += 1;
-                let left = self.take(operand::resolve(left))?;
-                Some(Node::Test(left.source, Check::Exists))
+                let of = self.ancestors(left);
+                let left = self.take(operand::resolve(left, self.dialect))?;
+                Some(Node::Test(left.source, of_any(of, Check::Exists)))
             }
             ExprKind::Compare(left, op, right) => {
                 self.tests += 1;
                 let left_span = left.span;
-                let left = self.take(operand::resolve(left))?;
+                let of = self.ancestors(left);
+                let left = self.take(operand::resolve(left, self.dialect))?;
                 let check = self.check(&left, left_span, op, right)?;
-                Some(Node::Test(left.source, check))
+                Some(Node::Test(left.source, of_any(of, check)))
             }
+        }
+    }
+
+    /// If the operand is a field that takes the number of an ancestor, and stands without: it for every ancestor.
+    fn ancestors(&self, operand: &Operand) -> Vec<Source> {
+        let OperandKind::Field(FieldName { name, arg: None }) = &operand.value else { return Vec::new() };
+        let ours = if self.dialect.is_falco() { falco::ancestors(name).unwrap_or(name) } else { name };
+        let Ok(FieldRef { field, arg: FieldArg::None }) = fields::resolve(ours, None) else {
+            return Vec::new();
+        };
+        match field.spec().arg {
+            ArgSpec::Index { max } => {
+                let number = |index| Source::Field(FieldRef { field, arg: FieldArg::Index(index) });
+                (1..=max).map(number).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -180,10 +202,18 @@ impl<'n, N: Names> Compiler<'n, N> {
         op: &Spanned<Operator>,
         right: &Right,
     ) -> Option<Check> {
-        if let Err(problem) = fits_type(op, left.ty) {
+        // What a field has that nothing stands for is not known well enough to say more.
+        let unknown = left.source.is_missing();
+        if !unknown && let Err(problem) = fits_type(op, left.ty) {
             return self.fail(problem);
         }
         let op = op.value;
+        if unknown {
+            return match right {
+                Right::List(list) | Right::Many(_, list) => self.members(list).map(|_| Check::Exists),
+                _ => Some(Check::Exists),
+            };
+        }
         match right {
             Right::Value(literal) => self.take(single(op, left.ty, literal)),
             Right::List(list) => {
@@ -204,12 +234,12 @@ impl<'n, N: Names> Compiler<'n, N> {
                 })
             }
             Right::Val(field) => {
-                let right = self.take(operand::resolve_field(&field.value, field.span))?;
+                let right = self.take(operand::resolve_field(&field.value, field.span, self.dialect))?;
                 self.against(left, left_span, op, right, field.span)
             }
             Right::Transform(transformed) => {
                 let span = transformed.span;
-                let right = self.take(operand::resolve(transformed))?;
+                let right = self.take(operand::resolve(transformed, self.dialect))?;
                 self.against(left, left_span, op, right, span)
             }
         }
@@ -280,6 +310,11 @@ impl<'n, N: Names> Compiler<'n, N> {
             }
         }
     }
+}
+
+/// The test, of any of these values if there are some.
+fn of_any(sources: Vec<Source>, check: Check) -> Check {
+    if sources.is_empty() { check } else { Check::OfAny(sources.into(), Box::new(check)) }
 }
 
 fn too_deep() -> String {

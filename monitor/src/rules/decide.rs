@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::eval::{Memo, Node};
 use super::operand::Source;
-use super::said::{Said, Test};
+use super::said::{Said, Test, UNKNOWN};
 use crate::fields::{FieldSource, Value};
 
 /// More different tests than this are not tried one by one.
@@ -80,7 +80,7 @@ struct Judge<'r, 'e, E: ?Sized> {
 #[derive(PartialEq, Eq, Hash)]
 enum Key<'r> {
     Text(&'r str),
-    Place(*const Test),
+    Place(*const Node),
 }
 
 impl<'r, E: FieldSource + ?Sized> Judge<'r, '_, E> {
@@ -95,8 +95,8 @@ impl<'r, E: FieldSource + ?Sized> Judge<'r, '_, E> {
             }
             (Said::Macro(said, _), node) => return self.test(said, node),
             (Said::Test(said), node) => return self.test(said, node),
-            // Both were made in one shape.
-            _ => (Form::All, Vec::new()),
+            // Both are made in one shape. If they are not, the outcome is right all the same.
+            (_, node) => return self.test(&UNKNOWN, node),
         };
         let mut part = Judged { form, holds: false, members };
         part.holds = part.joined(|member| member.holds);
@@ -108,7 +108,11 @@ impl<'r, E: FieldSource + ?Sized> Judge<'r, '_, E> {
     }
 
     fn test(&mut self, said: &'r Test, node: &'r Node) -> Judged<'r> {
-        let key = if said.shortened { Key::Place(said) } else { Key::Text(&said.text) };
+        let key = if said.shortened || std::ptr::eq(said, &*UNKNOWN) {
+            Key::Place(node)
+        } else {
+            Key::Text(&said.text)
+        };
         let number = *self.known.entry(key).or_insert_with(|| {
             let holds = node.holds(self.event, &Memo::default());
             self.tests.push((Asked { said, node }, holds));

@@ -47,9 +47,10 @@ impl Diagnostic {
 
     /// A text, given with a name for messages, that is not a condition.
     pub fn syntax(name: &str, text: &str, error: &super::condition::SyntaxError) -> Self {
-        let source: Source = Arc::new(NamedSource::new(name, text.to_owned()));
-        let next = text.get(error.offset..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-        let span = Span { start: error.offset, end: error.offset + next };
+        // With a blank at the end, so that there is something to point at behind the last word.
+        let source: Source = Arc::new(NamedSource::new(name, format!("{text} ")));
+        let next = source.inner().get(error.offset..).and_then(|rest| rest.chars().next());
+        let span = Span { start: error.offset, end: error.offset + next.map_or(0, char::len_utf8) };
         Diagnostic::at(&source, span, error.message.clone()).maybe_help(error.help.clone())
     }
 

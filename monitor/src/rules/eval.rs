@@ -122,8 +122,9 @@ fn fold(members: &[Node], ty: EventType, decisive: bool, join: fn(Box<[Node]>) -
 
 /// Whether a test rests on the event's type and nothing else.
 fn is_about_type(source: &Source, check: &Check) -> bool {
-    matches!(source, Source::Field(FieldRef { field: Field::EvtType, arg: FieldArg::None }))
-        && !matches!(check, Check::Against(..))
+    let mut others = false;
+    check.each_source(&mut |_| others = true);
+    matches!(source, Source::Field(FieldRef { field: Field::EvtType, arg: FieldArg::None })) && !others
 }
 
 /// What a test of the event's type says of one type.

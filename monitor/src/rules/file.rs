@@ -1,6 +1,7 @@
 //! Rule files: YAML nodes to items, every key known or an error.
 
 mod tests;
+mod threshold;
 
 use granit_parser::ScalarStyle;
 
@@ -8,6 +9,7 @@ use super::ast::Span;
 use super::diagnostic::{Diagnostic, Source, did_you_mean};
 use super::priority::Priority;
 use super::testing::RuleTest;
+use super::threshold::Threshold;
 use super::yaml::{self, Kind, Node};
 
 /// A text from a rule file that knows where it stands.
@@ -34,6 +36,11 @@ impl Text {
     /// Whether it stands in YAML quotes.
     pub(crate) fn is_quoted(&self) -> bool {
         self.node.is_quoted()
+    }
+
+    /// The name of the file it stands in.
+    pub(crate) fn source_name(&self) -> &str {
+        self.source.name()
     }
 
     /// Something wrong with the whole text.
@@ -90,11 +97,12 @@ pub(crate) struct RuleItem {
     pub(crate) enabled: bool,
     pub(crate) warn_evttypes: bool,
     pub(crate) skip_if_unknown_filter: bool,
+    pub(crate) threshold: Option<Threshold>,
 }
 
-const LIST_KEYS: &[&str] = &["list", "items"];
-const MACRO_KEYS: &[&str] = &["macro", "condition"];
-const RULE_KEYS: &[&str] = &[
+pub(crate) const LIST_KEYS: &[&str] = &["list", "items"];
+pub(crate) const MACRO_KEYS: &[&str] = &["macro", "condition"];
+pub(crate) const RULE_KEYS: &[&str] = &[
     "rule",
     "id",
     "desc",
@@ -110,9 +118,10 @@ const RULE_KEYS: &[&str] = &[
     "tests",
     "warn_evttypes",
     "skip-if-unknown-filter",
+    "threshold",
 ];
 /// Keys that Falco or a later Ringfence has. To ignore them would change what a rule means.
-const LATER_KEYS: &[&str] = &["append", "override", "exceptions", "capture", "capture_duration", "threshold"];
+pub(crate) const LATER_KEYS: &[&str] = &["append", "override", "exceptions", "capture", "capture_duration"];
 
 /// Reads the items of a file, in order; what is wrong is pushed to `diagnostics`.
 pub(crate) fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
@@ -239,10 +248,12 @@ impl ItemReader<'_> {
         let priority = self.required("priority", node).and_then(|text| self.priority(&text));
         let (id, source, maturity) = (self.text("id"), self.text("source"), self.text("maturity"));
         let (tags, attack, references) = (self.texts("tags"), self.texts("attack"), self.texts("references"));
-        let tests = self.tests();
+        let tests = self.take("tests");
+        let tests = tests.map_or_else(Vec::new, |node| tests::read(self.source, &node, self.diagnostics));
         let enabled = self.flag("enabled", true);
         let warn_evttypes = self.flag("warn_evttypes", true);
         let skip_if_unknown_filter = self.flag("skip-if-unknown-filter", false);
+        let threshold = self.take("threshold").and_then(|node| threshold::read(self, &node));
         Some(Item::Rule(Box::new(RuleItem {
             name: name?,
             id,
@@ -259,6 +270,7 @@ impl ItemReader<'_> {
             enabled,
             warn_evttypes,
             skip_if_unknown_filter,
+            threshold,
         })))
     }
 

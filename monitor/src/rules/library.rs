@@ -1,12 +1,13 @@
 //! The macros and lists of all files: looked up by name, worked out once, circles found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::compile::{Compiled, Compiler, Known, MAX_DEPTH, MAX_MEMBERS, NameProblem, Names, State, States};
 use super::condition;
 use super::diagnostic::Diagnostic;
 use super::eval::Slot;
+use super::falco::Dialect;
 use super::file::{ListItem, MacroItem, Text};
 use super::operand::Problem;
 
@@ -18,6 +19,8 @@ pub(crate) struct Library {
     macro_states: States<Compiled>,
     list_states: States<Arc<[String]>>,
     next_slot: Slot,
+    /// The names of the files that are Falco's.
+    pub(crate) falco: HashSet<String>,
     /// What was found wrong in macros and lists.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -31,16 +34,31 @@ impl Library {
         self.lists.insert(item.name.as_str().to_owned(), Arc::new(item));
     }
 
-    /// Works everything out, so that errors in what no rule uses are found too.
-    pub(crate) fn check_all(&mut self) {
-        let mut lists: Vec<Arc<ListItem>> = self.lists.values().cloned().collect();
-        lists.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        for list in lists {
-            let _reported = self.list_at(&list, 1);
-        }
+    /// The macros, by name.
+    pub(crate) fn macros(&self) -> Vec<Arc<MacroItem>> {
         let mut macros: Vec<Arc<MacroItem>> = self.macros.values().cloned().collect();
         macros.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        for item in macros {
+        macros
+    }
+
+    /// The lists, by name.
+    pub(crate) fn lists(&self) -> Vec<Arc<ListItem>> {
+        let mut lists: Vec<Arc<ListItem>> = self.lists.values().cloned().collect();
+        lists.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        lists
+    }
+
+    /// The condition of a macro.
+    pub(crate) fn macro_text(&self, name: &str) -> Option<Text> {
+        self.macros.get(name).and_then(|item| item.condition.clone())
+    }
+
+    /// Works everything out, so that errors in what no rule uses are found too.
+    pub(crate) fn check_all(&mut self) {
+        for list in self.lists() {
+            let _reported = self.list_at(&list, 1);
+        }
+        for item in self.macros() {
             if self.macro_named(item.name.as_str(), 0).is_err() {
                 // Only circles and unknown names are errors here, and each is reported where it is used.
                 continue;
@@ -91,6 +109,11 @@ impl Library {
         Ok(known)
     }
 
+    /// Whose language a text of a file speaks.
+    pub(crate) fn dialect(&self, text: &Text) -> Dialect {
+        if self.falco.contains(text.source_name()) { Dialect::Falco } else { Dialect::Ours }
+    }
+
     /// Parses and compiles a condition; errors become diagnostics. The flag tells of unknown fields alone.
     pub(crate) fn compile(&mut self, text: &Text, depth: usize) -> Result<Compiled, Failure> {
         let expr = match condition::parse(text.as_str()) {
@@ -101,7 +124,8 @@ impl Library {
                 return Err(Failure { diagnostics: vec![diagnostic], only_unknown_fields: false });
             }
         };
-        let mut compiler = Compiler::new(self, depth);
+        let dialect = self.dialect(text);
+        let mut compiler = Compiler::new(self, dialect, depth);
         let compiled = compiler.compile(&expr);
         let Compiler { problems, spoilt, .. } = compiler;
         compiled.ok_or_else(|| Failure {

@@ -12,6 +12,7 @@ use miette::NamedSource;
 use super::RuleSet;
 use super::compile::Compiled;
 use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
+use super::falco::{self, Dialect, Standing, Status};
 use super::file::{self, Item, RuleItem, Text};
 use super::library::{Failure, Library, diagnostic};
 use super::rule::{Rule, id_from_title, is_attack_id, is_id};
@@ -26,17 +27,11 @@ pub(crate) const MAX_FILE: u64 = 4 << 20;
 const SYSCALL: &str = "syscall";
 
 /// What `maturity` may say.
-const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
+pub(super) const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
 
 pub(super) fn from_paths(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
     let mut loader = Loader::default();
-    for path in paths {
-        for file in loader.rule_files(path) {
-            if let Some(text) = loader.read(&file) {
-                loader.add(file.display().to_string(), text);
-            }
-        }
-    }
+    loader.add_paths(paths);
     loader.finish()
 }
 
@@ -48,16 +43,35 @@ pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError>
     loader.finish()
 }
 
+/// A rule set together with what it was made of: for whoever looks at rules as they are written.
+pub(super) struct Parts {
+    pub(super) set: RuleSet,
+    /// The rules after all changes, the disabled ones included.
+    pub(super) items: Vec<RuleItem>,
+    pub(super) library: Library,
+    pub(super) sources: Vec<Source>,
+}
+
+/// As [`from_paths`], with the parts.
+pub(super) fn parts(paths: &[PathBuf]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    loader.add_paths(paths);
+    loader.finish_parts()
+}
+
+/// As [`from_texts`], with the parts.
+pub(super) fn parts_of_texts(sources: &[(&str, &str)]) -> Result<Parts, LoadError> {
+    let mut loader = Loader::default();
+    for (name, text) in sources {
+        loader.add((*name).to_owned(), (*text).to_owned());
+    }
+    loader.finish_parts()
+}
+
 /// A rule that is nothing but a condition, which may use the macros and lists of these files.
 pub(super) fn expression(paths: &[PathBuf], text: &str) -> Result<Rule, LoadError> {
     let mut loader = Loader::default();
-    for path in paths {
-        for file in loader.rule_files(path) {
-            if let Some(text) = loader.read(&file) {
-                loader.add(file.display().to_string(), text);
-            }
-        }
-    }
+    loader.add_paths(paths);
     let source: Source = Arc::new(NamedSource::new("EXPRESSION", text.to_owned()));
     loader.files.push(source.name().to_owned());
     let compiled = loader.library.compile(&Text::whole(&source), 0);
@@ -70,9 +84,24 @@ pub(super) fn expression(paths: &[PathBuf], text: &str) -> Result<Rule, LoadErro
     }
 }
 
+/// What becomes of the rules of files, all of which are taken for Falco's.
+pub(super) fn falco(paths: &[PathBuf]) -> falco::Checked {
+    let mut loader = Loader { all_falco: true, ..Loader::default() };
+    loader.add_paths(paths);
+    loader.build();
+    falco::Checked {
+        standings: loader.standings,
+        diagnostics: in_reading_order(loader.diagnostics, &loader.files),
+    }
+}
+
 /// Collects items and diagnostics.
 #[derive(Default)]
 struct Loader {
+    /// Whether every file is taken for Falco's.
+    all_falco: bool,
+    /// What becomes of the rules of Falco's files.
+    standings: Vec<Standing>,
     /// Names of files and directories, in order.
     files: Vec<String>,
     sources: Vec<Source>,
@@ -84,6 +113,16 @@ struct Loader {
 }
 
 impl Loader {
+    fn add_paths(&mut self, paths: &[PathBuf]) {
+        for path in paths {
+            for file in self.rule_files(path) {
+                if let Some(text) = self.read(&file) {
+                    self.add(file.display().to_string(), text);
+                }
+            }
+        }
+    }
+
     /// A file itself, or the rule files of a directory in the order of their names.
     fn rule_files(&mut self, path: &Path) -> Vec<PathBuf> {
         self.files.push(path.display().to_string());
@@ -164,6 +203,9 @@ impl Loader {
 
     fn add(&mut self, name: String, text: String) {
         self.files.push(name.clone());
+        if self.all_falco || Dialect::of(&text).is_falco() {
+            self.library.falco.insert(name.clone());
+        }
         let source: Source = Arc::new(NamedSource::new(name, text));
         self.sources.push(Arc::clone(&source));
         for item in file::read(&source, &mut self.diagnostics) {
@@ -181,21 +223,67 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<RuleSet, LoadError> {
+    fn finish(self) -> Result<RuleSet, LoadError> {
+        self.finish_parts().map(|parts| parts.set)
+    }
+
+    fn finish_parts(mut self) -> Result<Parts, LoadError> {
+        let (rules, items) = self.build();
+        if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
+            return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
+        }
+        let sources = Sources::new(self.sources.clone());
+        let set = RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files), sources);
+        Ok(Parts { set, items, library: self.library, sources: self.sources })
+    }
+
+    /// Puts everything together; what is wrong is in `diagnostics`.
+    fn build(&mut self) -> (Vec<Rule>, Vec<RuleItem>) {
         self.library.check_all();
         let mut rules = Vec::new();
         let mut ids: HashMap<String, String> = HashMap::new();
-        for item in std::mem::take(&mut self.rules) {
-            if let Some(rule) = self.rule(&item) {
-                self.unique(&item, &rule, &mut ids);
+        let items = std::mem::take(&mut self.rules);
+        for item in &items {
+            let falco = self.library.dialect(&item.name).is_falco();
+            let rule = if falco { self.falco_rule(item) } else { self.rule(item) };
+            if let Some(rule) = rule {
+                self.unique(item, &rule, &mut ids);
                 rules.push(rule);
             }
         }
         self.diagnostics.append(&mut self.library.diagnostics);
-        if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
-            return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
+        (rules, items)
+    }
+
+    /// A rule of Falco's: left out if something it needs is not here.
+    fn falco_rule(&mut self, item: &RuleItem) -> Option<Rule> {
+        let (status, notes, rule) = match item.source.as_ref().filter(|source| source.as_str() != SYSCALL) {
+            Some(source) => (Status::NotLoaded, vec![falco::missing_source(source.as_str())], None),
+            None => match self.rule(item) {
+                Some(rule) => {
+                    let (status, notes) = falco::judge(&rule.node, rule.types, &rule.output);
+                    (status, notes, Some(rule))
+                }
+                None => (Status::Wrong, Vec::new(), None),
+            },
+        };
+        let name = item.name.as_str().to_owned();
+        let words = falco::in_words(&notes);
+        match status {
+            Status::Loads | Status::Wrong => {}
+            Status::Degraded => {
+                let found = item.name.wrong(format!("the rule `{name}` is approximated: {words}"));
+                self.diagnostics.push(found.warning());
+            }
+            Status::NotLoaded => {
+                let found = item.name.wrong(format!("the rule `{name}` is not loaded: {words}"));
+                self.diagnostics.push(found.warning());
+            }
         }
-        Ok(RuleSet::new(rules, in_reading_order(self.diagnostics, &self.files), Sources::new(self.sources)))
+        let (file, line) = (item.name.source_name().to_owned(), item.name.wrong("").line_column());
+        let line = line.map_or(1, |(line, _)| line);
+        self.standings.push(Standing { rule: name, file, line, enabled: item.enabled, status, notes });
+        rule.filter(|_| status != Status::NotLoaded)
     }
 
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
@@ -234,6 +322,7 @@ impl Loader {
             references: texts(&item.references),
             tests: item.tests.as_slice().into(),
             enabled: item.enabled,
+            threshold: item.threshold.clone(),
             condition: text(&item.condition)?,
             output_text: text(&item.output)?,
             output: output?,
@@ -254,7 +343,9 @@ impl Loader {
             }
         };
         let types = compiled.node.types();
-        if types.is_empty() && item.warn_evttypes {
+        // Of Falco's rules it is said at their names.
+        let falco = self.library.dialect(condition).is_falco();
+        if types.is_empty() && item.warn_evttypes && !falco {
             let message = "no event can ever match this rule";
             let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
             self.diagnostics.push(condition.wrong(message).help(help).warning());
@@ -263,7 +354,7 @@ impl Loader {
     }
 
     fn output(&mut self, output: &Text) -> Option<Template> {
-        match Template::parse(output.as_str()) {
+        match Template::parse(output.as_str(), self.library.dialect(output)) {
             Ok(template) => Some(template),
             Err(problems) => {
                 self.diagnostics.extend(problems.into_iter().map(|problem| diagnostic(output, problem)));

@@ -1,9 +1,11 @@
 //! Fields and transformed fields: looked up at load, read from events later.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::ast::{FieldName, Operand, OperandKind, Span};
 use super::diagnostic::did_you_mean;
+use super::falco::{self, Dialect, Foreign};
 use super::transform::{self, Function};
 use crate::fields::{self, CATALOGUE, FieldArg, FieldError, FieldRef, FieldSource, FieldType, Value};
 
@@ -40,6 +42,10 @@ pub(crate) enum Source {
     Applied(Function, Box<[Source]>),
     /// A text in the rule.
     Literal(Box<str>),
+    /// A value that never changes.
+    Constant(Value<'static>),
+    /// A field of Falco's, and what stands for it.
+    Foreign(Arc<Foreign>),
 }
 
 /// A source with the type of its values.
@@ -50,10 +56,10 @@ pub(crate) struct Typed {
 }
 
 /// Looks an operand up.
-pub(crate) fn resolve(operand: &Operand) -> Result<Typed, Problem> {
+pub(crate) fn resolve(operand: &Operand, dialect: Dialect) -> Result<Typed, Problem> {
     match &operand.value {
-        OperandKind::Field(name) => resolve_field(name, operand.span),
-        OperandKind::Transform(transform) => transform::resolve(transform, operand.span),
+        OperandKind::Field(name) => resolve_field(name, operand.span, dialect),
+        OperandKind::Transform(transform) => transform::resolve(transform, operand.span, dialect),
         OperandKind::Literal(literal) => {
             let source = Source::Literal(literal.value.text.as_str().into());
             Ok(Typed { source, ty: FieldType::Text })
@@ -62,8 +68,18 @@ pub(crate) fn resolve(operand: &Operand) -> Result<Typed, Problem> {
     }
 }
 
+/// Looks a field up: in a file of Falco's among Falco's fields, too.
+pub(crate) fn resolve_field(name: &FieldName, span: Span, dialect: Dialect) -> Result<Typed, Problem> {
+    if dialect.is_falco()
+        && let Some(resolved) = falco::resolve(name, span)
+    {
+        return resolved;
+    }
+    resolve_ours(name, span)
+}
+
 /// Looks a field up in the catalogue.
-pub(crate) fn resolve_field(name: &FieldName, span: Span) -> Result<Typed, Problem> {
+pub(crate) fn resolve_ours(name: &FieldName, span: Span) -> Result<Typed, Problem> {
     if name.arg.as_deref() == Some("") {
         return Err(Problem::new(span, format!("the argument of `{}` is empty", name.name)));
     }
@@ -73,7 +89,8 @@ pub(crate) fn resolve_field(name: &FieldName, span: Span) -> Result<Typed, Probl
             let unknown_field = matches!(error, FieldError::Unknown { .. });
             let help = if unknown_field {
                 let names = CATALOGUE.iter().map(|spec| spec.name);
-                did_you_mean(&name.name, names)
+                falco::hint(&name.name)
+                    .or_else(|| did_you_mean(&name.name, names))
                     .or_else(|| Some("`ringfence fields` lists all fields".to_owned()))
             } else {
                 None
@@ -89,6 +106,8 @@ impl Source {
         match self {
             Source::Field(field) => event.value(*field),
             Source::Literal(text) => Value::text(text),
+            Source::Constant(value) => value.clone(),
+            Source::Foreign(foreign) => foreign.value(event),
             Source::Applied(function, args) => function.apply(args, event),
         }
     }
@@ -97,9 +116,26 @@ impl Source {
     pub(crate) fn each_field(&self, visit: &mut impl FnMut(FieldRef)) {
         match self {
             Source::Field(field) => visit(*field),
-            Source::Literal(_) => {}
+            Source::Literal(_) | Source::Constant(_) => {}
             Source::Applied(_, args) => args.iter().for_each(|arg| arg.each_field(visit)),
+            Source::Foreign(foreign) => foreign.each_field(visit),
         }
+    }
+
+    /// Calls back for every field of Falco's in it.
+    pub(crate) fn each_foreign(&self, visit: &mut impl FnMut(&Foreign)) {
+        match self {
+            Source::Applied(_, args) => args.iter().for_each(|arg| arg.each_foreign(visit)),
+            Source::Foreign(foreign) => visit(foreign),
+            Source::Field(_) | Source::Literal(_) | Source::Constant(_) => {}
+        }
+    }
+
+    /// Whether it rests on a field of Falco's that nothing stands for.
+    pub(crate) fn is_missing(&self) -> bool {
+        let mut missing = false;
+        self.each_foreign(&mut |foreign| missing |= foreign.is_missing());
+        missing
     }
 }
 

@@ -56,9 +56,7 @@ impl Node {
             Node::Macro(_, body) => body.each_field(visit),
             Node::Test(source, check) => {
                 source.each_field(visit);
-                if let Check::Against(_, other) = check {
-                    other.each_field(visit);
-                }
+                check.each_source(&mut |other| other.each_field(visit));
             }
         }
     }
@@ -81,10 +79,13 @@ fn test(source: &Source, check: &Check, known: &Known<'_>) -> Maybe {
     let mut all_known = true;
     let mut look = |field| all_known &= known(field).is_some();
     source.each_field(&mut look);
-    if let Check::Against(_, other) = check {
+    let mut missing = source.is_missing();
+    check.each_source(&mut |other| {
         other.each_field(&mut look);
-    }
-    if !all_known {
+        missing |= other.is_missing();
+    });
+    // A field that nothing stands for may have been anything.
+    if missing || !all_known {
         return Maybe::Depends;
     }
     let event = Facts(known);

@@ -5,7 +5,7 @@ use regex::{Regex, RegexBuilder};
 use super::re2;
 
 /// Size of a compiled pattern, in bytes; beyond it is an error.
-const MAX_PATTERN: usize = 1 << 20;
+pub(crate) const MAX_PATTERN: usize = 1 << 20;
 
 /// Nesting of a regular expression.
 const MAX_NESTING: u32 = 100;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::ast::{Modifier, Operator, TransformKind};
+use super::lint::Kind;
 use super::rule::Rule;
 use super::{Priority, RuleSet};
 
@@ -27,6 +28,13 @@ pub fn markdown(rules: &RuleSet) -> String {
         row(&mut out, &[&code(kind.word()), meaning, &code(example)]);
     }
     out.push_str(AFTER_TRANSFORMERS);
+    tests(&mut out);
+    out.push_str(THRESHOLDS);
+    out.push_str(LINT);
+    for kind in Kind::ALL {
+        row(&mut out, &[&code(kind.word()), kind.meaning()]);
+    }
+    out.push_str(EDITORS);
     shipped(&mut out, rules.rules());
     out
 }
@@ -55,6 +63,8 @@ Rule files and conditions are those of Falco. A rule file is a YAML sequence of 
   attack: [T1562]                   # optional, ATT&CK ids
   maturity: stable                  # optional: stable, incubating, sandbox or deprecated
   references: []                    # optional
+  threshold: {count: 3, within: 1m, by: [container.id]} # optional, see below
+  tests: []                         # optional, see Tests
   enabled: true                     # optional
 ```
 
@@ -93,6 +103,118 @@ Transformers nest: `tolower(basename(proc.exepath)) = nc`.
 `%field`, `%field[argument]` and `%transformer(field)` stand for values, `%%` for a percent sign. A missing
 value prints as `<NA>`, with or without the leading `*` that Falco wants for this. Control characters in
 values print as `\\xHH`.
+";
+
+/// A rule with tests, which the reference shows; they come out.
+pub const TESTED_RULE: &str = "\
+- macro: in_container
+  condition: container.id != host
+
+- rule: Clock set in a container
+  desc: A container set the clock. Check next whether it is a time server.
+  condition: evt.type in (clock_settime, settimeofday) and in_container and evt.verdict = allowed
+  output: Clock set in a container (process=%proc.name container=%container.id)
+  priority: CRITICAL
+  tests:
+    - name: a container sets the clock
+      event: {evt.type: clock_settime, container.id: 0123456789ab, evt.verdict: allowed}
+      match: true
+    - name: the kernel refuses
+      event: {evt.type: clock_settime, container.id: 0123456789ab, evt.verdict: refused}
+      match: false
+";
+
+fn tests(out: &mut String) {
+    out.push_str("\n## Tests\n\nA rule carries tests in its file:\n\n```yaml\n");
+    out.push_str(TESTED_RULE);
+    out.push_str(ABOUT_TESTS);
+}
+
+const ABOUT_TESTS: &str = "\
+```
+
+`event` gives values to fields, named as in conditions (`proc.aname[2]`, `container.label[app]`); a text, a number, true
+or false, or for a list of texts a sequence. A field that is not named is absent, and so is one that is null. `evt.type`
+must be there. An unknown field, a value of another type, and a value that no event can have (`evt.verdict: refusd`)
+are errors of the file.
+
+`ringfence rules test [PATH…]` runs the tests, without root; it exits 1 if one does not come out. Each test asks its own
+rule only, enabled or not. Of a rule that had to match it shows the nearest miss: a smallest set of comparisons of which
+each had to come out otherwise, with the event's values. Of a rule that must not match but does, it shows a smallest set
+that made it. `--complete` also wants of every rule a test that it matches and a near miss: one that it does not match
+because of a single comparison. Take for it the matching event with the one fact changed that the rule is about.
+`-o json` and `-o junit` are for programs.
+
+## Why
+
+An event for the commands below is a file of YAML or JSON (`-` is standard input): a mapping as in tests, or an alert's
+JSON line, of which the `output_fields` are taken, and the values of its `why`. An alert has only some of its event's
+fields; what it does not tell of is absent.
+
+- `ringfence rules eval EXPRESSION --event FILE` prints true or false. `--rules PATH` lets the expression use macros and
+  lists.
+- `ringfence rules explain ID --event FILE` shows the condition as a tree, macros opened, each comparison with its values
+  and outcome, and marks what decided: of a match a smallest set that makes it, of a non-match the nearest miss.
+- With `alert_why: true` in the configuration (or `run --why`) each alert has `why`: a smallest set of comparisons that
+  made the rule match, at most 16.
+
+Comparisons of one text are one comparison, wherever they stand. Which set is shown if several are as small is not
+promised.
+";
+
+const THRESHOLDS: &str = "
+## Thresholds
+
+With a `threshold` a rule fires only when enough events matched within a time:
+
+```yaml
+  threshold:
+    count: 5                        # 2 to 1000
+    within: 1m                      # 1ms to 24h, such as 500ms, 60s, 5m, 1h
+    by: [container.id, proc.name]   # optional, at most 8 fields: counted apart by their values
+    distinct: evt.type              # optional: different values of this field are counted, not events
+```
+
+- The event that makes the count full fires; its alert has `threshold.count` and, in `threshold.since`, when the first
+  of those counted happened. Then the count of that key begins anew: a flood raises one alert for each `count` events.
+- Time is the time since boot that the events carry, never the wall clock. The first and the last event counted are at
+  most `within` apart. An event that comes late counts if it lies within that time of the latest one of its key.
+- Events without a value for a `by` field are counted together under that. Of a list the whole is the value.
+- With `distinct`, an event without a value for the field is not counted; of a list each member is a value. A value
+  counts for as long as its latest event lies within the time.
+- Rules below `min_priority` count nothing.
+- Counts are kept in memory only: they are gone when the daemon ends. When rules are exchanged, a rule that has the same
+  id, condition and threshold goes on counting.
+- Per rule at most 4,096 keys and 65,536 events or values are remembered, in all rules together about 262,144. If there is no room, the key that was quiet
+  for longest is forgotten, and counted in `ringfence_table_evictions_total{table=\"thresholds\"}`.
+";
+
+const EDITORS: &str = "
+## Editors
+
+[rules.schema.json](rules.schema.json) describes rule files; `ringfence rules schema` prints it. An editor that uses
+yaml-language-server completes keys, words and fields after a first line
+
+```yaml
+# yaml-language-server: $schema=/path/to/rules.schema.json
+```
+
+Conditions and outputs are texts to it: those are checked by `ringfence check`.
+";
+
+const LINT: &str = "
+## The linter
+
+`ringfence rules lint [PATH…]` says what is right and still most likely not what was meant, and exits with 1 if there is
+anything but notes. A comment in an item, or right above it, silences kinds of findings for that item, and has to say why:
+
+```yaml
+# lint: allow shadowed, unused-list: the wide rule goes with the next release
+- rule: …
+```
+
+| Kind | Found |
+|---|---|
 ";
 
 /// Meaning, types and an example.

@@ -11,6 +11,7 @@ use super::priority::Priority;
 use super::said::Said;
 use super::template::Template;
 use super::testing::RuleTest;
+use super::threshold::Threshold;
 use crate::event_type::TypeSet;
 use crate::fields::{FieldRef, FieldSource, Value};
 
@@ -39,6 +40,8 @@ pub struct Rule {
     pub tests: Arc<[RuleTest]>,
     /// Whether it is matched at all.
     pub enabled: bool,
+    /// How many events it takes until it fires; without, each one fires.
+    pub threshold: Option<Threshold>,
     /// The condition as written.
     pub condition: String,
     /// The text of its alerts.
@@ -74,6 +77,7 @@ impl Rule {
             maturity: None,
             references: Vec::new(),
             tests: Arc::default(),
+            threshold: None,
             enabled: true,
             condition: condition.to_owned(),
             output: Template::default(),

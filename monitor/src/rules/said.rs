@@ -1,7 +1,7 @@
 //! What the tests of a compiled condition were written as: kept beside it, for whoever asks why, and never looked at
 //! while events are matched.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::ast::{Expr, ExprKind};
 use super::compile::{Known, Names};
@@ -35,6 +35,9 @@ pub(crate) struct Test {
     /// The fields that it reads, each once.
     pub(crate) reads: Box<[(Box<str>, FieldRef)]>,
 }
+
+/// Stands for a part of which nobody knows the words.
+pub(crate) static UNKNOWN: LazyLock<Test> = LazyLock::new(|| Test::named("(a part of the condition)"));
 
 impl Test {
     fn named(name: &str) -> Test {

@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::ast::{ExprKind, FieldName, OperandKind, Span};
+use super::ast::{ExprKind, OperandKind, Span};
 use super::condition;
 use super::diagnostic::{Diagnostic, LoadError, Source, closest, did_you_mean};
 use super::number::Exact;
-use super::operand::resolve_field;
 use super::yaml::{self, Kind, Node};
 use crate::event_type::EventType;
 use crate::fields::{
-    ArgSpec, CATALOGUE, Field, FieldArg, FieldRef, FieldSource as _, FieldSpec, FieldType, FieldValues,
-    MAX_LIST, MAX_NAME_BYTES, Value, owned_list,
+    self, ArgSpec, CATALOGUE, Field, FieldArg, FieldError, FieldRef, FieldSource as _, FieldSpec, FieldType,
+    FieldValues, MAX_LIST, MAX_NAME_BYTES, Value, owned_list,
 };
 
 /// A text of an event may have this many bytes.
@@ -334,28 +333,23 @@ impl Place {
 
 /// Looks a field up by what stands before the colon: what a condition could have there.
 fn place(text: &str) -> Result<Place, (String, Option<String>)> {
-    let no_field = || {
+    let help = |name: &str| {
         let names = CATALOGUE.iter().map(|spec| spec.name);
-        let help =
-            did_you_mean(text, names).unwrap_or_else(|| "`ringfence fields` lists all fields".to_owned());
-        (format!("`{}` is not a field", shortened(text)), Some(help))
+        did_you_mean(name, names).unwrap_or_else(|| "`ringfence fields` lists all fields".to_owned())
     };
+    let no_field = || (format!("`{}` is not a field", shortened(text)), Some(help(text)));
     let parsed = condition::parse(&format!("{text} exists")).map_err(|_| no_field())?;
     let ExprKind::Exists(operand) = parsed.value else { return Err(no_field()) };
     let OperandKind::Field(name) = operand.value else { return Err(no_field()) };
     let takes_any = CATALOGUE.iter().find(|spec| spec.name == name.name && spec.arg == ArgSpec::Name);
-    match (takes_any, name) {
-        (Some(spec), FieldName { arg: Some(arg), .. }) if !arg.is_empty() && arg.len() <= MAX_NAME_BYTES => {
+    match (takes_any, name.arg) {
+        (Some(spec), Some(arg)) if !arg.is_empty() && arg.len() <= MAX_NAME_BYTES => {
             Ok(Place::Named(spec.field, arg))
         }
-        (_, name) => {
-            let found =
-                resolve_field(&name, operand.span).map_err(|problem| (problem.message, problem.help))?;
-            match found.source {
-                super::operand::Source::Field(field) => Ok(Place::Plain(field)),
-                _ => Err(no_field()),
-            }
-        }
+        (_, arg) => fields::resolve(&name.name, arg.as_deref()).map(Place::Plain).map_err(|error| {
+            let unknown = matches!(error, FieldError::Unknown { .. });
+            (error.to_string(), if unknown { Some(help(&name.name)) } else { None })
+        }),
     }
 }
 

@@ -97,7 +97,7 @@ fn what_is_wrong_is_shown_at_its_place() {
             "4:1: field `proc.aname` does not accept the argument `9`: a number from 0 to 8",
             &format!(
                 "5:1: field `evt.arg` needs an argument in brackets: one of {}",
-                crate::fields::ARG_NAMES.join(", ")
+                fields::ARG_NAMES.join(", ")
             ),
             "6:1: `x and y.z` is not a field (`ringfence fields` lists all fields)",
         ]

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::ast::Span;
 use super::condition;
+use super::falco::{Dialect, Foreign};
 use super::operand::{self, Problem, Source};
 use crate::fields::{FieldRef, FieldSource, Value};
 
@@ -24,7 +25,7 @@ enum Piece {
 impl Template {
     /// Parses a template: `%field`, `%field[arg]`, `%transformer(field)`, and `%%` for a percent sign. A
     /// leading `*`, which tells Falco to tolerate missing values, is accepted: they are always tolerated here.
-    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(text: &str, dialect: Dialect) -> Result<Self, Vec<Problem>> {
         let mut template = Template::default();
         let mut problems = Vec::new();
         let mut plain = String::new();
@@ -40,7 +41,7 @@ impl Template {
                 continue;
             }
             at += 1;
-            match template.value(behind, at) {
+            match template.value(behind, at, dialect) {
                 Ok((source, length)) => {
                     template.push_text(&mut plain);
                     template.pieces.push(Piece::Value(source));
@@ -54,7 +55,7 @@ impl Template {
     }
 
     /// Reads what stands behind a `%` at `at`.
-    fn value(&mut self, behind: &str, at: usize) -> Result<(Source, usize), Problem> {
+    fn value(&mut self, behind: &str, at: usize, dialect: Dialect) -> Result<(Source, usize), Problem> {
         let (operand, length) = condition::parse_operand_prefix(behind).map_err(|error| {
             if error.offset == 0 {
                 let percent = Span { start: at - 1, end: at };
@@ -63,7 +64,7 @@ impl Template {
             let start = at + error.offset;
             Problem::new(Span { start, end: start + 1 }, error.message)
         })?;
-        let typed = operand::resolve(&operand).map_err(|mut problem| {
+        let typed = operand::resolve(&operand, dialect).map_err(|mut problem| {
             problem.span.start += at;
             problem.span.end += at;
             problem
@@ -102,6 +103,15 @@ impl Template {
                 },
             };
             debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        }
+    }
+
+    /// Calls back for every field of Falco's that it names.
+    pub(crate) fn each_foreign(&self, visit: &mut impl FnMut(&Foreign)) {
+        for piece in &self.pieces {
+            if let Piece::Value(source) = piece {
+                source.each_foreign(visit);
+            }
         }
     }
 
@@ -152,7 +162,7 @@ mod tests {
 
     fn render(template: &str) -> String {
         let mut out = String::from(">");
-        Template::parse(template).unwrap().render(&Event, &mut out);
+        Template::parse(template, Dialect::Ours).unwrap().render(&Event, &mut out);
         out
     }
 
@@ -176,7 +186,9 @@ mod tests {
 
     #[test]
     fn fields_are_listed_once_and_as_written() {
-        let template = Template::parse("%proc.pid %proc.aname[2] %tolower(proc.pname) %proc.pid").unwrap();
+        let template =
+            Template::parse("%proc.pid %proc.aname[2] %tolower(proc.pname) %proc.pid", Dialect::Ours)
+                .unwrap();
         let keys: Vec<&str> = template.fields().iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["proc.pid", "proc.aname[2]", "proc.pname"]);
         assert_eq!(template.fields()[1].1, fields::resolve("proc.aname", Some("2")).unwrap());

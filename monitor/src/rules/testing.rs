@@ -76,6 +76,18 @@ impl TestOutcome {
     }
 }
 
+impl TestOutcome {
+    /// That it did not come out, in a line with its place.
+    pub fn told(&self, rule: &RuleReport) -> String {
+        let TestOutcome { file, line, column, name, .. } = self;
+        let outcome = match self.expected {
+            true => "must match, and does not",
+            false => "must not match, and does",
+        };
+        format!("{file}:{line}:{column}: test `{name}` of rule `{}`: the event {outcome}", rule.id)
+    }
+}
+
 impl TestReport {
     /// The number of tests.
     pub fn count(&self) -> usize {

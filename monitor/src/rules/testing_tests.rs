@@ -75,6 +75,15 @@ fn the_smallest_set_is_found() {
 }
 
 #[test]
+fn the_example_of_the_reference_is_complete() {
+    let set = RuleSet::from_sources(&[("example.yaml", crate::rules::reference::TESTED_RULE)]);
+    let set = set.unwrap_or_else(|error| panic!("{error}"));
+    let report = set.run_tests();
+    assert!(report.passed() && report.count() == 2, "{report:?}");
+    assert_eq!(set.rules()[0].gaps(), Gaps::default());
+}
+
+#[test]
 fn gaps_are_told() {
     let gaps =
         |tests: &str| load("evt.type = setns and evt.verdict = allowed", tests).unwrap().rules()[0].gaps();
@@ -102,12 +111,12 @@ fn what_is_wrong_in_a_test_is_an_error_of_the_file() {
     };
     assert_eq!(wrong(" x"), ["`tests` must be a sequence, found a value"]);
     assert_eq!(
-        wrong(" [{nam: a, event: {evt.type: setns}, match: yes, match: true}, x]"),
+        wrong(" [{nam: a, event: {evt.type: setns}, match: yes, match: true, name: ~}, x]"),
         [
-            "this item has no `name`",
             "unknown key `nam` in a test (did you mean `name`?)",
             "`match` must be `true` or `false`",
             "the key `match` stands twice in this test",
+            "`name` must be a text that says what the test shows",
             "a test is a mapping of `name`, `event` and `match`, found a value",
         ]
     );

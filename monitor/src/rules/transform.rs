@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use super::ast::{Operand, OperandKind, Span, Transform, TransformKind};
+use super::falco::Dialect;
 use super::getopt::{self, Options};
 use super::operand::{self, Problem, Source, Typed};
 use crate::fields::{FieldSource, FieldType, TextList, Value};
@@ -29,7 +30,7 @@ pub(crate) enum Function {
 }
 
 /// Looks a transformer's arguments up, and whether they are right for it.
-pub(crate) fn resolve(transform: &Transform, span: Span) -> Result<Typed, Problem> {
+pub(crate) fn resolve(transform: &Transform, span: Span, dialect: Dialect) -> Result<Typed, Problem> {
     let args = transform.args.as_slice();
     let applied = |function, args: Vec<Typed>, ty| {
         let source = Source::Applied(function, args.into_iter().map(|arg| arg.source).collect());
@@ -46,8 +47,8 @@ pub(crate) fn resolve(transform: &Transform, span: Span) -> Result<Typed, Proble
                 let message = "`join` needs two arguments: a separator, and a list of values";
                 return Err(Problem::new(span, message).help("write `join('-', (proc.pname, proc.name))`"));
             };
-            let mut values = vec![single(separator, transform.kind)?];
-            values.extend(list_of(list, transform.kind)?);
+            let mut values = vec![single(separator, transform.kind, dialect)?];
+            values.extend(list_of(list, transform.kind, dialect)?);
             return applied(Function::Join, values, FieldType::Text);
         }
         TransformKind::Concat => {
@@ -55,16 +56,16 @@ pub(crate) fn resolve(transform: &Transform, span: Span) -> Result<Typed, Proble
                 return Err(Problem::new(span, "`concat` needs at least two values"));
             }
             let values: Result<Vec<Typed>, Problem> =
-                args.iter().map(|arg| single(arg, transform.kind)).collect();
+                args.iter().map(|arg| single(arg, transform.kind, dialect)).collect();
             return applied(Function::Concat, values?, FieldType::Text);
         }
-        TransformKind::Getopt => return resolve_getopt(transform, span),
+        TransformKind::Getopt => return resolve_getopt(transform, span, dialect),
     };
     let [arg] = args else {
         return Err(Problem::new(span, format!("`{}` takes one value", transform.kind.word())));
     };
     let arg_span = arg.span;
-    let arg = operand::resolve(arg)?;
+    let arg = operand::resolve(arg, dialect)?;
     let ty = match (arg.ty, &function) {
         (FieldType::Text | FieldType::TextList, Function::Len) => FieldType::Number,
         (ty @ (FieldType::Text | FieldType::TextList), _) => ty,
@@ -77,7 +78,7 @@ pub(crate) fn resolve(transform: &Transform, span: Span) -> Result<Typed, Proble
 }
 
 /// `getopt(arguments, options)`, perhaps with the letter of an option in brackets.
-fn resolve_getopt(transform: &Transform, span: Span) -> Result<Typed, Problem> {
+fn resolve_getopt(transform: &Transform, span: Span, dialect: Dialect) -> Result<Typed, Problem> {
     let [list, options] = transform.args.as_slice() else {
         let message = "`getopt` needs two arguments: program arguments, and the options among them";
         return Err(Problem::new(span, message).help("write `getopt(proc.args, 'vo:')`"));
@@ -99,8 +100,8 @@ fn resolve_getopt(transform: &Transform, span: Span) -> Result<Typed, Problem> {
     };
     // A text is split at its blanks: `proc.args` is one.
     let mut values = match &list.value {
-        OperandKind::Tuple(_) => list_of(list, transform.kind)?,
-        _ => vec![text(list, transform.kind)?],
+        OperandKind::Tuple(_) => list_of(list, transform.kind, dialect)?,
+        _ => vec![text(list, transform.kind, dialect)?],
     };
     let ty = if wanted.is_some() { FieldType::Text } else { FieldType::TextList };
     let function = match &options.value {
@@ -108,7 +109,7 @@ fn resolve_getopt(transform: &Transform, span: Span) -> Result<Typed, Problem> {
             Function::GetoptOf(Box::new(Options::parse(&literal.value.text)), wanted)
         }
         _ => {
-            values.push(single(options, transform.kind)?);
+            values.push(single(options, transform.kind, dialect)?);
             Function::Getopt(wanted)
         }
     };
@@ -117,8 +118,8 @@ fn resolve_getopt(transform: &Transform, span: Span) -> Result<Typed, Problem> {
 }
 
 /// One value that is no list.
-fn single(arg: &Operand, kind: TransformKind) -> Result<Typed, Problem> {
-    let typed = operand::resolve(arg)?;
+fn single(arg: &Operand, kind: TransformKind, dialect: Dialect) -> Result<Typed, Problem> {
+    let typed = operand::resolve(arg, dialect)?;
     if typed.ty == FieldType::TextList {
         let message = format!("`{}` needs a single value here, this is a {}", kind.word(), typed.ty.name());
         return Err(Problem::new(arg.span, message));
@@ -127,8 +128,8 @@ fn single(arg: &Operand, kind: TransformKind) -> Result<Typed, Problem> {
 }
 
 /// One or more texts.
-fn text(arg: &Operand, kind: TransformKind) -> Result<Typed, Problem> {
-    let typed = operand::resolve(arg)?;
+fn text(arg: &Operand, kind: TransformKind, dialect: Dialect) -> Result<Typed, Problem> {
+    let typed = operand::resolve(arg, dialect)?;
     if matches!(typed.ty, FieldType::Text | FieldType::TextList)
         && !matches!(typed.source, Source::Literal(_))
     {
@@ -138,11 +139,11 @@ fn text(arg: &Operand, kind: TransformKind) -> Result<Typed, Problem> {
 }
 
 /// The members of a list in parentheses, or a field that is a list.
-fn list_of(arg: &Operand, kind: TransformKind) -> Result<Vec<Typed>, Problem> {
+fn list_of(arg: &Operand, kind: TransformKind, dialect: Dialect) -> Result<Vec<Typed>, Problem> {
     if let OperandKind::Tuple(members) = &arg.value {
-        return members.iter().map(operand::resolve).collect();
+        return members.iter().map(|member| operand::resolve(member, dialect)).collect();
     }
-    let typed = operand::resolve(arg)?;
+    let typed = operand::resolve(arg, dialect)?;
     if typed.ty == FieldType::TextList {
         return Ok(vec![typed]);
     }

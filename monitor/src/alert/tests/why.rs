@@ -9,8 +9,7 @@ fn reason(condition: &str, holds: bool, values: &[(&str, Value<'static>)]) -> Re
 
 fn lines(reasons: &[Reason<'_>]) -> (Vec<u8>, String) {
     let (form, event) = (AlertForm::new(&rule(), "h"), sample());
-    let alert =
-        Alert { form: &form, event: &event, output: "x", unix_ns: NOON, generation: 7, why: Some(reasons) };
+    let alert = Alert { why: Some(reasons), ..alert(&form, &event, "x") };
     let (mut json, mut text) = (Vec::new(), Vec::new());
     JsonLines::default().write(&alert, &mut json);
     TextLines::new(Palette::Plain).write(&alert, &mut text);

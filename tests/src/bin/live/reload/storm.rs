@@ -12,8 +12,8 @@ use super::tally::Tally;
 use super::{BROKEN, replace};
 use crate::law;
 
-/// Events that are asked for each second.
-const RATE: u64 = 20_000;
+/// Events that are asked for each second: twenty thousand, and what starting one flood after the other takes.
+const RATE: u64 = 21_000;
 const RELOADS: u64 = 1000;
 /// So many reloads have a broken edit before them.
 const BREAK_EVERY: u64 = 10;
