@@ -143,7 +143,7 @@ fn damage_is_told_when_all_that_is_whole_was_read() {
     // In the content of the first of three blocks.
     bytes[16 + 56 + 3] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let (alerts, replayed) = bench.replay(&[path.clone()], Priority::Debug).unwrap();
+    let (alerts, replayed) = bench.replay(std::slice::from_ref(&path), Priority::Debug).unwrap();
     assert_eq!((alerts.len(), replayed.damaged), (5, true));
     let told =
         format!("{}: damaged at byte 16, behind 0 events: a block's content is damaged; ", path.display());
