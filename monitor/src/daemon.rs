@@ -169,6 +169,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         watch,
         settings: settings.clone(),
         sources: rules.sources().clone(),
+        expiry: rules.next_expiry(),
         outputs: &outputs,
         hostname: hostname.clone(),
         metrics: Arc::clone(&metrics),
