@@ -68,7 +68,7 @@ fn filled(head: &str, unit: &str) -> String {
 
 /// Ten aliases of ten aliases of ten aliases …
 fn billion_laughs(leaf: &str) -> String {
-    let mut bomb = format!("- &a0 [{}]\n", vec![leaf; 10].join(", "));
+    let mut bomb = format!("- &a0 [{}]\n", [leaf; 10].join(", "));
     for i in 1..12 {
         let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
         bomb.push_str(&format!("- &a{i} [{aliases}]\n"));

@@ -46,7 +46,7 @@ impl FromStr for Assignment {
         let is_name = |name: &&str| {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
         };
-        if !is_name(&key) || !inner.iter().all(|name| is_name(name)) || (!adds && !inner.is_empty()) {
+        if !is_name(&key) || !inner.iter().all(is_name) || (!adds && !inner.is_empty()) {
             return Err(format!("`{path}` names no setting: write KEY, KEY[] or KEY[].NAME"));
         }
         Ok(Assignment { text: text.to_owned(), yaml: as_file(key, adds, &inner, &value), adds })
