@@ -15,7 +15,7 @@ mod record;
 mod recorded;
 pub(crate) mod replay;
 mod rules;
-mod rules_command;
+pub(crate) mod rules_command;
 mod status;
 
 pub use failure::Failure;
@@ -31,8 +31,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{
-    AttachChoice, CanaryInterval, Listen, OutputFormat, Settings, check_metadata_wait_ms, check_ring_bytes,
-    check_root, parse_priority,
+    Assignment, AttachChoice, CanaryInterval, ConfigError, Listen, OutputFormat, Settings,
+    check_metadata_wait_ms, check_ring_bytes, check_root, parse_priority,
 };
 use crate::control::ControlSocket;
 use crate::coverage::Sight;
@@ -137,6 +137,20 @@ pub struct ConfigArg {
     /// Configuration file instead of /etc/ringfence/config.yaml and its drop-ins
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A setting on top of the configuration: KEY=VALUE, or KEY[]=VALUE to add to a list; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<Assignment>,
+}
+
+impl ConfigArg {
+    fn settings(&self) -> Result<Settings, ConfigError> {
+        Settings::load_with(self.config.as_deref(), &self.set)
+    }
+
+    /// Whether a command that got its rules by name reads the configuration all the same.
+    fn is_given(&self) -> bool {
+        self.config.is_some() || !self.set.is_empty()
+    }
 }
 
 /// Whether output is coloured.
@@ -241,7 +255,7 @@ impl RunArgs {
     /// # Errors
     /// The configuration is wrong.
     pub fn settings(self) -> Result<Settings, Failure> {
-        let mut settings = Settings::load(self.config.config.as_deref())?;
+        let mut settings = self.config.settings()?;
         if !self.rules.is_empty() {
             settings.rules = self.rules;
         }
@@ -310,7 +324,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             let report = if falco {
                 falco::report(&paths, output, coloured(color))
             } else {
-                check::report(paths, config.config.as_deref(), coloured(color))
+                check::report(paths, &config, coloured(color))
             };
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });

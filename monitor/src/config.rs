@@ -3,8 +3,10 @@
 //! Files are YAML. Whoever can write them decides what is watched, so a file that others than its owner
 //! can write is refused, as is an unknown key: a misspelt setting must not be a silent one.
 
+mod assign;
 mod file;
 
+pub use assign::Assignment;
 pub use file::{ConfigError, FileConfig};
 
 use std::fmt;
@@ -17,7 +19,8 @@ use serde::Deserialize;
 use crate::control::ControlSocket;
 use crate::enrich::metadata::Roots;
 use crate::hierarchy::HierarchyChoice;
-use crate::rules::Priority;
+use crate::rules::{AppendOutput, LoadOptions, Priority, Selection};
+use crate::trust::Trust;
 
 /// The configuration file that is read when none is named. It may be missing.
 pub const DEFAULT_CONFIG: &str = "/etc/ringfence/config.yaml";
@@ -151,6 +154,10 @@ pub struct Settings {
     pub rules: Vec<PathBuf>,
     /// Read rules anew when their files change; without it only on SIGHUP.
     pub watch_rules: bool,
+    /// What is enabled and disabled, in order, whatever the rule files say.
+    pub rule_selection: Vec<Selection>,
+    /// What is added to the outputs of rules.
+    pub append_output: Vec<AppendOutput>,
     /// How alerts are written to standard output; none: text on a terminal, JSON elsewhere.
     pub output: Option<OutputFormat>,
     /// A file that gets every alert as a JSON line.
@@ -191,6 +198,8 @@ impl Default for Settings {
             strict: false,
             rules: Vec::new(),
             watch_rules: true,
+            rule_selection: Vec::new(),
+            append_output: Vec::new(),
             output: None,
             alert_file: None,
             record_dir: None,
@@ -219,6 +228,28 @@ impl Settings {
         match named {
             Some(path) => file::load(path, true, None),
             None => file::load(DEFAULT_CONFIG.as_ref(), false, Some(DROP_IN_DIR.as_ref())),
+        }
+    }
+
+    /// As [`Settings::load`], with settings of the command line on top, in their order.
+    ///
+    /// # Errors
+    /// As [`Settings::load`]; [`ConfigError::Set`] names the argument.
+    pub fn load_with(named: Option<&Path>, assignments: &[Assignment]) -> Result<Self, ConfigError> {
+        let mut settings = Settings::load(named)?;
+        for assignment in assignments {
+            assignment.apply(&mut settings)?;
+        }
+        Ok(settings)
+    }
+
+    /// How rules are loaded with these settings.
+    pub fn load_options(&self, trust: Trust) -> LoadOptions {
+        LoadOptions {
+            trust,
+            selection: self.rule_selection.clone(),
+            append_output: self.append_output.clone(),
+            ..LoadOptions::default()
         }
     }
 
@@ -266,12 +297,16 @@ impl Settings {
             containerd_roots,
             crio_roots,
             podman_roots,
+            rule_selection,
+            append_output,
         } = file;
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
         set(&mut self.rules, rules);
         set(&mut self.record_bytes, record_bytes.map(|bytes| bytes.0));
         set(&mut self.watch_rules, watch_rules);
+        set(&mut self.rule_selection, rule_selection);
+        set(&mut self.append_output, append_output);
         set(&mut self.listen, listen.map(|listen| listen.0));
         set(&mut self.control_socket, control_socket.map(|socket| socket.0));
         set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));
@@ -294,6 +329,25 @@ impl Settings {
         self.output = output.or(self.output);
         self.alert_file = alert_file.or(self.alert_file.take());
         self.record_dir = record_dir.map(|dir| dir.0).or(self.record_dir.take());
+    }
+
+    /// Adds members to lists. Only lists can be given.
+    fn add(&mut self, file: FileConfig) {
+        if let Some(rules) = file.rules {
+            // Those that are looked for when none are named stay.
+            self.rules = self.rule_paths();
+            self.rules.extend(rules);
+        }
+        self.rule_selection.extend(file.rule_selection.into_iter().flatten());
+        self.append_output.extend(file.append_output.into_iter().flatten());
+        for (roots, named) in [
+            (&mut self.roots.docker, file.docker_roots),
+            (&mut self.roots.containerd, file.containerd_roots),
+            (&mut self.roots.crio, file.crio_roots),
+            (&mut self.roots.podman, file.podman_roots),
+        ] {
+            roots.extend(named.into_iter().flatten().map(|root| root.0));
+        }
     }
 }
 

@@ -35,11 +35,14 @@ use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring}
 use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
 use crate::sink::{FileError, Sink, open_alert_file};
+use crate::trust::Trust;
 
 /// Bound of each sink's queue.
 const SINK_BYTES: usize = 8 << 20;
 /// How long the sinks may take for their last lines.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long what is still being done may take at the end.
+const LAST_TASKS: Duration = Duration::from_secs(1);
 /// How often losses are looked for and logged.
 const LOSS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -106,7 +109,10 @@ pub fn run(settings: Settings) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("cannot start the runtime"))?;
-    runtime.block_on(run_until_signal(settings))
+    let ended = runtime.block_on(run_until_signal(settings));
+    // Rule files on a file system that does not answer must not hold the exit back.
+    runtime.shutdown_timeout(LAST_TASKS);
+    ended
 }
 
 async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
@@ -163,6 +169,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         watch,
         settings: settings.clone(),
         sources: rules.sources().clone(),
+        expiry: rules.next_expiry(),
         outputs: &outputs,
         hostname: hostname.clone(),
         metrics: Arc::clone(&metrics),
@@ -259,7 +266,7 @@ pub(crate) fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     if paths.is_empty() {
         return Err(DaemonError::NoRules);
     }
-    let rules = RuleSet::load(&paths)?;
+    let rules = RuleSet::load_with(&paths, &settings.load_options(Trust::Strict))?;
     let failed: Vec<String> = rules.run_tests().failures().map(|(rule, test)| test.told(rule)).collect();
     if failed.is_empty() { Ok(rules) } else { Err(DaemonError::RuleTests(failed)) }
 }

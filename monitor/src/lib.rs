@@ -35,6 +35,7 @@ pub mod hierarchy;
 pub mod kernel_files;
 pub mod telling;
 pub mod text;
+pub mod trust;
 pub mod wall_clock;
 
 // Around it: settings, life cycle, commands, health.

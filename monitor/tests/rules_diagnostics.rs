@@ -45,6 +45,29 @@ fn a_report_has_the_line_and_a_caret() {
     assert_eq!(error.diagnostics()[0].to_string(), "t.yaml:3:35: unknown field `evt.verdikt`");
 }
 
+/// A file may be one line of a megabyte; its reports may not.
+#[test]
+fn of_a_long_line_an_excerpt_is_shown() {
+    let text =
+        format!("[{}{{ruel: ä}}, {}{{lsit: l}}]", "{list: l, items: []}, ".repeat(500), "null, ".repeat(500));
+    let error = errors(&text);
+    let found: Vec<String> = error.diagnostics().iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 2, "{error}");
+    assert!(found[0].starts_with("t.yaml:1:11003: this item is neither"), "{found:?}");
+    let rendered = error.to_string();
+    assert!(rendered.len() < 2000, "{rendered}");
+    for part in ["╭─[t.yaml:1:11003]", "items: []}, {ruel: ä}, null", "────", "help: did you mean `rule`?"]
+    {
+        assert!(rendered.contains(part), "{part}\n{rendered}");
+    }
+    // A long text that is wrong as a whole.
+    let error = errors(&format!(
+        "- rule: R\n  desc: d\n  condition: evt.type = setns\n  output: o\n  priority: {}\n",
+        "x".repeat(5000)
+    ));
+    assert!(error.diagnostics()[0].render(false).len() < 8000, "{error}");
+}
+
 #[test]
 fn every_mistake_of_every_file_is_reported_in_one_run() {
     let one = "\
@@ -78,6 +101,11 @@ fn every_mistake_of_every_file_is_reported_in_one_run() {
   desc: d
   output: o
   priority: debug
+- rule: Fourth
+  condition: nothing = of this
+  desc: d
+  output: o
+  priority: debug
   source: sysall
 ";
     let error = RuleSet::from_sources(&[("one.yaml", one), ("two.yaml", two)]).unwrap_err();
@@ -97,7 +125,7 @@ fn every_mistake_of_every_file_is_reported_in_one_run() {
             "16:12 `T1` is not an ATT&CK id [techniques look like T1611 or T1548.001, tactics like TA0004]",
             "4:24 `<` does not work on a text [`<`, `<=`, `>` and `>=` are for numbers]",
             "9:27 `yes` is neither `true` nor `false`",
-            "13:11 unknown source `sysall` [did you mean `syscall`?]",
+            "18:11 unknown source `sysall`: the rule `Fourth` is left out [did you mean `syscall`?]",
         ]
     );
 }
@@ -162,8 +190,6 @@ fn single_mistakes() {
         (rule("evt.failed = true # why"), "4:23 there are no comments inside a condition"),
         (rule(&format!("{}evt.failed = true", "(".repeat(101))), "4:105 nested more than 100 deep"),
         // Items and keys.
-        (with("exceptions: []"), "7:3 `exceptions` is not supported by this version"),
-        (with("append: true"), "7:3 `append` is not supported by this version"),
         (with("prioritty: DEBUG"), "7:3 unknown key `prioritty` [did you mean `priority`?]"),
         (with("priority: DEBUG"), "7:3 the key `priority` stands twice in this item"),
         (with("enabled: maybe"), "7:12 `enabled` must be `true` or `false`"),
@@ -172,7 +198,6 @@ fn single_mistakes() {
         (with("id: Clock_Set"), "7:7 `Clock_Set` is not kebab-case [did you mean `clock-set`?]"),
         (with("attack: [T1611, T16]"), "7:19 `T16` is not an ATT&CK id"),
         (with("maturity: stabel"), "7:13 unknown maturity `stabel` [did you mean `stable`?]"),
-        (with("source: k8s_audit"), "7:11 unknown source `k8s_audit` [known are: syscall]"),
         (
             "- rule: …\n  desc: d\n  condition: evt.failed = true\n  output: o\n  priority: INFO\n"
                 .to_owned(),
@@ -182,8 +207,6 @@ fn single_mistakes() {
             "- rule: R\n  desc: d\n  output: o\n  priority: INFO\n".to_owned(),
             "1:3 this item has no `condition`",
         ),
-        ("- macro: a b\n  condition: c\n".to_owned(), "1:10 `a b` cannot be the name of a macro"),
-        ("- macro: not\n  condition: c\n".to_owned(), "1:10 `not` cannot be the name of a macro"),
         ("- macro: m\n  condition:\n".to_owned(), "`condition` is empty"),
         ("- list: l\n  items: x\n".to_owned(), "2:10 `items` must be a sequence, found a value"),
         (
@@ -196,7 +219,12 @@ fn single_mistakes() {
         ("- required_engine_version: new\n".to_owned(), "1:28 expected a version"),
         // Circles and bombs.
         (
-            "- macro: a\n  condition: b\n- macro: b\n  condition: a\n".to_owned(),
+            "- macro: a\n  condition: b\n- macro: b\n  condition: evt.failed = true\n".to_owned(),
+            "2:14 the macro `b` is defined only later",
+        ),
+        (
+            "- macro: a\n  condition: c.d = x\n- macro: b\n  condition: a\n- macro: a\n  condition: b\n"
+                .to_owned(),
             "4:14 the macro `a` contains itself",
         ),
         (
@@ -228,7 +256,7 @@ fn bombs_of_macros_and_lists_are_refused() {
     assert!(errors(&macros).to_string().contains("more than 10000 tests"));
     assert!(errors(&lists).to_string().contains("more than 100000 members"));
     let mut chain = String::from("- macro: m0\n  condition: evt.failed = true\n");
-    for i in 1..10_000 {
+    for i in 1..5_000 {
         chain.push_str(&format!("- macro: m{i}\n  condition: m{} or m0\n", i - 1));
     }
     assert!(errors(&chain).to_string().contains("deep"));
@@ -297,7 +325,7 @@ fn files_and_directories_are_read_in_order_and_what_cannot_be_read_is_said() {
     assert_eq!(rules.rules().iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
 
     fs::create_dir(dir.path().join("empty")).unwrap();
-    let large = file("large.yaml", &vec![b'#'; (4 << 20) + 1]);
+    let large = file("large.yaml", &vec![b'#'; (1 << 20) + 1]);
     let binary = file("binary.yaml", b"# ok\n- \xff\xfe\n");
     let missing = dir.path().join("missing.yaml");
     let paths = [dir.path().join("empty"), large, binary, missing, PathBuf::from("/proc/self/mem")];
@@ -306,7 +334,7 @@ fn files_and_directories_are_read_in_order_and_what_cannot_be_read_is_said() {
     assert_eq!(error.diagnostics().len(), 5, "{report}");
     for part in [
         "no rule file in this directory",
-        "larger than 4 MiB",
+        "larger than 1 MiB",
         "not UTF-8 in line 2, byte ",
         "cannot read the rules: No such file",
         "cannot read the rules: Input/output error",
@@ -316,7 +344,7 @@ fn files_and_directories_are_read_in_order_and_what_cannot_be_read_is_said() {
     for found in error.diagnostics() {
         assert!(found.file_name().starts_with('/'), "{found}");
     }
-    let full = vec![b'#'; 4 << 20];
+    let full = vec![b'#'; 1 << 20];
     assert!(RuleSet::load(&[file("full.yaml", &full)]).is_ok());
 }
 

@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 
 use crate::alert::{JsonLines, WallClock};
-use crate::alerting::{Alerting, Moment};
 use crate::cli::Failure;
 use crate::cli::recorded::Reader;
-use crate::cli::replay::alerting;
+use crate::cli::replay::Judge;
 use crate::cli::rules::visible;
+use crate::cli::rules_command::RuleFiles;
 use crate::config::OutputFormat;
 use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldValues, Value};
-use crate::recording::Span;
-use crate::rules::{Priority, RuleSet};
+use crate::recording::{Recorded, Span};
+use crate::rules::Priority;
 
 /// Containers that are counted one by one for a rule; further ones together.
 const MOST_CONTAINERS: usize = 1024;
@@ -45,7 +45,7 @@ struct Example {
 
 /// A set of rules, and what it did.
 struct Candidate {
-    alerting: Alerting,
+    judge: Judge,
     rules: Vec<RuleHead>,
     fired: BTreeMap<String, Fired>,
 }
@@ -59,23 +59,25 @@ struct RuleHead {
 }
 
 impl Candidate {
-    fn load(paths: &[PathBuf]) -> Result<Self, Failure> {
-        let set = RuleSet::load(paths)?;
+    fn load(files: &RuleFiles) -> Result<Self, Failure> {
+        let set = files.load()?;
         let head = |rule: &crate::rules::Rule| RuleHead {
             id: rule.id.clone(),
             name: rule.name.clone(),
             priority: rule.priority.as_str(),
             enabled: rule.enabled,
         };
-        let rules = set.rules().iter().map(head).collect();
-        let alerting = alerting(set, Priority::Debug, "")?;
-        Ok(Candidate { alerting, rules, fired: BTreeMap::new() })
+        let judge = Judge::new(set, Priority::Debug);
+        Ok(Candidate {
+            rules: judge.rules().rules().iter().map(head).collect(),
+            judge,
+            fired: BTreeMap::new(),
+        })
     }
 
-    fn judge(&mut self, event: &crate::recording::Recorded, lines: &mut JsonLines) {
-        let at = Moment { unix_ns: event.unix_ns, boot_ns: event.boot_ns };
+    fn judge(&mut self, event: &Recorded, lines: &mut JsonLines) -> Result<(), Failure> {
         let fired = &mut self.fired;
-        self.alerting.raise(event.ty, &event.values, at, |rule, alert| {
+        self.judge.raise(event, |rule, alert| {
             let fired = match fired.get_mut(&rule.id) {
                 Some(fired) => fired,
                 None => fired.entry(rule.id.clone()).or_default(),
@@ -87,7 +89,7 @@ impl Candidate {
                 let alert_line = String::from_utf8_lossy(&line).trim_end().to_owned();
                 fired.examples.push(Example { output: alert.output.to_owned(), alert: alert_line });
             }
-        });
+        })
     }
 
     fn never(&self) -> Vec<&RuleHead> {
@@ -147,8 +149,8 @@ pub(super) struct Backtest {
 pub(super) fn run(
     files: Vec<PathBuf>,
     span: Span,
-    rules: &[PathBuf],
-    against: Option<&[PathBuf]>,
+    rules: &RuleFiles,
+    against: Option<&RuleFiles>,
 ) -> Result<Backtest, Failure> {
     let mut current = Candidate::load(rules)?;
     let mut against = against.map(Candidate::load).transpose()?;
@@ -159,9 +161,8 @@ pub(super) fn run(
         pending += u64::from(event.values.value(metadata) == Value::text("pending"));
         first_ns = Some(first_ns.map_or(event.unix_ns, |first: i64| first.min(event.unix_ns)));
         last_ns = Some(last_ns.map_or(event.unix_ns, |last: i64| last.max(event.unix_ns)));
-        current.judge(&event, &mut lines);
-        against.iter_mut().for_each(|candidate| candidate.judge(&event, &mut lines));
-        Ok(())
+        current.judge(&event, &mut lines)?;
+        against.as_mut().map_or(Ok(()), |candidate| candidate.judge(&event, &mut lines))
     })?;
     let (report, damaged, events) = (reader.report(), reader.is_damaged(), reader.total.events);
     Ok(Backtest { events, pending, first_ns, last_ns, current, against, report, damaged })
@@ -256,7 +257,7 @@ impl Backtest {
             .iter()
             .filter_map(|rule| Some((rule, self.current.fired.get(&rule.id)?)))
             .collect();
-        fired.sort_by(|a, b| b.1.count.cmp(&a.1.count));
+        fired.sort_by_key(|(_, fired)| std::cmp::Reverse(fired.count));
         fired
     }
 

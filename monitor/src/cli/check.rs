@@ -1,10 +1,12 @@
 //! `ringfence check`: everything that is wrong with configuration and rules, then a summary.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::cli::ConfigArg;
 use crate::cli::failure::render_config;
-use crate::config::{DEFAULT_RULES, Settings};
-use crate::rules::{Diagnostic, RuleSet, Severity};
+use crate::cli::rules_command::RuleFiles;
+use crate::config::DEFAULT_RULES;
+use crate::rules::{Diagnostic, Severity};
 
 /// What `check` prints and whether anything is wrong.
 #[derive(Debug)]
@@ -13,24 +15,19 @@ pub(super) struct Report {
     pub(super) wrong: bool,
 }
 
-pub(super) fn report(paths: Vec<PathBuf>, config: Option<&Path>, color: bool) -> Report {
-    let paths = if paths.is_empty() || config.is_some() {
-        match Settings::load(config) {
-            Ok(settings) if paths.is_empty() => settings.rule_paths(),
-            Ok(_) => paths,
-            Err(error) => {
-                let text = render_config(&error, color) + "configuration wrong; rules not checked\n";
-                return Report { text, wrong: true };
-            }
+pub(super) fn report(paths: Vec<PathBuf>, config: &ConfigArg, color: bool) -> Report {
+    let files = match RuleFiles::find(paths, config) {
+        Ok(found) => found,
+        Err(error) => {
+            let text = render_config(&error, color) + "configuration wrong; rules not checked\n";
+            return Report { text, wrong: true };
         }
-    } else {
-        paths
     };
-    if paths.is_empty() {
+    if files.paths.is_empty() {
         let text = format!("no rules: neither {} holds a rule file\n", DEFAULT_RULES.join(" nor "));
         return Report { text, wrong: true };
     }
-    match RuleSet::load(&paths) {
+    match files.load() {
         Ok(set) => {
             let mut text = render(set.warnings(), color);
             let enabled = set.rules().iter().filter(|rule| rule.enabled).count();

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthChar as _;
 use crate::alert::json_visible;
 use crate::cli::rules::visible;
 use crate::cli::{ConfigArg, Failure};
-use crate::config::{OutputFormat, Settings};
+use crate::config::OutputFormat;
 use crate::control::{self, ClientError, ContainerInfo, Listing, Reply, Request};
 
 /// Stands where nothing is known.
@@ -42,7 +42,7 @@ pub(super) fn ask_daemon(
 ) -> Result<Reply, Failure> {
     let path = match socket {
         Some(path) => path,
-        None => match Settings::load(config.config.as_deref())?.control_socket.path() {
+        None => match config.settings()?.control_socket.path() {
             Some(path) => path.to_owned(),
             None => {
                 return Err(Failure::environment(

@@ -110,7 +110,9 @@ fn without_a_daemon_the_message_names_the_remedy() {
         [("off", "control_socket: off"), ("/nonexistent/y.sock", "/nonexistent/y.sock")]
     {
         std::fs::write(&config, format!("control_socket: {setting}\n")).unwrap();
-        let error = ask(None, &ConfigArg { config: Some(config.clone()) }).unwrap_err().to_string();
+        let error = ask(None, &ConfigArg { config: Some(config.clone()), ..ConfigArg::default() })
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

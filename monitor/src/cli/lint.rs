@@ -1,13 +1,15 @@
 //! `ringfence rules lint`: what in rule files is most likely not what was meant.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
+use super::Failure;
 use super::check::{count, render};
+use super::rules_command::RuleFiles;
 use crate::config::OutputFormat;
 use crate::rules::Diagnostic;
-use crate::rules::lint::{self, Found};
+use crate::rules::lint::{self, Found, Unlinted};
 
 /// What `rules lint` prints, and whether anything is wrong.
 #[derive(Debug)]
@@ -16,10 +18,21 @@ pub(super) struct Report {
     pub(super) wrong: bool,
 }
 
-pub(super) fn report(paths: &[PathBuf], output: OutputFormat, color: bool) -> Report {
-    let found = match lint::lint(paths) {
+pub(super) fn report(
+    files: &RuleFiles,
+    events: Option<&Path>,
+    output: OutputFormat,
+    color: bool,
+) -> Result<Report, Failure> {
+    let found = match lint::lint(&files.paths, &files.options, events) {
         Ok(found) => found,
-        Err(error) => {
+        Err(Unlinted::Events(error)) => {
+            let name = events.unwrap_or(Path::new("events")).display();
+            return Err(Failure::environment(format_args!(
+                "cannot read recorded events from {name}: {error}"
+            )));
+        }
+        Err(Unlinted::Load(error)) => {
             let errors = error.diagnostics();
             let text = match output {
                 OutputFormat::Json => {
@@ -31,7 +44,7 @@ pub(super) fn report(paths: &[PathBuf], output: OutputFormat, color: bool) -> Re
                         + "wrong: these rules cannot be loaded, so they were not looked at\n"
                 }
             };
-            return Report { text, wrong: true };
+            return Ok(Report { text, wrong: true });
         }
     };
     let notes = found.iter().filter(|found| found.note).count();
@@ -48,7 +61,7 @@ pub(super) fn report(paths: &[PathBuf], output: OutputFormat, color: bool) -> Re
             text
         }
     };
-    Report { text, wrong: warnings > 0 }
+    Ok(Report { text, wrong: warnings > 0 })
 }
 
 /// A finding with its kind, so that a comment can silence it.

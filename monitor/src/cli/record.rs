@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::rules_command::rule_paths;
 use super::{ColorArg, ConfigArg, RulesArgs, backtest, emit, failure, logging, recorded, replay};
 use super::{Failure, metadata_wait_ms, ring_bytes};
 use crate::alert::{JsonLines, Palette, TextLines};
 use crate::alerting::Format;
+use crate::cli::rules_command::RuleFiles;
 use crate::config::{AttachChoice, OutputFormat, Settings, check_root, parse_priority};
 use crate::daemon::{RecordPlan, RecordSummary};
 use crate::hierarchy::HierarchyChoice;
@@ -61,7 +61,7 @@ impl RecordArgs {
         self,
         record: fn(Settings, RecordPlan) -> anyhow::Result<RecordSummary>,
     ) -> Result<ExitCode, Failure> {
-        let mut settings = Settings::load(self.config.config.as_deref())?;
+        let mut settings = self.config.settings()?;
         settings.attach = self.attach.unwrap_or(settings.attach);
         settings.strict |= self.strict;
         settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);
@@ -106,7 +106,7 @@ impl ReplayArgs {
         };
         let replay = replay::Replay {
             files: recorded::files(&self.files)?,
-            rules: self.from.paths()?,
+            rules: self.from.files()?,
             min_priority: self.min_priority.unwrap_or(Priority::Debug),
         };
         let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
@@ -139,7 +139,7 @@ pub struct BacktestArgs {
 impl BacktestArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let files = if self.files.is_empty() {
-            let settings = Settings::load(self.from.config.config.as_deref())?;
+            let settings = self.from.config.settings()?;
             let dir = settings.record_dir.ok_or_else(|| {
                 Failure::environment(
                     "no recordings: name some, or set record_dir so that the daemon makes them",
@@ -152,12 +152,12 @@ impl BacktestArgs {
         if files.is_empty() {
             return Err(Failure::environment("no recordings there; the daemon makes some with record_dir"));
         }
-        let rules = rule_paths(self.from.rules, self.from.config.config.as_deref())?;
+        let rules = self.from.files()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let from = self.since.map_or(i64::MIN, |since| now.saturating_sub(since));
-        let against = (!self.against.is_empty()).then_some(&self.against[..]);
-        let backtest = backtest::run(files, Span { from, ..Span::default() }, &rules, against)?;
+        let against = (!self.against.is_empty()).then(|| RuleFiles::plain(self.against));
+        let backtest = backtest::run(files, Span { from, ..Span::default() }, &rules, against.as_ref())?;
         emit(&backtest.show(self.output))?;
         note(&backtest.report);
         Ok(code(backtest.damaged))

@@ -9,6 +9,7 @@ use crate::alert::JsonLines;
 use crate::alerting::Format;
 use crate::cli::backtest;
 use crate::cli::replay::{Replay, Replayed};
+use crate::cli::rules_command::RuleFiles;
 use crate::config::OutputFormat;
 use crate::event_type::EventType;
 use crate::fields::{FieldKey, FieldValues, Value};
@@ -99,7 +100,7 @@ impl Bench {
         min_priority: Priority,
     ) -> Result<(Vec<serde_json::Value>, Replayed), Failure> {
         let files = super::files(files)?;
-        let replay = Replay { files, rules: vec![self.path("r.yaml")], min_priority };
+        let replay = Replay { files, rules: RuleFiles::plain(vec![self.path("r.yaml")]), min_priority };
         let mut out = Vec::new();
         let replayed = replay.run(Format::Json(JsonLines::default()), &mut out)?;
         let lines = String::from_utf8(out).unwrap();
@@ -109,9 +110,10 @@ impl Bench {
     fn backtest(&self, span: Span, against: Option<&str>) -> backtest::Backtest {
         let against = against.map(|text| {
             fs::write(self.path("other.yaml"), text).unwrap();
-            vec![self.path("other.yaml")]
+            RuleFiles::plain(vec![self.path("other.yaml")])
         });
-        backtest::run(vec![self.path("a.rfrec")], span, &[self.path("r.yaml")], against.as_deref()).unwrap()
+        let rules = RuleFiles::plain(vec![self.path("r.yaml")]);
+        backtest::run(vec![self.path("a.rfrec")], span, &rules, against.as_ref()).unwrap()
     }
 }
 
@@ -141,7 +143,7 @@ fn damage_is_told_when_all_that_is_whole_was_read() {
     // In the content of the first of three blocks.
     bytes[16 + 56 + 3] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let (alerts, replayed) = bench.replay(&[path.clone()], Priority::Debug).unwrap();
+    let (alerts, replayed) = bench.replay(std::slice::from_ref(&path), Priority::Debug).unwrap();
     assert_eq!((alerts.len(), replayed.damaged), (5, true));
     let told =
         format!("{}: damaged at byte 16, behind 0 events: a block's content is damaged; ", path.display());

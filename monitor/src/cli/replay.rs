@@ -8,15 +8,16 @@ use crate::alert::{Alert, JsonLines, TextLines};
 use crate::alerting::{Alerting, Format, Moment};
 use crate::cli::Failure;
 use crate::cli::recorded::Reader;
-use crate::fields::FieldSource;
+use crate::cli::rules_command::RuleFiles;
+use crate::fields::{FieldSource, FieldValues};
 use crate::pipeline;
 use crate::recording::{Recorded, Span};
-use crate::rules::{Priority, RuleSet};
+use crate::rules::{Priority, Rule, RuleSet};
 
 /// What is replayed, and how.
 pub(crate) struct Replay {
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) rules: Vec<PathBuf>,
+    pub(crate) rules: RuleFiles,
     pub(crate) min_priority: Priority,
 }
 
@@ -31,36 +32,57 @@ pub(crate) struct Replayed {
 }
 
 /// Rules without a daemon around them: nothing is attached, nobody scrapes what is counted.
-pub(crate) fn alerting(rules: RuleSet, min: Priority, hostname: &str) -> Result<Alerting, Failure> {
-    let counted = |error| Failure::environment(format_args!("metrics: {error}"));
-    let metrics = Arc::new(pipeline::metrics(&[]).map_err(counted)?);
-    Alerting::new(rules, min, Vec::new(), hostname, metrics).map_err(counted)
+pub(crate) struct Judge {
+    rules: RuleSet,
+    min_priority: Priority,
+    current: Option<(Arc<str>, Alerting)>,
+}
+
+impl Judge {
+    pub(crate) fn new(rules: RuleSet, min_priority: Priority) -> Self {
+        Judge { rules, min_priority, current: None }
+    }
+
+    pub(crate) fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// Gives what an event raises to `each`. Another host's events are judged for themselves: its alerts have its name,
+    /// and what rules count does not add up.
+    pub(crate) fn raise(
+        &mut self,
+        event: &Recorded,
+        each: impl FnMut(&Rule, &Alert<'_, FieldValues>),
+    ) -> Result<(), Failure> {
+        let alerting = match &mut self.current {
+            Some((host, alerting)) if *host == event.hostname => alerting,
+            other => {
+                let counted = |error| Failure::environment(format_args!("metrics: {error}"));
+                let metrics = Arc::new(pipeline::metrics(&[]).map_err(counted)?);
+                let (rules, host) = (self.rules.clone(), &event.hostname);
+                let fresh = Alerting::new(rules, self.min_priority, Vec::new(), host, metrics);
+                &mut other.insert((Arc::clone(host), fresh.map_err(counted)?)).1
+            }
+        };
+        let at = Moment { unix_ns: event.unix_ns, boot_ns: event.boot_ns };
+        alerting.raise(event.ty, &event.values, at, each);
+        Ok(())
+    }
 }
 
 impl Replay {
     /// Writes the alerts of all recorded events.
     pub(crate) fn run(self, mut format: Format, out: &mut impl Write) -> Result<Replayed, Failure> {
         let mut reader = Reader::new(self.files, Span::default());
-        // Rules are wrong or not, whatever is recorded.
-        let mut fresh = Some(RuleSet::load(&self.rules)?);
-        let mut judge: Option<(Arc<str>, Alerting)> = None;
+        // Before anything is read: rules are wrong or not, whatever is recorded.
+        let mut judge = Judge::new(self.rules.load()?, self.min_priority);
         let (mut line, mut alerts, mut closed) = (Vec::new(), 0, false);
         let read = reader.read(|event: Recorded| {
-            // Another host's events are judged for themselves: its alerts have its name, and nothing adds up.
-            let alerting = match &mut judge {
-                Some((host, alerting)) if *host == event.hostname => alerting,
-                other => {
-                    let rules = fresh.take().map_or_else(|| RuleSet::load(&self.rules), Ok)?;
-                    let alerting = alerting(rules, self.min_priority, &event.hostname)?;
-                    &mut other.insert((Arc::clone(&event.hostname), alerting)).1
-                }
-            };
-            let at = Moment { unix_ns: event.unix_ns, boot_ns: event.boot_ns };
             line.clear();
-            alerting.raise(event.ty, &event.values, at, |_, alert| {
+            judge.raise(&event, |_, alert| {
                 alerts += 1;
                 write_line(&mut format, alert, &mut line);
-            });
+            })?;
             out.write_all(&line).map_err(|error| {
                 closed = error.kind() == io::ErrorKind::BrokenPipe;
                 Failure::stdout(&error)

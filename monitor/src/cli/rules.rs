@@ -5,7 +5,6 @@ pub(super) mod explain;
 pub(super) mod test;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
@@ -14,10 +13,6 @@ use crate::cli::Failure;
 use crate::config::OutputFormat;
 use crate::event_type::EventType;
 use crate::rules::{Rule, RuleSet};
-
-pub(super) fn load(paths: &[PathBuf]) -> Result<RuleSet, Failure> {
-    Ok(RuleSet::load(paths)?)
-}
 
 /// A rule file's text as a terminal may see it.
 pub(super) fn visible(text: &str) -> String {

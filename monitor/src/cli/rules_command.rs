@@ -1,13 +1,15 @@
 //! `ringfence rules`: its commands and their arguments.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::record::BacktestArgs;
 use super::{ColorArg, ConfigArg, Entry, Failure, coloured, coverage, emit, failure, lint, parse, rules};
-use crate::config::{AttachChoice, OutputFormat, Settings};
+use crate::config::{AttachChoice, ConfigError, OutputFormat};
+use crate::rules::{LoadError, LoadOptions, RuleSet};
+use crate::trust::Trust;
 
 /// What `rules` shows.
 #[derive(Debug, Subcommand)]
@@ -94,6 +96,9 @@ pub enum RulesCommand {
         /// Rule files and directories instead of the configured ones
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// Recording that shows which exceptions are needed, instead of the rules' own tests
+        #[arg(long, value_name = "FILE")]
+        events: Option<PathBuf>,
         /// Which configuration is read.
         #[command(flatten)]
         config: ConfigArg,
@@ -143,30 +148,58 @@ pub enum TestFormat {
     Junit,
 }
 
-impl RulesArgs {
-    pub(super) fn paths(self) -> Result<Vec<PathBuf>, Failure> {
-        rule_paths(self.rules, self.config.config.as_deref())
+/// Rules that are meant, and how they are loaded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RuleFiles {
+    /// Files and directories; none if the configuration names none and there are none of the default ones.
+    pub(crate) paths: Vec<PathBuf>,
+    pub(crate) options: LoadOptions,
+}
+
+impl RuleFiles {
+    /// Those of the command line, otherwise those of the configuration. Who names rules and no configuration gets them
+    /// as they are.
+    pub(super) fn find(named: Vec<PathBuf>, config: &ConfigArg) -> Result<Self, ConfigError> {
+        if !named.is_empty() && !config.is_given() {
+            return Ok(Self::plain(named));
+        }
+        let settings = config.settings()?;
+        let options = settings.load_options(Trust::OwnFiles);
+        Ok(RuleFiles { paths: if named.is_empty() { settings.rule_paths() } else { named }, options })
+    }
+
+    /// These, as they are.
+    pub(crate) fn plain(paths: Vec<PathBuf>) -> Self {
+        RuleFiles { paths, options: LoadOptions::default() }
+    }
+
+    /// As [`RuleFiles::find`], but there must be some.
+    pub(super) fn some(named: Vec<PathBuf>, config: &ConfigArg) -> Result<Self, Failure> {
+        let found = Self::find(named, config)?;
+        if found.paths.is_empty() { Err(Failure::no_rules()) } else { Ok(found) }
+    }
+
+    /// Loads them.
+    pub(crate) fn load(&self) -> Result<RuleSet, LoadError> {
+        RuleSet::load_with(&self.paths, &self.options)
     }
 }
 
-/// The rule paths of the command line, otherwise those of the configuration.
-pub(super) fn rule_paths(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
-    if !named.is_empty() {
-        return Ok(named);
+impl RulesArgs {
+    pub(super) fn files(self) -> Result<RuleFiles, Failure> {
+        RuleFiles::some(self.rules, &self.config)
     }
-    let paths = Settings::load(config)?.rule_paths();
-    if paths.is_empty() { Err(Failure::no_rules()) } else { Ok(paths) }
 }
 
 /// Obeys.
 pub(super) fn execute(command: RulesCommand, entry: Entry) -> Result<ExitCode, Failure> {
     match command {
         RulesCommand::List { from, output } => {
-            emit(&rules::list(&rules::load(&from.paths()?)?, output))?;
+            emit(&rules::list(&from.files()?.load()?, output))?;
         }
         RulesCommand::Coverage { from, attach, output } => {
             // Before anything is attached: the rules may be wrong.
-            let rules = rules::load(&from.paths()?)?;
+            let rules = from.files()?.load()?;
             let sight = (entry.sight)(attach)?;
             emit(&coverage::table(&rules, &sight, output))?;
             if coverage::is_wrong(&rules, &sight) {
@@ -184,20 +217,21 @@ pub(super) fn execute(command: RulesCommand, entry: Entry) -> Result<ExitCode, F
             }
         }
         RulesCommand::Show { id, from, output } => {
-            emit(&rules::show(&rules::load(&from.paths()?)?, &id, output)?)?;
+            emit(&rules::show(&from.files()?.load()?, &id, output)?)?;
         }
         RulesCommand::Test { paths, complete, config, output } => {
-            return rules::test::run(&rule_paths(paths, config.config.as_deref())?, complete, output);
+            return rules::test::run(&RuleFiles::some(paths, &config)?, complete, output);
         }
         RulesCommand::Backtest(args) => return args.run(),
         RulesCommand::Eval { expression, event, rules } => {
             return rules::event::eval(&rules, &expression, &event);
         }
         RulesCommand::Explain { id, event, from, output } => {
-            return rules::explain::run(&from.paths()?, &id, &event, output);
+            return rules::explain::run(&from.files()?, &id, &event, output);
         }
-        RulesCommand::Lint { paths, config, output, color } => {
-            let report = lint::report(&rule_paths(paths, config.config.as_deref())?, output, coloured(color));
+        RulesCommand::Lint { paths, events, config, output, color } => {
+            let files = RuleFiles::some(paths, &config)?;
+            let report = lint::report(&files, events.as_deref(), output, coloured(color))?;
             emit(&report.text)?;
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }

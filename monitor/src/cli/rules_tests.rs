@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::cli::rules_command::RuleFiles;
 use crate::cli::{RulesCommand, TestFormat};
 use crate::rules::Sample;
 
@@ -228,8 +229,9 @@ fn exit_codes_are_those_of_the_help() {
         file("g.yaml", &FILE.replace("match: true\n    - name: \"wrong", "match: true\n    - name: \"right")),
     );
     let one_rule = file("one.yaml", &FILE[FILE.find("- rule: Untested").unwrap()..]);
-    let test =
-        |path: &PathBuf, complete| code(test::run(std::slice::from_ref(path), complete, TestFormat::Json));
+    let test = |path: &PathBuf, complete| {
+        code(test::run(&RuleFiles::plain(vec![path.clone()]), complete, TestFormat::Json))
+    };
     assert_eq!((test(&wrong, false), test(&good, false)), (exit(1), exit(1)));
     assert_eq!((test(&one_rule, false), test(&one_rule, true)), (exit(0), exit(1)));
     assert_eq!(test(&bad_event, false), exit(1));

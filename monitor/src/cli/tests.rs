@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::cli::rules_command::RuleFiles;
 use crate::preflight::CheckState;
 use crate::rules::RuleSet;
 
@@ -100,9 +101,9 @@ fn check_tells_good_from_bad() {
     let (good, bad) = (dir.path().join("good.yaml"), dir.path().join("bad.yaml"));
     fs::write(&good, RULES).unwrap();
     fs::write(&bad, RULES.replace("evt.type = setns", "evt.typ = setns")).unwrap();
-    let report = check::report(vec![good.clone()], None, false);
+    let report = check::report(vec![good.clone()], &ConfigArg::default(), false);
     assert!(!report.wrong && report.text.ends_with("ok: 1 rule, 1 enabled, 0 warnings\n"), "{}", report.text);
-    let report = check::report(vec![bad.clone()], None, false);
+    let report = check::report(vec![bad.clone()], &ConfigArg::default(), false);
     assert!(
         report.wrong && report.text.contains("bad.yaml") && report.text.contains("evt.typ"),
         "{}",
@@ -112,10 +113,11 @@ fn check_tells_good_from_bad() {
 
     let config = dir.path().join("c.yaml");
     fs::write(&config, "rulez: []\n").unwrap();
-    let report = check::report(Vec::new(), Some(&config), false);
+    let named = ConfigArg { config: Some(config.clone()), ..ConfigArg::default() };
+    let report = check::report(Vec::new(), &named, false);
     assert!(report.wrong && report.text.contains("did you mean `rules`"), "{}", report.text);
     fs::write(&config, format!("rules: [{}]\n", good.display())).unwrap();
-    assert!(!check::report(Vec::new(), Some(&config), false).wrong);
+    assert!(!check::report(Vec::new(), &named, false).wrong);
 }
 
 #[test]
@@ -149,15 +151,18 @@ fn the_linter_shows_what_it_found_and_when_it_could_not_look() {
     let good = file("lint-good.yaml", &tested);
     let odd = file("odd.yaml", &format!("- list: idle\n  items: [a]\n{tested}"));
     let bad = file("bad.yaml", &RULES.replace("evt.type", "evt.typ"));
-    let report = lint::report(&good, OutputFormat::Text, false);
+    let look = |paths: &[PathBuf], output| {
+        lint::report(&RuleFiles::plain(paths.to_vec()), None, output, false).unwrap()
+    };
+    let report = look(&good, OutputFormat::Text);
     assert_eq!((report.text.as_str(), report.wrong), ("clean: 0 warnings, 0 notes\n", false));
-    let report = lint::report(&odd, OutputFormat::Text, false);
+    let report = look(&odd, OutputFormat::Text);
     assert!(report.wrong && report.text.starts_with("warning: unused-list\n"), "{}", report.text);
     for part in ["odd.yaml:1:9", "- list: idle", "found: 1 warning, 0 notes\n"] {
         assert!(report.text.contains(part), "{part:?} is missing in {}", report.text);
     }
     let json = |paths: &[PathBuf]| {
-        let report = lint::report(paths, OutputFormat::Json, false);
+        let report = look(paths, OutputFormat::Json);
         (serde_json::from_str::<serde_json::Value>(&report.text).unwrap(), report.wrong)
     };
     let (found, wrong) = json(&odd);
@@ -172,7 +177,7 @@ fn the_linter_shows_what_it_found_and_when_it_could_not_look() {
     assert_eq!(json(&good), (serde_json::json!({ "errors": [], "findings": [] }), false));
     let (found, wrong) = json(&bad);
     assert!(wrong && found["errors"][0]["message"] == "unknown field `evt.typ`", "{found}");
-    assert!(lint::report(&bad, OutputFormat::Text, false).text.ends_with("so they were not looked at\n"));
+    assert!(look(&bad, OutputFormat::Text).text.ends_with("so they were not looked at\n"));
 }
 
 #[test]

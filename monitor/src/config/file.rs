@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
@@ -16,13 +15,11 @@ use crate::config::{
 use crate::control::ControlSocket;
 use crate::hierarchy::HierarchyChoice;
 use crate::recording::check_record_bytes;
-use crate::rules::Priority;
+use crate::rules::{AppendOutput, Priority, Selection};
+use crate::trust::Trust;
 
 /// A configuration file may have this many bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-
-/// Permission bits that let others than the owner write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// What a configuration file may say; everything is optional.
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +48,8 @@ pub struct FileConfig {
     pub(super) containerd_roots: Option<Vec<Checked<PathBuf>>>,
     pub(super) crio_roots: Option<Vec<Checked<PathBuf>>>,
     pub(super) podman_roots: Option<Vec<Checked<PathBuf>>>,
+    pub(super) rule_selection: Option<Vec<Selection>>,
+    pub(super) append_output: Option<Vec<AppendOutput>>,
 }
 
 /// A value that is read by a parser of ours, so that the error stands at the value.
@@ -172,6 +171,17 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A setting on the command line is wrong.
+    #[error("--set {assignment}: {message}")]
+    Set {
+        /// The argument.
+        assignment: String,
+        /// What is wrong.
+        message: String,
+        /// How to put it right.
+        #[help]
+        help: Option<String>,
+    },
     /// It is wrong at one place.
     #[error("{}:{line}:{column}: {message}", source_code.name())]
     Wrong {
@@ -252,15 +262,7 @@ fn read(path: &Path, must_exist: bool) -> Result<Option<FileConfig>, ConfigError
 /// Refuses what others than root and we can write.
 fn check_trust(path: &Path, handle: &File) -> Result<(), ConfigError> {
     let meta = handle.metadata().map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-    let untrusted = |reason| Err(ConfigError::Untrusted { path: path.to_owned(), reason });
-    if meta.mode() & WRITABLE_BY_OTHERS != 0 {
-        return untrusted(format!("its mode {:04o} lets others than its owner write", meta.mode() & 0o7777));
-    }
-    let us = rustix::process::geteuid().as_raw();
-    if meta.uid() != 0 && meta.uid() != us {
-        return untrusted(format!("it belongs to uid {}, which is neither root nor uid {us}", meta.uid()));
-    }
-    Ok(())
+    Trust::Strict.check(&meta).map_err(|reason| ConfigError::Untrusted { path: path.to_owned(), reason })
 }
 
 /// Reads a configuration's text. An empty one is a configuration that sets nothing.
@@ -283,7 +285,7 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
             (format!("`{variant}` is not allowed here"), Some(suggest(variant, expected)))
         }
-        other => (strip_location(&other.to_string()), None),
+        other => (without_place(&other.to_string()), None),
     };
     let start = location.span().byte_offset().map(|offset| offset as usize);
     let span = start.filter(|start| *start <= text.len()).map(|start| {
@@ -314,7 +316,7 @@ fn suggest(word: &str, allowed: &[&str]) -> String {
 }
 
 /// The library appends the place, which we show in front.
-fn strip_location(message: &str) -> String {
+pub(super) fn without_place(message: &str) -> String {
     let end = message.rfind(" at line ").unwrap_or(message.len());
     message[..end].trim_end_matches(':').to_owned()
 }

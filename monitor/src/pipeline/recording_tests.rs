@@ -12,6 +12,7 @@ use monitor_common::ids::{CgroupId, Gid, NsInum, Tgid, Tid, Uid};
 use super::*;
 use crate::alert::{JsonLines, Palette, TextLines};
 use crate::cli::replay::Replay;
+use crate::cli::rules_command::RuleFiles;
 use crate::decode::{ProcessKey, RawExec, RawTask};
 use crate::enrich::metadata::{Metadata, Miss};
 use crate::enrich::names::tests::{Hand, container, metrics};
@@ -177,8 +178,11 @@ impl Bench {
 }
 
 fn replayed(file: &Path, rules: &Path, format: Format) -> (Vec<u8>, u64) {
-    let replay =
-        Replay { files: vec![file.to_owned()], rules: vec![rules.to_owned()], min_priority: Priority::Debug };
+    let replay = Replay {
+        files: vec![file.to_owned()],
+        rules: RuleFiles::plain(vec![rules.to_owned()]),
+        min_priority: Priority::Debug,
+    };
     let mut out = Vec::new();
     let replayed = replay.run(format, &mut out).unwrap();
     assert_eq!((replayed.report.as_str(), replayed.damaged), ("", false));

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -294,10 +294,7 @@ impl Recorder {
     }
 
     pub(super) fn hand_over(&mut self) {
-        let mut raw = match self.spare.try_recv() {
-            Ok(raw) => raw,
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Vec::new(),
-        };
+        let mut raw = self.spare.try_recv().unwrap_or_default();
         let block = self.encoder.finish(&mut raw);
         let events = u64::from(block.events());
         let job = Job { block, raw, dropped: self.dropped };

@@ -15,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use time::Date;
 use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -26,7 +27,7 @@ use crate::generation::{FIRST, Generation, Handover, Maker};
 use crate::http::Health;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::pipeline::Output;
-use crate::rules::Sources;
+use crate::rules::{LoadOptions, Sources};
 use crate::telling::{Kind, Teller, unix_now};
 use vanished::Vanished;
 use watch::{Watched, Watcher, lay};
@@ -39,11 +40,16 @@ const ACCEPTED: (&str, &str, &str) =
 /// From one reading of the files to the next, if they keep changing.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is asked whether an exception has ended.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// Why rules are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     FilesChanged,
     Signal,
+    /// The last day of an exception has passed.
+    ExceptionEnded,
 }
 
 impl Cause {
@@ -51,6 +57,7 @@ impl Cause {
         match self {
             Cause::FilesChanged => "files_changed",
             Cause::Signal => "signal",
+            Cause::ExceptionEnded => "exception_ended",
         }
     }
 }
@@ -74,6 +81,8 @@ pub struct Parts<'o> {
     pub settings: Settings,
     /// The files of the rules in force.
     pub sources: Sources,
+    /// The next last day of an exception in them ([`RuleSet::next_expiry`](crate::rules::RuleSet::next_expiry)).
+    pub expiry: Option<Date>,
     /// Where alerts go.
     pub outputs: &'o [Output],
     /// The machine's name.
@@ -100,6 +109,8 @@ pub struct Reloader {
     /// The files of the rules in force, and the number of those.
     sources: Sources,
     number: u64,
+    /// The next last day of an exception in them.
+    expiry: Option<Date>,
     /// What was wrong when they were last read.
     wrong: Option<Vec<String>>,
     vanished: Vanished,
@@ -122,7 +133,7 @@ impl Reloader {
     /// # Errors
     /// Only if the table of metrics is wrong.
     pub fn new(parts: Parts<'_>) -> prometheus::Result<Self> {
-        let Parts { watch, settings, sources, outputs, hostname, metrics, health, board } = parts;
+        let Parts { watch, settings, sources, expiry, outputs, hostname, metrics, health, board } = parts;
         metrics.rules_load_ok.set(1);
         metrics.rules_last_reload.set(unix_now() / 1_000_000_000);
         let mut reloader = Reloader {
@@ -136,6 +147,7 @@ impl Reloader {
             vanished: Vanished::default(),
             settings,
             sources,
+            expiry,
             metrics,
             health,
             board,
@@ -150,21 +162,20 @@ impl Reloader {
 
     /// Obeys SIGHUP and follows the files until the future is dropped.
     pub async fn run(mut self, mut hangup: Signal, handover: Handover) {
+        let mut look = tokio::time::interval(LOOK);
         loop {
-            let cause = match &mut self.watcher {
-                None => {
-                    hangup.recv().await;
-                    Cause::Signal
-                }
-                Some(watcher) => tokio::select! {
-                    _ = hangup.recv() => Cause::Signal,
-                    changed = watcher.changed() => match changed {
-                        Ok(()) => Cause::FilesChanged,
-                        Err(error) => {
-                            self.watch_failed(&error);
-                            continue;
-                        }
-                    },
+            let cause = tokio::select! {
+                _ = hangup.recv() => Cause::Signal,
+                changed = changed(&mut self.watcher) => match changed {
+                    Ok(()) => Cause::FilesChanged,
+                    Err(error) => {
+                        self.watch_failed(&error);
+                        continue;
+                    }
+                },
+                _ = look.tick() => match self.expiry {
+                    Some(day) if day < LoadOptions::default().today => Cause::ExceptionEnded,
+                    _ => continue,
                 },
             };
             self.reload(cause, &handover).await;
@@ -182,7 +193,7 @@ impl Reloader {
 
     async fn reload(&mut self, cause: Cause, handover: &Handover) {
         let start = Instant::now();
-        let reading = self.read().await;
+        let reading = self.read(cause).await;
         if let (Some(watcher), Some(watched)) = (&mut self.watcher, reading.watched) {
             watcher.set(watched);
             self.say_what_is_watched();
@@ -192,6 +203,7 @@ impl Reloader {
             Ok(Outcome::New(generation)) => {
                 self.number = generation.number;
                 self.sources = generation.rules.sources().clone();
+                self.expiry = generation.rules.next_expiry();
                 self.put_in_force(generation, handover, start).await;
                 self.good_again(cause);
             }
@@ -201,7 +213,7 @@ impl Reloader {
                 self.good_again(cause);
             }
             // The same mistakes are not told again, unless somebody asks.
-            Err(wrong) if cause == Cause::FilesChanged && self.wrong.as_ref() == Some(&wrong) => {
+            Err(wrong) if cause != Cause::Signal && self.wrong.as_ref() == Some(&wrong) => {
                 self.count(ReloadOutcome::Unchanged);
             }
             Err(wrong) => self.refuse(cause, wrong),
@@ -210,7 +222,7 @@ impl Reloader {
 
     /// Watches the places that count now, reads the files, and makes a generation of what they say; on a thread
     /// of its own, because files may take their time.
-    async fn read(&mut self) -> Reading {
+    async fn read(&mut self, cause: Cause) -> Reading {
         let notifier = self.watcher.as_ref().map(Watcher::notifier);
         if let Some(watcher) = &mut self.watcher
             && let Err(error) = watcher.forget()
@@ -222,7 +234,10 @@ impl Reloader {
         let reading = spawn_blocking(move || {
             let watched = notifier.map(|notifier| lay(&notifier, &settings.watched_rule_paths()));
             let outcome = match load_rules(&settings) {
-                Ok(rules) if *rules.sources() == sources => Ok(Outcome::Unchanged),
+                // The same files say something else when an exception has ended.
+                Ok(rules) if cause != Cause::ExceptionEnded && *rules.sources() == sources => {
+                    Ok(Outcome::Unchanged)
+                }
                 Ok(rules) => {
                     rules.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
                     maker.make(number, rules).map(Outcome::New).map_err(|error| vec![error.to_string()])
@@ -315,6 +330,14 @@ impl Reloader {
         if let Some(counter) = self.metrics.rules_reloads.get(outcome as usize) {
             counter.inc();
         }
+    }
+}
+
+/// Waits until files change; for ever if none are watched.
+async fn changed(watcher: &mut Option<Watcher>) -> io::Result<()> {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
     }
 }
 

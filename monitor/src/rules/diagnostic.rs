@@ -1,14 +1,49 @@
 //! What is wrong in a rule file, and where: file, line, column, the line itself and a caret.
 
+mod excerpt;
+
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
+use self::excerpt::Excerpt;
 use super::ast::Span;
 
+/// A rule file, shared by all that point into it.
+pub(crate) type Source = Arc<SourceFile>;
+
 /// A rule file's name and text.
-pub(crate) type Source = Arc<NamedSource<String>>;
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    named: NamedSource<String>,
+    /// Where its lines begin; worked out for the first diagnostic.
+    lines: OnceLock<Vec<usize>>,
+}
+
+impl SourceFile {
+    pub(crate) fn new(name: impl AsRef<str>, text: String) -> Self {
+        SourceFile { named: NamedSource::new(name, text), lines: OnceLock::new() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.named.name()
+    }
+
+    pub(crate) fn inner(&self) -> &str {
+        self.named.inner()
+    }
+
+    /// The number of the line, from 1, in which this byte stands, and where that line begins.
+    fn line_of(&self, offset: usize) -> (usize, usize) {
+        let lines = self.lines.get_or_init(|| {
+            let ends = self.inner().match_indices('\n').map(|(at, _)| at + 1);
+            std::iter::once(0).chain(ends).collect()
+        });
+        let number = lines.partition_point(|start| *start <= offset);
+        (number, lines.get(number.saturating_sub(1)).copied().unwrap_or(0))
+    }
+}
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +83,7 @@ impl Diagnostic {
     /// A text, given with a name for messages, that is not a condition.
     pub fn syntax(name: &str, text: &str, error: &super::condition::SyntaxError) -> Self {
         // With a blank at the end, so that there is something to point at behind the last word.
-        let source: Source = Arc::new(NamedSource::new(name, format!("{text} ")));
+        let source: Source = Arc::new(SourceFile::new(name, format!("{text} ")));
         let next = source.inner().get(error.offset..).and_then(|rest| rest.chars().next());
         let span = Span { start: error.offset, end: error.offset + next.map_or(0, char::len_utf8) };
         Diagnostic::at(&source, span, error.message.clone()).maybe_help(error.help.clone())
@@ -58,12 +93,11 @@ impl Diagnostic {
     pub(crate) fn at(source: &Source, span: Span, message: impl Into<String>) -> Self {
         let text = source.inner();
         let start = floor_char_boundary(text, span.start);
-        let before = &text[..start];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let (line, line_start) = source.line_of(start);
         let place = Place {
             source: Arc::clone(source),
             span: Span { start, end: floor_char_boundary(text, span.end).max(start) },
-            line: before.matches('\n').count() + 1,
+            line,
             column: text[line_start..start].chars().count() + 1,
         };
         Diagnostic {
@@ -98,6 +132,11 @@ impl Diagnostic {
         self.severity
     }
 
+    /// Whether it keeps rules from being used.
+    pub(crate) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// What is wrong.
     pub fn message(&self) -> &str {
         &self.message
@@ -124,7 +163,8 @@ impl Diagnostic {
         let handler =
             GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_width(110);
         let mut report = String::new();
-        match handler.render_report(&mut report, &Report(self)) {
+        let excerpt = self.place.as_ref().and_then(Excerpt::of_long_line);
+        match handler.render_report(&mut report, &Report(self, excerpt)) {
             Ok(()) => report,
             // Only a writer or a span out of bounds can fail; the plain message is still right.
             Err(fmt::Error) => format!("{self}\n"),
@@ -143,9 +183,10 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// A diagnostic as miette renders it: the place stands above the source line, not in the message.
+/// A diagnostic as miette renders it: the place stands above the source line, not in the message. Of a line that is too
+/// long to be shown there is an excerpt.
 #[derive(Debug)]
-struct Report<'d>(&'d Diagnostic);
+struct Report<'d>(&'d Diagnostic, Option<Excerpt<'d>>);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,13 +212,16 @@ impl miette::Diagnostic for Report<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.0.place.as_ref().map(|place| &*place.source as &dyn SourceCode)
+        match &self.1 {
+            Some(excerpt) => Some(excerpt),
+            None => self.0.place.as_ref().map(|place| &place.source.named as &dyn SourceCode),
+        }
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.0.place.as_ref()?;
-        let length = place.span.end - place.span.start;
-        let span = SourceSpan::from((place.span.start, length));
+        let whole = || SourceSpan::from((place.span.start, place.span.end - place.span.start));
+        let span = self.1.as_ref().map_or_else(whole, Excerpt::label);
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span))))
     }
 }
@@ -212,14 +256,27 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// Longer words are not compared with others.
+const LONGEST_WORD: usize = 64;
+
+/// With so many others a word is compared.
+const MOST_CANDIDATES: usize = 2000;
+
 /// The candidate that a misspelt word was probably meant to be.
 pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    // The comparison's cost is the product of the lengths: a rule file may hold any word, any number of times.
+    let letters = word.chars().count();
+    if letters > LONGEST_WORD {
+        return None;
+    }
     let (distance, candidate) = candidates
         .into_iter()
+        .take(MOST_CANDIDATES)
+        .filter(|candidate| candidate.len().abs_diff(word.len()) * 3 <= letters.max(3) + 8)
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .min_by_key(|(distance, _)| *distance)?;
     // Beyond a third of the letters a suggestion misleads more than it helps.
-    (distance * 3 <= word.chars().count().max(3)).then_some(candidate)
+    (distance * 3 <= letters.max(3)).then_some(candidate)
 }
 
 /// [`closest`] as a question.

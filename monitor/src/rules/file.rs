@@ -1,58 +1,29 @@
 //! Rule files: YAML nodes to items, every key known or an error.
 
+mod change;
+mod exception;
+mod reader;
 mod tests;
+mod text;
 mod threshold;
+mod version;
 
-use granit_parser::ScalarStyle;
-
+use self::exception::Purpose;
+use self::reader::ItemReader;
 use super::ast::Span;
 use super::diagnostic::{Diagnostic, Source, did_you_mean};
 use super::priority::Priority;
 use super::testing::RuleTest;
 use super::threshold::Threshold;
-use super::yaml::{self, Kind, Node};
+use super::yaml::{self, Kind};
 
-/// A text from a rule file that knows where it stands.
-#[derive(Clone, Debug)]
-pub(crate) struct Text {
-    node: Node,
-    source: Source,
-}
+pub(crate) use self::change::{Changed, How, RuleChange};
+pub(crate) use self::exception::{Comp, ExceptionItem, Group, Member, Row, Shape};
+pub(crate) use self::text::{Composer, Text};
+pub use self::version::ENGINE_VERSION;
 
-impl Text {
-    /// The whole of a source, as a text that stands in no file.
-    pub(crate) fn whole(source: &Source) -> Text {
-        let text = source.inner().clone();
-        let span = Span { start: 0, end: text.len() };
-        let kind = Kind::Scalar { text, style: ScalarStyle::Plain };
-        Text { node: Node { kind, span }, source: source.clone() }
-    }
-
-    /// The text, folding and escapes resolved.
-    pub(crate) fn as_str(&self) -> &str {
-        self.node.text().unwrap_or_default()
-    }
-
-    /// Whether it stands in YAML quotes.
-    pub(crate) fn is_quoted(&self) -> bool {
-        self.node.is_quoted()
-    }
-
-    /// The name of the file it stands in.
-    pub(crate) fn source_name(&self) -> &str {
-        self.source.name()
-    }
-
-    /// Something wrong with the whole text.
-    pub(crate) fn wrong(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::at(&self.source, self.node.span, message)
-    }
-
-    /// Something wrong with a part of it.
-    pub(crate) fn wrong_at(&self, part: Span, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::at(&self.source, self.node.locate(self.source.inner(), part), message)
-    }
-}
+/// No file is searched further once this many things are wrong in it.
+const MAX_WRONG: usize = 100;
 
 /// An item of a rule file.
 ///
@@ -60,9 +31,25 @@ impl Text {
 /// the same, so that one run finds everything. Engine and plugin versions are checked for shape and not kept.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
-    List(ListItem),
-    Macro(MacroItem),
+    List(ListItem, Effect),
+    Macro(MacroItem, Effect),
     Rule(Box<RuleItem>),
+    /// `override`, or the older `append: true`, of a rule.
+    Change(Box<RuleChange>),
+    /// The older way to enable or disable a rule: nothing but its name and `enabled`.
+    Enable {
+        name: Text,
+        enabled: bool,
+    },
+}
+
+/// What a list or a macro does to an earlier one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Takes its place, if there is one.
+    Define,
+    /// Is put behind it; there must be one.
+    Append,
 }
 
 /// `list`.
@@ -94,14 +81,15 @@ pub(crate) struct RuleItem {
     pub(crate) attack: Vec<Text>,
     pub(crate) references: Vec<Text>,
     pub(crate) tests: Vec<RuleTest>,
+    pub(crate) exceptions: Vec<ExceptionItem>,
     pub(crate) enabled: bool,
     pub(crate) warn_evttypes: bool,
     pub(crate) skip_if_unknown_filter: bool,
     pub(crate) threshold: Option<Threshold>,
 }
 
-pub(crate) const LIST_KEYS: &[&str] = &["list", "items"];
-pub(crate) const MACRO_KEYS: &[&str] = &["macro", "condition"];
+pub(crate) const LIST_KEYS: &[&str] = &["list", "items", "append", "override"];
+pub(crate) const MACRO_KEYS: &[&str] = &["macro", "condition", "append", "override"];
 pub(crate) const RULE_KEYS: &[&str] = &[
     "rule",
     "id",
@@ -116,12 +104,15 @@ pub(crate) const RULE_KEYS: &[&str] = &[
     "maturity",
     "references",
     "tests",
+    "threshold",
+    "exceptions",
+    "append",
+    "override",
     "warn_evttypes",
     "skip-if-unknown-filter",
-    "threshold",
+    "capture",
+    "capture_duration",
 ];
-/// Keys that Falco or a later Ringfence has. To ignore them would change what a rule means.
-pub(crate) const LATER_KEYS: &[&str] = &["append", "override", "exceptions", "capture", "capture_duration"];
 
 /// Reads the items of a file, in order; what is wrong is pushed to `diagnostics`.
 pub(crate) fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
@@ -134,122 +125,98 @@ pub(crate) fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<It
         }
     };
     let mut items = Vec::new();
+    let before = diagnostics.len();
     for document in documents {
-        match document.kind {
-            Kind::Sequence(nodes) => {
-                for node in nodes {
-                    items.extend(ItemReader { source, diagnostics, entries: Vec::new() }.item(node));
-                }
-            }
-            _ if document.is_null() => {}
-            _ => {
-                let message = format!("expected a sequence of items, found {}", document.kind_name());
-                let help = "each item begins with `- rule:`, `- macro:` or `- list:`";
-                diagnostics.push(Diagnostic::at(source, document.span, message).help(help));
+        if document.is_null() {
+            continue;
+        }
+        let (span, kind) = (document.span, document.kind_name());
+        let Kind::Sequence(nodes) = document.kind else {
+            let message = format!("expected a sequence of items, found {kind}");
+            let help = "each item begins with `- rule:`, `- macro:` or `- list:`";
+            diagnostics.push(Diagnostic::at(source, span, message).help(help));
+            // Whatever comes behind, this is no rule file.
+            return items;
+        };
+        for node in nodes.into_iter().filter(|node| !node.is_null()) {
+            let span = node.span;
+            let reader = ItemReader::open(source, diagnostics, node, "an item");
+            items.extend(reader.and_then(ItemReader::item));
+            if diagnostics.len() - before > MAX_WRONG {
+                diagnostics.truncate(before + MAX_WRONG);
+                let message = format!(
+                    "more than {MAX_WRONG} things are wrong up to here; the rest of the file was not read"
+                );
+                diagnostics.push(Diagnostic::at(source, Span { end: span.start + 1, ..span }, message));
+                return items;
             }
         }
     }
     items
 }
 
-/// Reads one item.
-struct ItemReader<'r> {
-    source: &'r Source,
-    diagnostics: &'r mut Vec<Diagnostic>,
-    /// What has not been taken yet.
-    entries: Vec<(String, Node, Node)>,
-}
-
 impl ItemReader<'_> {
-    fn wrong(&mut self, node: &Node, message: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::at(self.source, node.span, message));
-    }
-
-    fn item(mut self, node: Node) -> Option<Item> {
-        let Kind::Mapping(entries) = &node.kind else {
-            self.wrong(&node, format!("expected an item, found {}", node.kind_name()));
-            return None;
-        };
-        for (key, value) in entries {
-            match key.text() {
-                None => self.wrong(key, "a key must be a text"),
-                Some(name) if self.entries.iter().any(|(known, ..)| known == name) => {
-                    self.wrong(key, format!("the key `{name}` stands twice in this item"));
-                }
-                Some(name) => self.entries.push((name.to_owned(), key.clone(), value.clone())),
-            }
-        }
-        let has = |key: &str| self.entries.iter().any(|(known, ..)| known == key);
-        if has("rule") {
+    fn item(mut self) -> Option<Item> {
+        if self.has("rule") {
             self.keys(RULE_KEYS);
-            self.rule(&node)
-        } else if has("macro") {
+            self.rule()
+        } else if self.has("macro") {
             self.keys(MACRO_KEYS);
-            let name = self.name("macro", &node);
-            let condition = self.required("condition", &node);
-            Some(Item::Macro(MacroItem { name: name?, condition }))
-        } else if has("list") {
+            let name = self.name("macro");
+            let condition = self.required("condition");
+            let effect = self.effect("condition");
+            Some(Item::Macro(MacroItem { name: name?, condition }, effect?))
+        } else if self.has("list") {
             self.keys(LIST_KEYS);
-            let name = self.name("list", &node);
-            let items = self.items(&node);
-            Some(Item::List(ListItem { name: name?, items }))
+            let name = self.name("list");
+            let items = self.items();
+            let effect = self.effect("items");
+            Some(Item::List(ListItem { name: name?, items }, effect?))
         } else {
-            self.other(&node);
+            self.other();
             None
         }
     }
 
     /// An item that is neither rule nor macro nor list.
-    fn other(&mut self, node: &Node) {
+    fn other(&mut self) {
         if let Some(value) = self.take("required_engine_version") {
             self.keys(&[]);
-            if value.text().is_none_or(|text| !text.starts_with(|c: char| c.is_ascii_digit())) {
-                self.wrong(&value, "expected a version, such as 0.50.0");
-            }
+            version::engine(self, &value);
         } else if let Some(value) = self.take("required_plugin_versions") {
             self.keys(&[]);
-            if !matches!(value.kind, Kind::Sequence(_)) {
-                self.wrong(&value, "expected a sequence of plugins");
-            }
+            version::plugins(self, value);
         } else {
             let known = ["rule", "macro", "list", "required_engine_version", "required_plugin_versions"];
-            let help = self.entries.iter().find_map(|(key, ..)| did_you_mean(key, known));
-            let first = self.entries.first().map_or(node, |(_, key, _)| key).clone();
+            let keys = self.entries.iter().filter_map(|(key, _)| key.text());
+            let help = keys.clone().find_map(|key| did_you_mean(key, known));
             let help = help.unwrap_or_else(|| "an item begins with `rule`, `macro` or `list`".to_owned());
             let message = "this item is neither a rule nor a macro nor a list";
-            self.diagnostics.push(Diagnostic::at(self.source, first.span, message).help(help));
+            let wrong = match self.entries.first() {
+                Some((key, _)) => Diagnostic::at(self.source, key.span, message),
+                None => self.start.wrong(message),
+            };
+            self.diagnostics.push(wrong.help(help));
         }
     }
 
-    /// Reports keys that are not known.
-    fn keys(&mut self, known: &[&str]) {
-        let mut found = Vec::new();
-        for (key, node, _) in &self.entries {
-            if known.contains(&key.as_str()) {
-                continue;
-            }
-            found.push(if LATER_KEYS.contains(&key.as_str()) {
-                let message = format!("`{key}` is not supported by this version");
-                Diagnostic::at(self.source, node.span, message)
-            } else {
-                let known = known.iter().chain(LATER_KEYS).copied();
-                Diagnostic::at(self.source, node.span, format!("unknown key `{key}`"))
-                    .maybe_help(did_you_mean(key, known))
-            });
+    fn rule(&mut self) -> Option<Item> {
+        if let Some(changed) = self.change() {
+            return changed;
         }
-        self.diagnostics.append(&mut found);
-    }
-
-    fn rule(&mut self, node: &Node) -> Option<Item> {
-        let name = self.name("rule", node);
-        let condition = self.required("condition", node);
-        let output = self.required("output", node);
-        let desc = self.required("desc", node);
-        let priority = self.required("priority", node).and_then(|text| self.priority(&text));
+        self.captures();
+        let name = self.name("rule");
+        let condition = self.required("condition");
+        let output = self.required("output");
+        let desc = self.required("desc");
+        let priority = self.required("priority").and_then(|text| self.priority(&text));
         let (id, source, maturity) = (self.text("id"), self.text("source"), self.text("maturity"));
         let (tags, attack, references) = (self.texts("tags"), self.texts("attack"), self.texts("references"));
         let tests = self.take("tests");
         let tests = tests.map_or_else(Vec::new, |node| tests::read(self.source, &node, self.diagnostics));
+        let exceptions = self.take("exceptions");
+        let exceptions =
+            exceptions.map(|node| exception::read(self, node, Purpose::Define)).unwrap_or_default();
         let enabled = self.flag("enabled", true);
         let warn_evttypes = self.flag("warn_evttypes", true);
         let skip_if_unknown_filter = self.flag("skip-if-unknown-filter", false);
@@ -267,6 +234,7 @@ impl ItemReader<'_> {
             attack,
             references,
             tests,
+            exceptions,
             enabled,
             warn_evttypes,
             skip_if_unknown_filter,
@@ -289,98 +257,51 @@ impl ItemReader<'_> {
         }
     }
 
-    fn take(&mut self, key: &str) -> Option<Node> {
-        let index = self.entries.iter().position(|(known, ..)| known == key)?;
-        Some(self.entries.remove(index).2)
-    }
-
-    /// A text that may be left out.
-    fn text(&mut self, key: &str) -> Option<Text> {
-        let node = self.take(key)?;
-        self.as_text(key, node)
-    }
-
-    fn as_text(&mut self, key: &str, node: Node) -> Option<Text> {
-        let wrong = match node.text() {
-            None => format!("`{key}` must be a text, found {}", node.kind_name()),
-            Some(text) if text.trim().is_empty() || node.is_null() => format!("`{key}` is empty"),
-            Some(_) => return Some(Text { node, source: self.source.clone() }),
-        };
-        self.wrong(&node, wrong);
-        None
-    }
-
-    /// A text that may not be left out.
-    fn required(&mut self, key: &str, item: &Node) -> Option<Text> {
-        match self.take(key) {
-            Some(node) => self.as_text(key, node),
-            None => {
-                // The item's first word is enough to point at.
-                let start = item.span.start;
-                let at = Node { span: Span { start, end: start + 1 }, ..item.clone() };
-                self.wrong(&at, format!("this item has no `{key}`"));
-                None
-            }
-        }
-    }
-
-    /// The name of a rule, macro or list; those of macros and lists must be identifiers.
-    fn name(&mut self, key: &str, item: &Node) -> Option<Text> {
-        let name = self.required(key, item)?;
+    /// The name of a rule, macro or list. Falco warns of names that no condition can use, and so do we.
+    fn name(&mut self, key: &str) -> Option<Text> {
+        let name = self.required(key)?;
         let text = name.as_str();
-        let identifier = text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !matches!(text, "and" | "or" | "not");
-        if key != "rule" && !identifier {
-            let message = format!("`{text}` cannot be the name of a {key}");
-            let help =
-                "a name has letters, digits and `_`, begins with a letter, and is not `and`, `or`, `not`";
-            self.diagnostics.push(name.wrong(message).help(help));
-            return None;
-        }
+        let help = match key {
+            "macro" if !is_macro_name(text) => {
+                "a macro's name has letters, digits and `_`, begins with a letter, and is not `and`, `or`, `not`"
+            }
+            "list" if text.contains(|c: char| c.is_whitespace() || "()\"'=,".contains(c)) => {
+                "a list's name has no blanks, quotes, parentheses, commas or `=`"
+            }
+            _ => return Some(name),
+        };
+        let message = format!("no condition can use a {key} of the name `{text}`");
+        self.diagnostics.push(name.wrong(message).help(help).warning());
         Some(name)
     }
 
-    fn items(&mut self, item: &Node) -> Option<Vec<Text>> {
-        if self.entries.iter().any(|(key, ..)| key == "items") {
-            return Some(self.texts("items"));
+    fn items(&mut self) -> Option<Vec<Text>> {
+        if !self.has("items") {
+            return self.required("items").map(|_| Vec::new());
         }
-        self.required("items", item).map(|_| Vec::new())
+        Some(self.texts("items"))
     }
 
-    /// A sequence of texts; nothing if the key is left out.
-    fn texts(&mut self, key: &str) -> Vec<Text> {
-        let Some(node) = self.take(key) else { return Vec::new() };
-        if node.is_null() {
-            return Vec::new();
+    /// Keys that ask Falco to record system calls around an alert.
+    fn captures(&mut self) {
+        if let Some(key) = self.key_node("capture").cloned()
+            && self.some_flag("capture") == Some(true)
+        {
+            self.warn(&key, "`capture` has no effect", "ringfence makes no capture files");
         }
-        let Kind::Sequence(members) = node.kind else {
-            self.wrong(&node, format!("`{key}` must be a sequence, found {}", node.kind_name()));
-            return Vec::new();
-        };
-        let mut texts = Vec::new();
-        for member in members {
-            if member.text().is_some() {
-                texts.push(Text { node: member, source: self.source.clone() });
-            } else {
-                self.wrong(
-                    &member,
-                    format!("a member of `{key}` must be a text, found {}", member.kind_name()),
-                );
-            }
-        }
-        texts
+        self.capture_duration();
     }
 
-    fn flag(&mut self, key: &str, default: bool) -> bool {
-        let Some(node) = self.take(key) else { return default };
-        match node.text() {
-            Some("true" | "True" | "TRUE") => true,
-            Some("false" | "False" | "FALSE") => false,
-            _ => {
-                self.wrong(&node, format!("`{key}` must be `true` or `false`"));
-                default
-            }
+    fn capture_duration(&mut self) {
+        let Some(node) = self.take("capture_duration") else { return };
+        if node.text().is_none_or(|text| text.parse::<u32>().is_err()) {
+            self.wrong(&node, "`capture_duration` must be a whole number of milliseconds");
         }
     }
+}
+
+fn is_macro_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !matches!(text, "and" | "or" | "not")
 }

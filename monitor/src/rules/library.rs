@@ -3,40 +3,102 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::ast::{ExprKind, Right};
 use super::compile::{Compiled, Compiler, Known, MAX_DEPTH, MAX_MEMBERS, NameProblem, Names, State, States};
 use super::condition;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, did_you_mean};
 use super::eval::Slot;
 use super::falco::Dialect;
-use super::file::{ListItem, MacroItem, Text};
+use super::file::{Effect, ListItem, MacroItem, Text};
 use super::operand::Problem;
+
+/// All conditions together may take this many members from lists: each use is a copy.
+const MAX_HANDED_OUT: usize = 1_000_000;
 
 /// Macros and lists by name, the last definition of each.
 #[derive(Default)]
 pub(crate) struct Library {
-    macros: HashMap<String, Arc<MacroItem>>,
+    macros: HashMap<String, Defined<MacroItem>>,
     lists: HashMap<String, Arc<ListItem>>,
+    /// Counts macros in the order of the files.
+    turn: usize,
+    /// Of the macros that are being compiled: where they were last changed. They see only what stood before.
+    compiling: Vec<usize>,
     macro_states: States<Compiled>,
     list_states: States<Arc<[String]>>,
     next_slot: Slot,
     /// The names of the files that are Falco's.
     pub(crate) falco: HashSet<String>,
+    /// Members of lists that were handed to conditions so far.
+    handed_out: usize,
     /// What was found wrong in macros and lists.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+/// A macro, and when it was defined.
+#[derive(Clone)]
+struct Defined<T> {
+    item: Arc<T>,
+    /// When its name was first defined.
+    first: usize,
+    /// When it was last defined or appended to.
+    last: usize,
+}
+
 impl Library {
-    pub(crate) fn add_macro(&mut self, item: MacroItem) {
-        self.macros.insert(item.name.as_str().to_owned(), Arc::new(item));
+    /// Defines a macro or appends to it.
+    pub(crate) fn add_macro(&mut self, item: MacroItem, effect: Effect) {
+        self.turn += 1;
+        let turn = self.turn;
+        let name = item.name.as_str();
+        match (self.macros.get_mut(name), effect) {
+            (Some(known), Effect::Append) => {
+                known.last = turn;
+                let known = Arc::make_mut(&mut known.item);
+                // What is missing was reported.
+                if let (Some(condition), Some(more)) = (&mut known.condition, item.condition) {
+                    condition.append(more);
+                }
+            }
+            (Some(known), Effect::Define) => {
+                known.last = turn;
+                known.item = Arc::new(item);
+            }
+            (None, Effect::Append) => {
+                let names = self.macros.keys().map(String::as_str);
+                self.diagnostics.push(nothing_to_append_to("macro", &item.name, names));
+            }
+            (None, Effect::Define) => {
+                let defined = Defined { first: turn, last: turn, item: Arc::new(item) };
+                self.macros.insert(defined.item.name.as_str().to_owned(), defined);
+            }
+        }
     }
 
-    pub(crate) fn add_list(&mut self, item: ListItem) {
-        self.lists.insert(item.name.as_str().to_owned(), Arc::new(item));
+    /// Defines a list or appends to it.
+    pub(crate) fn add_list(&mut self, item: ListItem, effect: Effect) {
+        let name = item.name.as_str();
+        match (self.lists.get_mut(name), effect) {
+            (Some(known), Effect::Append) => {
+                let known = Arc::make_mut(known);
+                if let (Some(items), Some(more)) = (&mut known.items, item.items) {
+                    items.extend(more);
+                }
+            }
+            (None, Effect::Append) => {
+                let names = self.lists.keys().map(String::as_str);
+                self.diagnostics.push(nothing_to_append_to("list", &item.name, names));
+            }
+            (_, Effect::Define) => {
+                self.lists.insert(name.to_owned(), Arc::new(item));
+            }
+        }
     }
 
     /// The macros, by name.
     pub(crate) fn macros(&self) -> Vec<Arc<MacroItem>> {
-        let mut macros: Vec<Arc<MacroItem>> = self.macros.values().cloned().collect();
+        let mut macros: Vec<Arc<MacroItem>> =
+            self.macros.values().map(|known| Arc::clone(&known.item)).collect();
         macros.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
         macros
     }
@@ -50,7 +112,7 @@ impl Library {
 
     /// The condition of a macro.
     pub(crate) fn macro_text(&self, name: &str) -> Option<Text> {
-        self.macros.get(name).and_then(|item| item.condition.clone())
+        self.macros.get(name).and_then(|known| known.item.condition.clone())
     }
 
     /// Works everything out, so that errors in what no rule uses are found too.
@@ -84,7 +146,13 @@ impl Library {
         let mut members: Vec<String> = Vec::new();
         let mut good = list.items.is_some();
         for item in list.items.iter().flatten() {
-            let inner = if item.is_quoted() { None } else { self.lists.get(item.as_str()).cloned() };
+            let inner = match unquoted(item.as_str()) {
+                Some(text) => {
+                    members.push(text);
+                    continue;
+                }
+                None => self.lists.get(item.as_str()).cloned(),
+            };
             let Some(inner) = inner else {
                 members.push(item.as_str().to_owned());
                 continue;
@@ -135,6 +203,26 @@ impl Library {
     }
 }
 
+/// The text that a member of a list stands for if it is in the quotes of the condition language; YAML's own quotes
+/// are gone by now. Such a member is never a list's name.
+pub(crate) fn unquoted(member: &str) -> Option<String> {
+    if !member.starts_with(['"', '\'']) {
+        return None;
+    }
+    let expr = condition::parse(&format!("a.b = {member}")).ok()?;
+    match expr.value {
+        ExprKind::Compare(_, _, Right::Value(literal)) if literal.value.quoted => Some(literal.value.text),
+        _ => None,
+    }
+}
+
+fn nothing_to_append_to<'n>(kind: &str, name: &Text, names: impl Iterator<Item = &'n str>) -> Diagnostic {
+    let message = format!("there is no {kind} `{}` to append to", name.as_str());
+    let help = did_you_mean(name.as_str(), names)
+        .unwrap_or_else(|| format!("the {kind} must stand before what is appended to it"));
+    name.wrong(message).help(help)
+}
+
 /// Why a condition could not be compiled.
 pub(crate) struct Failure {
     /// Empty if what it uses is wrong and has been reported there.
@@ -154,12 +242,21 @@ fn circle(kind: &str, name: &str) -> NameProblem {
 
 impl Names for Library {
     fn macro_named(&mut self, name: &str, depth: usize) -> Result<Known<Compiled>, NameProblem> {
-        match self.macro_states.get(name) {
-            Some(State::Done(known)) => return Ok(known.clone()),
-            Some(State::Open) => return Err(circle("macro", name)),
-            None => {}
+        if matches!(self.macro_states.get(name), Some(State::Open)) {
+            return Err(circle("macro", name));
         }
-        let Some(item) = self.macros.get(name).cloned() else {
+        if let (Some(known), Some(user)) = (self.macros.get(name), self.compiling.last())
+            && known.first >= *user
+        {
+            return Err(NameProblem {
+                message: format!("the macro `{name}` is defined only later"),
+                help: Some("a macro can use the macros that stand before it; a rule can use all".to_owned()),
+            });
+        }
+        if let Some(State::Done(known)) = self.macro_states.get(name) {
+            return Ok(known.clone());
+        }
+        let Some(Defined { item, last, .. }) = self.macros.get(name).cloned() else {
             let mut problem = NameProblem::unknown("macro", name, self.macros.keys().map(String::as_str));
             if self.has_list(name) {
                 problem.help = Some(format!("`{name}` is a list; compare a field with it by `in`"));
@@ -167,7 +264,10 @@ impl Names for Library {
             return Err(problem);
         };
         self.macro_states.insert(name.to_owned(), State::Open);
-        let known = match item.condition.as_ref().map(|condition| self.compile(condition, depth)) {
+        self.compiling.push(last);
+        let compiled = item.condition.as_ref().map(|condition| self.compile(condition, depth));
+        self.compiling.pop();
+        let known = match compiled {
             Some(Ok(compiled)) => {
                 let slot = self.next_slot;
                 self.next_slot = slot.saturating_add(1);
@@ -185,7 +285,18 @@ impl Names for Library {
 
     fn list_named(&mut self, name: &str) -> Result<Known<Arc<[String]>>, NameProblem> {
         match self.lists.get(name).cloned() {
-            Some(list) => self.list_at(&list, 1),
+            Some(list) => {
+                let known = self.list_at(&list, 1)?;
+                if let Known::Good(members) = &known {
+                    self.handed_out = self.handed_out.saturating_add(members.len());
+                }
+                if self.handed_out > MAX_HANDED_OUT {
+                    let message = format!("the conditions take more than {MAX_HANDED_OUT} list members");
+                    let help = "ask for the list in a macro, and use that in the conditions";
+                    return Err(NameProblem { message, help: Some(help.to_owned()) });
+                }
+                Ok(known)
+            }
             None => Err(NameProblem::unknown("list", name, self.lists.keys().map(String::as_str))),
         }
     }

@@ -1,45 +1,37 @@
-//! Loading: files found and read, items put together, every mistake of every file in one report.
+//! Loading: items put together and compiled, every mistake of every file in one report.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+mod item;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use miette::NamedSource;
-
 use super::RuleSet;
-use super::compile::Compiled;
-use super::diagnostic::{Diagnostic, LoadError, Severity, Source, did_you_mean};
+use super::collect::{RuleBook, SYSCALL, source_of};
+use super::diagnostic::{Diagnostic, LoadError, Source, SourceFile, did_you_mean};
 use super::falco::{self, Dialect, Standing, Status};
 use super::file::{self, Item, RuleItem, Text};
-use super::library::{Failure, Library, diagnostic};
-use super::rule::{Rule, id_from_title, is_attack_id, is_id};
+use super::files;
+use super::library::Library;
+use super::options::LoadOptions;
+use super::rule::Rule;
 use super::sources::Sources;
-use super::template::Template;
-use crate::event_type::TypeSet;
-
-/// A rule file may have this many bytes.
-pub(crate) const MAX_FILE: u64 = 4 << 20;
-
-/// The only source of events so far, in Falco's words.
-const SYSCALL: &str = "syscall";
 
 /// What `maturity` may say.
 pub(super) const MATURITIES: &[&str] = &["stable", "incubating", "sandbox", "deprecated"];
 
-pub(super) fn from_paths(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
-    let mut loader = Loader::default();
+/// Once this much was said, the rest of the rules is not compiled.
+const MAX_SAID: usize = 1000;
+
+pub(super) fn from_paths(paths: &[PathBuf], options: &LoadOptions) -> Result<RuleSet, LoadError> {
+    let mut loader = Loader::new(options);
     loader.add_paths(paths);
     loader.finish()
 }
 
-pub(super) fn from_texts(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError> {
-    let mut loader = Loader::default();
-    for (name, text) in sources {
-        loader.add((*name).to_owned(), (*text).to_owned());
-    }
+pub(super) fn from_texts(sources: &[(&str, &str)], options: &LoadOptions) -> Result<RuleSet, LoadError> {
+    let mut loader = Loader::new(options);
+    loader.add_texts(sources);
     loader.finish()
 }
 
@@ -53,31 +45,30 @@ pub(super) struct Parts {
 }
 
 /// As [`from_paths`], with the parts.
-pub(super) fn parts(paths: &[PathBuf]) -> Result<Parts, LoadError> {
-    let mut loader = Loader::default();
+pub(super) fn parts(paths: &[PathBuf], options: &LoadOptions) -> Result<Parts, LoadError> {
+    let mut loader = Loader::new(options);
     loader.add_paths(paths);
     loader.finish_parts()
 }
 
 /// As [`from_texts`], with the parts.
-pub(super) fn parts_of_texts(sources: &[(&str, &str)]) -> Result<Parts, LoadError> {
-    let mut loader = Loader::default();
-    for (name, text) in sources {
-        loader.add((*name).to_owned(), (*text).to_owned());
-    }
+pub(super) fn parts_of_texts(sources: &[(&str, &str)], options: &LoadOptions) -> Result<Parts, LoadError> {
+    let mut loader = Loader::new(options);
+    loader.add_texts(sources);
     loader.finish_parts()
 }
 
 /// A rule that is nothing but a condition, which may use the macros and lists of these files.
 pub(super) fn expression(paths: &[PathBuf], text: &str) -> Result<Rule, LoadError> {
-    let mut loader = Loader::default();
+    let options = LoadOptions::default();
+    let mut loader = Loader::new(&options);
     loader.add_paths(paths);
-    let source: Source = Arc::new(NamedSource::new("EXPRESSION", text.to_owned()));
-    loader.files.push(source.name().to_owned());
-    let compiled = loader.library.compile(&Text::whole(&source), 0);
+    let condition = Text::loose("EXPRESSION", text);
+    loader.files.push(condition.source_name().to_owned());
+    let compiled = loader.library.compile(&condition, 0);
     loader.diagnostics.append(&mut loader.library.diagnostics);
     let compiled = compiled.map_err(|failure| loader.diagnostics.extend(failure.diagnostics)).ok();
-    loader.diagnostics.retain(|found| found.severity() == Severity::Error);
+    loader.diagnostics.retain(Diagnostic::is_error);
     match compiled {
         Some(compiled) if loader.diagnostics.is_empty() => Ok(Rule::of_condition(text, compiled)),
         _ => Err(LoadError::new(in_reading_order(loader.diagnostics, &loader.files))),
@@ -86,7 +77,8 @@ pub(super) fn expression(paths: &[PathBuf], text: &str) -> Result<Rule, LoadErro
 
 /// What becomes of the rules of files, all of which are taken for Falco's.
 pub(super) fn falco(paths: &[PathBuf]) -> falco::Checked {
-    let mut loader = Loader { all_falco: true, ..Loader::default() };
+    let options = LoadOptions::default();
+    let mut loader = Loader { all_falco: true, ..Loader::new(&options) };
     loader.add_paths(paths);
     loader.build();
     falco::Checked {
@@ -96,8 +88,8 @@ pub(super) fn falco(paths: &[PathBuf]) -> falco::Checked {
 }
 
 /// Collects items and diagnostics.
-#[derive(Default)]
-struct Loader {
+struct Loader<'o> {
+    options: &'o LoadOptions,
     /// Whether every file is taken for Falco's.
     all_falco: bool,
     /// What becomes of the rules of Falco's files.
@@ -107,97 +99,38 @@ struct Loader {
     sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
     library: Library,
-    /// Rules in order of first definition; a later one of the same name takes the earlier one's place.
-    rules: Vec<RuleItem>,
-    rules_by_name: HashMap<String, usize>,
+    book: RuleBook,
 }
 
-impl Loader {
+impl<'o> Loader<'o> {
+    fn new(options: &'o LoadOptions) -> Self {
+        Loader {
+            options,
+            all_falco: false,
+            standings: Vec::new(),
+            files: Vec::new(),
+            sources: Vec::new(),
+            diagnostics: Vec::new(),
+            library: Library::default(),
+            book: RuleBook::default(),
+        }
+    }
+
     fn add_paths(&mut self, paths: &[PathBuf]) {
         for path in paths {
-            for file in self.rule_files(path) {
-                if let Some(text) = self.read(&file) {
+            self.files.push(path.display().to_string());
+            for file in files::find(path, self.options.trust, &mut self.diagnostics) {
+                self.files.push(file.display().to_string());
+                if let Some(text) = files::read(&file, self.options.trust, &mut self.diagnostics) {
                     self.add(file.display().to_string(), text);
                 }
             }
         }
     }
 
-    /// A file itself, or the rule files of a directory in the order of their names.
-    fn rule_files(&mut self, path: &Path) -> Vec<PathBuf> {
-        self.files.push(path.display().to_string());
-        if !path.is_dir() {
-            return vec![path.to_owned()];
-        }
-        let listed = std::fs::read_dir(path).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
-        });
-        let mut files = match listed {
-            Ok(files) => files,
-            Err(error) => {
-                self.cannot_read(path, &error);
-                return Vec::new();
-            }
-        };
-        files.retain(|file| {
-            let rule_file = file.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
-            let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            rule_file && !hidden && !file.is_dir()
-        });
-        files.sort();
-        if files.is_empty() {
-            let help = "name a directory with `.yaml` files, or a rule file";
-            let empty = Diagnostic::file(path.display().to_string(), "no rule file in this directory");
-            self.diagnostics.push(empty.help(help));
-        }
-        files
-    }
-
-    fn cannot_read(&mut self, path: &Path, error: &std::io::Error) {
-        let help = match error.kind() {
-            std::io::ErrorKind::NotFound => Some("check the path"),
-            std::io::ErrorKind::PermissionDenied => Some("the daemon's user needs the right to read it"),
-            _ => None,
-        };
-        let message = format!("cannot read the rules: {error}");
-        let wrong = Diagnostic::file(path.display().to_string(), message);
-        self.diagnostics.push(wrong.maybe_help(help.map(str::to_owned)));
-    }
-
-    fn read(&mut self, path: &Path) -> Option<String> {
-        self.files.push(path.display().to_string());
-        let mut bytes = Vec::new();
-        // One byte more than allowed tells a file that is too large, whatever its metadata says.
-        // Not blocking: a FIFO without a writer would hold the start for ever.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let open = File::options().read(true).custom_flags(flags).open(path);
-        let read = open.and_then(|file| {
-            if !file.metadata()?.is_file() {
-                return Err(std::io::Error::other("it is not a regular file"));
-            }
-            file.take(MAX_FILE + 1).read_to_end(&mut bytes)
-        });
-        if let Err(error) = read {
-            self.cannot_read(path, &error);
-            return None;
-        }
-        let name = path.display().to_string();
-        if bytes.len() as u64 > MAX_FILE {
-            let message = format!("larger than {} MiB, which no rule file needs", MAX_FILE >> 20);
-            self.diagnostics.push(Diagnostic::file(name, message));
-            return None;
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                let valid = error.as_bytes().get(..at).unwrap_or_default();
-                let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-                let column = valid.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-                let message = format!("not UTF-8 in line {line}, byte {column}");
-                self.diagnostics.push(Diagnostic::file(name, message).help("save the file as UTF-8"));
-                None
-            }
+    fn add_texts(&mut self, sources: &[(&str, &str)]) {
+        for (name, text) in sources {
+            self.add((*name).to_owned(), (*text).to_owned());
         }
     }
 
@@ -206,19 +139,15 @@ impl Loader {
         if self.all_falco || Dialect::of(&text).is_falco() {
             self.library.falco.insert(name.clone());
         }
-        let source: Source = Arc::new(NamedSource::new(name, text));
+        let source: Source = Arc::new(SourceFile::new(name, text));
         self.sources.push(Arc::clone(&source));
         for item in file::read(&source, &mut self.diagnostics) {
             match item {
-                Item::List(list) => self.library.add_list(list),
-                Item::Macro(item) => self.library.add_macro(item),
-                Item::Rule(rule) => match self.rules_by_name.get(rule.name.as_str()) {
-                    Some(position) => self.rules[*position] = *rule,
-                    None => {
-                        self.rules_by_name.insert(rule.name.as_str().to_owned(), self.rules.len());
-                        self.rules.push(*rule);
-                    }
-                },
+                Item::List(list, effect) => self.library.add_list(list, effect),
+                Item::Macro(item, effect) => self.library.add_macro(item, effect),
+                Item::Rule(rule) => self.book.define(*rule, &mut self.diagnostics),
+                Item::Change(change) => self.book.change(*change, &mut self.diagnostics),
+                Item::Enable { name, enabled } => self.book.enable(&name, enabled, &mut self.diagnostics),
             }
         }
     }
@@ -229,7 +158,7 @@ impl Loader {
 
     fn finish_parts(mut self) -> Result<Parts, LoadError> {
         let (rules, items) = self.build();
-        if self.diagnostics.iter().any(|found| found.severity() == Severity::Error) {
+        if self.diagnostics.iter().any(Diagnostic::is_error) {
             return Err(LoadError::new(in_reading_order(self.diagnostics, &self.files)));
         }
         let sources = Sources::new(self.sources.clone());
@@ -242,30 +171,46 @@ impl Loader {
         self.library.check_all();
         let mut rules = Vec::new();
         let mut ids: HashMap<String, String> = HashMap::new();
-        let items = std::mem::take(&mut self.rules);
-        for item in &items {
-            let falco = self.library.dialect(&item.name).is_falco();
-            let rule = if falco { self.falco_rule(item) } else { self.rule(item) };
+        let mut items = std::mem::take(&mut self.book).into_rules();
+        for item in &mut items {
+            if self.diagnostics.len() > MAX_SAID {
+                let message =
+                    format!("more than {MAX_SAID} things are wrong; the other rules were not compiled");
+                self.diagnostics.push(item.name.wrong(message));
+                break;
+            }
+            let rule = if self.library.dialect(&item.name).is_falco() {
+                self.falco_rule(item)
+            } else if self.is_left_out(item) {
+                None
+            } else {
+                self.options.extend_output(item);
+                self.rule(item)
+            };
             if let Some(rule) = rule {
                 self.unique(item, &rule, &mut ids);
                 rules.push(rule);
             }
         }
+        self.options.select(&mut rules, &mut self.diagnostics);
         self.diagnostics.append(&mut self.library.diagnostics);
         (rules, items)
     }
 
     /// A rule of Falco's: left out if something it needs is not here.
-    fn falco_rule(&mut self, item: &RuleItem) -> Option<Rule> {
+    fn falco_rule(&mut self, item: &mut RuleItem) -> Option<Rule> {
         let (status, notes, rule) = match item.source.as_ref().filter(|source| source.as_str() != SYSCALL) {
             Some(source) => (Status::NotLoaded, vec![falco::missing_source(source.as_str())], None),
-            None => match self.rule(item) {
-                Some(rule) => {
-                    let (status, notes) = falco::judge(&rule.node, rule.types, &rule.output);
-                    (status, notes, Some(rule))
+            None => {
+                self.options.extend_output(item);
+                match self.rule(item) {
+                    Some(rule) => {
+                        let (status, notes) = falco::judge(&rule.node, rule.types, &rule.output);
+                        (status, notes, Some(rule))
+                    }
+                    None => (Status::Wrong, Vec::new(), None),
                 }
-                None => (Status::Wrong, Vec::new(), None),
-            },
+            }
         };
         let name = item.name.as_str().to_owned();
         let words = falco::in_words(&notes);
@@ -286,6 +231,22 @@ impl Loader {
         rule.filter(|_| status != Status::NotLoaded)
     }
 
+    /// Whether a rule is for events of another source, which then is said. Nothing else of it is looked at: its
+    /// fields are those of a plugin.
+    fn is_left_out(&mut self, item: &RuleItem) -> bool {
+        let source = source_of(item);
+        if source == SYSCALL {
+            return false;
+        }
+        let message = format!("unknown source `{source}`: the rule `{}` is left out", item.name.as_str());
+        let help = did_you_mean(source, [SYSCALL]).unwrap_or_else(|| {
+            "the only source is `syscall`; Falco has the others from plugins, which ringfence does not load".to_owned()
+        });
+        let place = item.source.as_ref().unwrap_or(&item.name);
+        self.diagnostics.push(place.wrong(message).help(help).warning());
+        true
+    }
+
     fn unique(&mut self, item: &RuleItem, rule: &Rule, ids: &mut HashMap<String, String>) {
         if let Some(other) = ids.insert(rule.id.clone(), rule.name.clone()) {
             let at = item.id.as_ref().unwrap_or(&item.name);
@@ -293,112 +254,14 @@ impl Loader {
             self.diagnostics.push(at.wrong(message).help("give one of them an `id` of its own"));
         }
     }
-
-    /// Checks all parts of a rule, even after one was wrong.
-    fn rule(&mut self, item: &RuleItem) -> Option<Rule> {
-        let compiled = item.condition.as_ref().and_then(|condition| self.condition(item, condition));
-        let output = item.output.as_ref().and_then(|output| self.output(output));
-        let id = self.id(item);
-        let source = self.word(item.source.as_ref(), "source", &[SYSCALL]);
-        let maturity = self.word(item.maturity.as_ref(), "maturity", MATURITIES);
-        for attack in item.attack.iter().filter(|attack| !is_attack_id(attack.as_str())) {
-            let message = format!("`{}` is not an ATT&CK id", attack.as_str());
-            let help = "techniques look like T1611 or T1548.001, tactics like TA0004";
-            self.diagnostics.push(attack.wrong(message).help(help));
-        }
-        let (compiled, types) = compiled?;
-        let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().trim().to_owned());
-        let texts = |texts: &[Text]| texts.iter().map(|text| text.as_str().to_owned()).collect();
-        Some(Rule {
-            position: 0, // Set when the set is complete.
-            id: id?,
-            name: item.name.as_str().to_owned(),
-            desc: text(&item.desc)?,
-            priority: item.priority?,
-            source: source.unwrap_or_else(|| SYSCALL.to_owned()),
-            tags: texts(&item.tags),
-            attack: texts(&item.attack),
-            maturity,
-            references: texts(&item.references),
-            tests: item.tests.as_slice().into(),
-            enabled: item.enabled,
-            threshold: item.threshold.clone(),
-            condition: text(&item.condition)?,
-            output_text: text(&item.output)?,
-            output: output?,
-            node: compiled.node,
-            said: compiled.said,
-            types,
-        })
-    }
-
-    fn condition(&mut self, item: &RuleItem, condition: &Text) -> Option<(Compiled, TypeSet)> {
-        let compiled = match self.library.compile(condition, 0) {
-            Ok(compiled) => compiled,
-            Err(Failure { diagnostics, only_unknown_fields }) => {
-                let skipped = item.skip_if_unknown_filter && only_unknown_fields;
-                let soften = |found: Diagnostic| if skipped { found.warning() } else { found };
-                self.diagnostics.extend(diagnostics.into_iter().map(soften));
-                return None;
-            }
-        };
-        let types = compiled.node.types();
-        // Of Falco's rules it is said at their names.
-        let falco = self.library.dialect(condition).is_falco();
-        if types.is_empty() && item.warn_evttypes && !falco {
-            let message = "no event can ever match this rule";
-            let help = "check the values of `evt.type`; `warn_evttypes: false` silences this";
-            self.diagnostics.push(condition.wrong(message).help(help).warning());
-        }
-        Some((compiled, types))
-    }
-
-    fn output(&mut self, output: &Text) -> Option<Template> {
-        match Template::parse(output.as_str(), self.library.dialect(output)) {
-            Ok(template) => Some(template),
-            Err(problems) => {
-                self.diagnostics.extend(problems.into_iter().map(|problem| diagnostic(output, problem)));
-                None
-            }
-        }
-    }
-
-    fn id(&mut self, item: &RuleItem) -> Option<String> {
-        let id = match &item.id {
-            Some(id) => id.as_str().to_owned(),
-            None => id_from_title(item.name.as_str()),
-        };
-        if is_id(&id) {
-            return Some(id);
-        }
-        let wrong = match &item.id {
-            Some(text) => {
-                let suggestion = id_from_title(&id);
-                let help = (!suggestion.is_empty()).then(|| format!("did you mean `{suggestion}`?"));
-                text.wrong(format!("`{id}` is not kebab-case")).maybe_help(help)
-            }
-            None => item.name.wrong("no id can be made from this name; give the rule an `id`"),
-        };
-        self.diagnostics.push(wrong);
-        None
-    }
-
-    /// A word of a closed set.
-    fn word(&mut self, text: Option<&Text>, key: &str, words: &[&str]) -> Option<String> {
-        let text = text?;
-        if !words.contains(&text.as_str()) {
-            let help = did_you_mean(text.as_str(), words.iter().copied())
-                .unwrap_or_else(|| format!("known are: {}", words.join(", ")));
-            let message = format!("unknown {key} `{}`", text.as_str());
-            self.diagnostics.push(text.wrong(message).help(help));
-        }
-        Some(text.as_str().to_owned())
-    }
 }
 
 /// Sorts by file, in the order in which they were named, and by place in each.
 fn in_reading_order(mut diagnostics: Vec<Diagnostic>, files: &[String]) -> Vec<Diagnostic> {
     diagnostics
         .sort_by_key(|found| (files.iter().position(|file| file == found.file_name()), found.line_column()));
+    // What was added to the outputs of many rules is wrong once.
+    let mut seen = HashSet::new();
+    diagnostics.retain(|found| seen.insert(found.to_string()));
     diagnostics
 }

@@ -6,14 +6,17 @@
 
 pub mod ast;
 mod check;
+mod collect;
 mod compile;
 pub mod condition;
 mod decide;
 pub mod diagnostic;
 mod eval;
+mod exception;
 mod explain;
 pub mod falco;
 mod file;
+mod files;
 pub mod fuzz;
 mod getopt;
 mod lexer;
@@ -22,6 +25,7 @@ pub mod lint;
 mod load;
 mod number;
 mod operand;
+mod options;
 mod partial;
 mod pattern;
 mod priority;
@@ -44,8 +48,11 @@ use std::sync::Arc;
 
 pub use self::diagnostic::{Diagnostic, LoadError, Severity};
 use self::eval::{Memo, Node, Special};
+pub use self::exception::Exception;
 pub use self::explain::{Explained, Part, Reason};
+pub use self::file::ENGINE_VERSION;
 pub use self::operand::field_text;
+pub use self::options::{AppendOutput, LoadOptions, OutputOf, Selection, Which};
 pub use self::partial::Maybe;
 pub use self::priority::{Priority, UnknownPriority};
 pub use self::rule::Rule;
@@ -84,7 +91,15 @@ impl RuleSet {
     /// Everything that is wrong in all files: those that cannot be read or are too large, directories
     /// without a rule file, and every mistake in the rules with its line and column.
     pub fn load(paths: &[PathBuf]) -> Result<RuleSet, LoadError> {
-        load::from_paths(paths)
+        RuleSet::load_with(paths, &LoadOptions::default())
+    }
+
+    /// As [`RuleSet::load`], with a say in which files are trusted, which rules are enabled and what day it is.
+    ///
+    /// # Errors
+    /// As [`RuleSet::load`].
+    pub fn load_with(paths: &[PathBuf], options: &LoadOptions) -> Result<RuleSet, LoadError> {
+        load::from_paths(paths, options)
     }
 
     /// Loads rules from texts, given with names for messages.
@@ -92,7 +107,15 @@ impl RuleSet {
     /// # Errors
     /// As [`RuleSet::load`], but for files.
     pub fn from_sources(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError> {
-        load::from_texts(sources)
+        RuleSet::from_sources_with(sources, &LoadOptions::default())
+    }
+
+    /// As [`RuleSet::from_sources`], with a say in which rules are enabled and what day it is.
+    ///
+    /// # Errors
+    /// As [`RuleSet::from_sources`].
+    pub fn from_sources_with(sources: &[(&str, &str)], options: &LoadOptions) -> Result<RuleSet, LoadError> {
+        load::from_texts(sources, options)
     }
 
     fn new(mut rules: Vec<Rule>, warnings: Vec<Diagnostic>, sources: Sources) -> Self {
@@ -124,6 +147,12 @@ impl RuleSet {
     /// The files that it was made of.
     pub fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// The next last day, in UTC, of an exception that still excepts: rules are to be loaded anew when it has passed.
+    pub fn next_expiry(&self) -> Option<time::Date> {
+        let exceptions = self.rules.iter().flat_map(|rule| &rule.exceptions);
+        exceptions.filter(|exception| !exception.expired).filter_map(|exception| exception.expires).min()
     }
 
     /// What was found odd, though not wrong, while loading.

@@ -1,5 +1,7 @@
 //! The rules' reference, `docs/rules.md`: printed from the code and the shipped rules, never written by hand.
 
+mod files;
+
 use std::fmt::Write;
 
 use super::ast::{Modifier, Operator, TransformKind};
@@ -10,6 +12,8 @@ use super::{Priority, RuleSet};
 /// Prints the reference of the language and the table of the given rules.
 pub fn markdown(rules: &RuleSet) -> String {
     let mut out = String::from(INTRODUCTION);
+    files::markdown(&mut out);
+    out.push_str(CONDITIONS);
     out.push_str("\n## Operators\n\n| Operator | True if | Works on | Example |\n|---|---|---|---|\n");
     out.push_str("| `exists` | the field has a value | everything | `cap.gained exists` |\n");
     for op in Operator::ALL {
@@ -68,13 +72,13 @@ Rule files and conditions are those of Falco. A rule file is a YAML sequence of 
   enabled: true                     # optional
 ```
 
-All rules that match fire. Names may be used before they are defined; a later definition of the same name
-replaces the earlier one. An unknown key, field, operator, macro or list is an error with file, line and
-column. `warn_evttypes: false` silences the warning that a rule can match no event, and
-`skip-if-unknown-filter: true` leaves a rule out, with a warning, if it names an unknown field.
+All rules that match fire. An unknown key, field, operator, macro or list is an error with file, line and
+column.
 
-Priorities, by weight: EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFORMATIONAL (or INFO), DEBUG.
+Priorities, by weight: EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFORMATIONAL (or INFO), DEBUG, in any letter case.
+";
 
+const CONDITIONS: &str = "
 ## Conditions
 
 A condition joins comparisons by `and`, `or`, `not` and parentheses; `not` binds tighter than `and`, `and`
@@ -185,8 +189,9 @@ With a `threshold` a rule fires only when enough events matched within a time:
 - Rules below `min_priority` count nothing.
 - Counts are kept in memory only: they are gone when the daemon ends. When rules are exchanged, a rule that has the same
   id, condition and threshold goes on counting.
-- Per rule at most 4,096 keys and 65,536 events or values are remembered, in all rules together about 262,144. If there is no room, the key that was quiet
-  for longest is forgotten, and counted in `ringfence_table_evictions_total{table=\"thresholds\"}`.
+- Per rule at most 4,096 keys and 65,536 events or values are remembered, in all rules together about 262,144. If there
+  is no room, the key that was quiet for longest is forgotten, and counted in
+  `ringfence_table_evictions_total{table=\"thresholds\"}`.
 ";
 
 const EDITORS: &str = "
@@ -325,6 +330,17 @@ fn row(out: &mut String, cells: &[&str]) {
 
 fn code(text: &str) -> String {
     format!("`{text}`")
+}
+
+/// The rule files among the examples: each must load, with or without warnings, or the reference lies.
+pub fn file_examples() -> Vec<&'static str> {
+    files::examples().collect()
+}
+
+/// The configurations among the examples.
+#[cfg(test)]
+pub(crate) fn configuration_examples() -> Vec<&'static str> {
+    files::configurations().collect()
 }
 
 /// The examples of all operators, modifiers and transformers: each must compile, or the reference lies.

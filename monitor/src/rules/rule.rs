@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::LoadError;
 use super::compile::Compiled;
 use super::eval::{Memo, Node};
+use super::exception::Exception;
 use super::partial::Maybe;
 use super::priority::Priority;
 use super::said::Said;
@@ -26,7 +27,7 @@ pub struct Rule {
     pub desc: String,
     /// How urgent its alerts are.
     pub priority: Priority,
-    /// Where its events come from: always `syscall` so far.
+    /// Where its events come from: always `syscall`; rules of other sources are left out.
     pub source: String,
     /// Free words to sort alerts by.
     pub tags: Vec<String>,
@@ -42,8 +43,10 @@ pub struct Rule {
     pub enabled: bool,
     /// How many events it takes until it fires; without, each one fires.
     pub threshold: Option<Threshold>,
-    /// The condition as written.
+    /// The condition as written, what was appended to it and what is excepted from it included.
     pub condition: String,
+    /// What it excepts.
+    pub exceptions: Vec<Exception>,
     /// The text of its alerts.
     pub output: Template,
     /// The template as written.
@@ -73,6 +76,7 @@ impl Rule {
             priority: Priority::Debug,
             source: String::new(),
             tags: Vec::new(),
+            exceptions: Vec::new(),
             attack: Vec::new(),
             maturity: None,
             references: Vec::new(),

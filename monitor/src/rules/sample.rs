@@ -6,11 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use miette::NamedSource;
-
 use super::ast::{ExprKind, OperandKind, Span};
 use super::condition;
-use super::diagnostic::{Diagnostic, LoadError, Source, closest, did_you_mean};
+use super::diagnostic::{Diagnostic, LoadError, Source, SourceFile, closest, did_you_mean};
 use super::number::Exact;
 use super::yaml::{self, Kind, Node};
 use crate::event_type::EventType;
@@ -44,7 +42,7 @@ impl Sample {
     /// # Errors
     /// Everything that is wrong, each with its place.
     pub fn parse(name: &str, text: String) -> Result<Sample, LoadError> {
-        let source: Source = Arc::new(NamedSource::new(name, text));
+        let source: Source = Arc::new(SourceFile::new(name, text));
         let mut diagnostics = Vec::new();
         let sample = match document(&source) {
             Ok(node) => match part_of_alert(&node, "output_fields") {

@@ -54,6 +54,14 @@ impl Template {
         if problems.is_empty() { Ok(template) } else { Err(problems) }
     }
 
+    /// Adds a field to those whose values alerts carry, though it does not stand in the text.
+    pub(crate) fn add_field(&mut self, field: FieldRef) {
+        let key = operand::field_text(field);
+        if !self.fields.iter().any(|(known, _)| *known == key) {
+            self.fields.push((key, field));
+        }
+    }
+
     /// Reads what stands behind a `%` at `at`.
     fn value(&mut self, behind: &str, at: usize, dialect: Dialect) -> Result<(Source, usize), Problem> {
         let (operand, length) = condition::parse_operand_prefix(behind).map_err(|error| {

@@ -5,13 +5,26 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle};
 
 use super::ast::Span;
 
 /// At most this many nodes has a file, aliases expanded: what an alias bomb runs into.
-const MAX_NODES: usize = 200_000;
+const MAX_NODES: usize = 30_000;
+
+/// At most this many bytes have the texts of a file, aliases expanded.
+const MAX_TEXT: usize = 2 << 20;
+
+/// At most this many bytes has one text: no condition and no description is longer.
+const MAX_SCALAR: usize = 256 << 10;
+
+/// Sequences and mappings may nest this deep: rules need six.
+const MAX_NESTING: usize = 32;
+
+/// A file may name this many nodes by anchors.
+const MAX_ANCHORS: usize = 1000;
 
 /// A YAML node.
 #[derive(Clone, Debug)]
@@ -26,7 +39,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     /// A text, escapes and folding resolved.
-    Scalar { text: String, style: ScalarStyle },
+    Scalar { text: Arc<str>, style: ScalarStyle },
     /// A sequence.
     Sequence(Vec<Node>),
     /// A mapping, in the order of the file.
@@ -42,6 +55,21 @@ pub(crate) struct YamlError {
     pub(crate) message: String,
 }
 
+impl Cost {
+    /// Counts what is added against the bounds.
+    fn spend(&mut self, cost: Cost, span: Span) -> Result<(), YamlError> {
+        self.nodes = self.nodes.saturating_add(cost.nodes);
+        self.text = self.text.saturating_add(cost.text);
+        if self.nodes > MAX_NODES {
+            return Err(beyond(span, format!("more than {MAX_NODES} YAML nodes, aliases expanded")));
+        }
+        if self.text > MAX_TEXT {
+            return Err(beyond(span, format!("more than {} MiB of text, aliases expanded", MAX_TEXT >> 20)));
+        }
+        Ok(())
+    }
+}
+
 /// A collection that is still being read.
 enum Open {
     Sequence { members: Vec<Node>, anchor: usize, start: usize },
@@ -54,7 +82,14 @@ struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
+    used: Cost,
+}
+
+/// What a tree takes of the bounds.
+#[derive(Clone, Copy, Default)]
+struct Cost {
     nodes: usize,
+    text: usize,
 }
 
 /// Parses all documents of a file.
@@ -98,24 +133,33 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
         match event {
             Event::Scalar(text, style, anchor, _) => {
-                let text = text.into_owned();
+                if text.len() > MAX_SCALAR {
+                    return Err(beyond(span, format!("one text of more than {} KiB", MAX_SCALAR >> 10)));
+                }
+                self.used.spend(Cost { nodes: 1, text: text.len() }, span)?;
+                let text = Arc::from(text.as_ref());
                 self.place(Node { kind: Kind::Scalar { text, style }, span }, anchor)
             }
             Event::SequenceStart(_, anchor, _) => {
+                self.deeper(span)?;
                 self.open.push(Open::Sequence { members: Vec::new(), anchor, start: span.start });
                 Ok(())
             }
             Event::MappingStart(_, anchor, _) => {
+                self.deeper(span)?;
                 let (entries, key) = (Vec::new(), None);
                 self.open.push(Open::Mapping { entries, key, anchor, start: span.start });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open::Sequence { members, anchor, start }) => {
+                Some(Open::Sequence { mut members, anchor, start }) => {
+                    // A vector begins with room for four: most of it would stay empty.
+                    members.shrink_to_fit();
                     let span = Span { start, end: span.end };
                     self.place(Node { kind: Kind::Sequence(members), span }, anchor)
                 }
-                Some(Open::Mapping { entries, anchor, start, .. }) => {
+                Some(Open::Mapping { mut entries, anchor, start, .. }) => {
+                    entries.shrink_to_fit();
                     let span = Span { start, end: span.end };
                     self.place(Node { kind: Kind::Mapping(entries), span }, anchor)
                 }
@@ -123,12 +167,8 @@ impl Builder {
             },
             Event::Alias(id) => match self.anchors.get(&id) {
                 Some(node) => {
-                    // The size is checked before the copy is made.
-                    let size = size(node);
-                    if self.nodes.saturating_add(size) > MAX_NODES {
-                        return Err(too_many(span));
-                    }
-                    self.nodes += size;
+                    // What it costs is checked before the copy is made; texts are shared.
+                    self.used.spend(node.cost(), span)?;
                     let node = Node { span, ..node.clone() };
                     self.place(node, 0)
                 }
@@ -141,20 +181,21 @@ impl Builder {
         }
     }
 
-    fn count(&mut self, nodes: usize, span: Span) -> Result<(), YamlError> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
-            return Err(too_many(span));
+    /// A collection opens.
+    fn deeper(&mut self, span: Span) -> Result<(), YamlError> {
+        if self.open.len() >= MAX_NESTING {
+            return Err(beyond(span, format!("nested more than {MAX_NESTING} deep")));
         }
-        Ok(())
+        self.used.spend(Cost { nodes: 1, text: 0 }, span)
     }
 
     /// Puts a finished node into the collection that is open, or among the documents.
     fn place(&mut self, node: Node, anchor: usize) -> Result<(), YamlError> {
-        self.count(1, node.span)?;
         if anchor != 0 {
-            let size = size(&node);
-            self.count(size, node.span)?;
+            if self.anchors.len() >= MAX_ANCHORS {
+                return Err(beyond(node.span, format!("more than {MAX_ANCHORS} anchors")));
+            }
+            self.used.spend(node.cost(), node.span)?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut() {
@@ -169,21 +210,26 @@ impl Builder {
     }
 }
 
-fn too_many(span: Span) -> YamlError {
-    YamlError { offset: span.start, message: format!("more than {MAX_NODES} YAML nodes, aliases expanded") }
-}
-
-fn size(node: &Node) -> usize {
-    match &node.kind {
-        Kind::Scalar { .. } => 1,
-        Kind::Sequence(members) => 1 + members.iter().map(size).sum::<usize>(),
-        Kind::Mapping(entries) => {
-            1 + entries.iter().map(|(key, value)| size(key) + size(value)).sum::<usize>()
-        }
-    }
+fn beyond(span: Span, message: String) -> YamlError {
+    YamlError { offset: span.start, message }
 }
 
 impl Node {
+    /// What a copy takes.
+    fn cost(&self) -> Cost {
+        let sum = |nodes: &mut dyn Iterator<Item = &Node>| {
+            nodes.fold(Cost { nodes: 1, text: 0 }, |sum, node| {
+                let cost = node.cost();
+                Cost { nodes: sum.nodes + cost.nodes, text: sum.text + cost.text }
+            })
+        };
+        match &self.kind {
+            Kind::Scalar { text, .. } => Cost { nodes: 1, text: text.len() },
+            Kind::Sequence(members) => sum(&mut members.iter()),
+            Kind::Mapping(entries) => sum(&mut entries.iter().flat_map(|(key, value)| [key, value])),
+        }
+    }
+
     /// The node's kind in messages.
     pub(crate) fn kind_name(&self) -> &'static str {
         match self.kind {
@@ -204,7 +250,7 @@ impl Node {
     /// Whether it is a scalar that stands for nothing.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, style: ScalarStyle::Plain }
-            if matches!(text.as_str(), "" | "~" | "null"))
+            if matches!(&**text, "" | "~" | "null"))
     }
 
     /// Whether it is a scalar in quotes.

@@ -1,6 +1,6 @@
 //! `ringfence rules explain`: the condition as a tree, with the values and the outcome of each part.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{event, visible};
 use crate::alert::json_visible;
+use crate::cli::rules_command::RuleFiles;
 use crate::cli::{Failure, emit};
 use crate::config::OutputFormat;
 use crate::rules::{Explained, Part, Rule, Sample, field_text};
@@ -15,14 +16,14 @@ use crate::rules::{Explained, Part, Rule, Sample, field_text};
 /// Columns of the text.
 const COLUMNS: usize = 110;
 
-/// Explains a rule of these paths for an event.
+/// Explains a rule of these files for an event.
 pub(in crate::cli) fn run(
-    paths: &[PathBuf],
+    files: &RuleFiles,
     id: &str,
     event: &Path,
     output: OutputFormat,
 ) -> Result<ExitCode, Failure> {
-    let set = super::load(paths)?;
+    let set = files.load()?;
     let rule = super::find(&set, id)?;
     let sample = event::read(event)?;
     emit(&match output {

@@ -1,7 +1,6 @@
 //! `ringfence rules test`: what became of the tests inside rule files.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use quick_xml::Writer;
@@ -12,16 +11,17 @@ use super::event;
 use super::visible;
 use crate::alert::json_visible;
 use crate::cli::failure::FOUND_WRONG;
+use crate::cli::rules_command::RuleFiles;
 use crate::cli::{Failure, TestFormat, emit};
 use crate::rules::{Reason, RuleReport, RuleSet, TestOutcome, TestReport};
 
 /// Runs the tests and prints what became of them.
 pub(in crate::cli) fn run(
-    paths: &[PathBuf],
+    files: &RuleFiles,
     complete: bool,
     output: TestFormat,
 ) -> Result<ExitCode, Failure> {
-    let set = super::load(paths).map_err(Failure::found_wrong)?;
+    let set = files.load().map_err(|error| Failure::from(error).found_wrong())?;
     let report = set.run_tests();
     let gaps = if complete { gaps(&set) } else { Vec::new() };
     emit(&match output {

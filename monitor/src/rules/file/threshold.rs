@@ -142,7 +142,7 @@ fn read_field(reader: &mut ItemReader<'_>, key: &str, node: &Node) -> Option<Nam
         wrong(reader, node, message, help.to_owned());
         return None;
     };
-    let place = Text { node: node.clone(), source: reader.source.clone() };
+    let place = Text::new(node.clone(), reader.source.clone());
     let parsed = condition::parse_operand_prefix(text).ok().filter(|(_, taken)| *taken == text.len());
     let Some((OperandKind::Field(name), span)) = parsed.map(|(operand, _)| (operand.value, operand.span))
     else {

@@ -98,6 +98,14 @@ impl<'l> Builder<'l> {
         self.form(&expr, false, None)
     }
 
+    /// That an exception of this condition and name is not met.
+    pub(super) fn excepted(&mut self, text: &str, name: &str) -> Option<Form> {
+        let expr = condition::parse(text).ok()?;
+        // It stands elsewhere in the file than the condition does.
+        let within = (Span::default(), Arc::from(format!("the exception `{name}`")));
+        self.form(&expr, true, Some(&within))
+    }
+
     fn form(&mut self, expr: &Expr, negated: bool, within: Option<&(Span, Arc<str>)>) -> Option<Form> {
         match &expr.value {
             ExprKind::Or(members) | ExprKind::And(members) => {

@@ -5,13 +5,16 @@
 
 mod allow;
 mod compare;
+mod exceptions;
 mod form;
 mod logic;
 mod names;
 mod regexes;
 mod rules;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::form::Builder;
@@ -19,7 +22,9 @@ use super::ast::words;
 use super::diagnostic::{Diagnostic, LoadError, Source};
 use super::file::{ListItem, MacroItem, RuleItem, Text};
 use super::load::{self, Parts};
+use super::options::LoadOptions;
 use super::rule::Rule;
+use crate::recording::{Item, Recording};
 
 words! {
     /// What can be found, by the word that comments silence it with.
@@ -44,6 +49,10 @@ words! {
         RegexLeading = "regex-leading",
         /// The output names a field that no event of the rule has.
         AbsentOutput = "absent-output",
+        /// The last day of an exception has passed.
+        ExceptionExpired = "exception-expired",
+        /// Nothing shows that an exception excepts anything.
+        ExceptionUnhit = "exception-unhit",
         /// The rule's tests show no match, or no near miss.
         Untested = "untested",
         /// A comment for the linter that it does not understand.
@@ -75,6 +84,12 @@ impl Kind {
             }
             Kind::RegexLeading => "a regular expression begins with `.*`",
             Kind::AbsentOutput => "the output names a field that no event of the rule has",
+            Kind::ExceptionExpired => {
+                "the last day of an exception has passed, so it does not except any more"
+            }
+            Kind::ExceptionUnhit => {
+                "a note: no test of the rule, or with `--events` no recorded event, is one that the exception excepts and the rule would have matched"
+            }
             Kind::Untested => {
                 "no test of the enabled rule shows an event that it matches, or none a near miss: one that it does not match because of a single sub-condition"
             }
@@ -122,23 +137,36 @@ impl<'m> Material<'m> {
     }
 }
 
-/// Looks at rule files and directories.
+/// Why nothing was looked at.
+#[derive(Debug)]
+pub enum Unlinted {
+    /// The rules cannot be loaded.
+    Load(LoadError),
+    /// The recorded events cannot be read.
+    Events(io::Error),
+}
+
+/// Looks at rule files and directories, and at what recorded events say about exceptions; without, the rules' own tests
+/// say it.
 ///
 /// # Errors
-/// The rules cannot be loaded.
-pub fn lint(paths: &[PathBuf]) -> Result<Vec<Found>, LoadError> {
-    Ok(look(load::parts(paths)?))
+/// The rules cannot be loaded, or the events not be read.
+pub fn lint(paths: &[PathBuf], options: &LoadOptions, events: Option<&Path>) -> Result<Vec<Found>, Unlinted> {
+    let events = events.map(Recording::open).transpose().map_err(Unlinted::Events)?;
+    look(load::parts(paths, options).map_err(Unlinted::Load)?, events).map_err(Unlinted::Events)
 }
 
 /// Looks at texts, given with names for messages.
 ///
 /// # Errors
-/// As [`lint`].
+/// The rules cannot be loaded.
 pub fn lint_sources(sources: &[(&str, &str)]) -> Result<Vec<Found>, LoadError> {
-    Ok(look(load::parts_of_texts(sources)?))
+    let no_events: Option<Recording<File>> = None;
+    // Nothing is read, so nothing fails to be.
+    Ok(look(load::parts_of_texts(sources, &LoadOptions::default())?, no_events).unwrap_or_default())
 }
 
-fn look(parts: Parts) -> Vec<Found> {
+fn look<R: Read>(parts: Parts, events: Option<Recording<R>>) -> io::Result<Vec<Found>> {
     let Parts { set, items, mut library, sources } = parts;
     let (macros, lists) = (library.macros(), library.lists());
     let material = Material { rules: set.rules(), items: &items, macros: &macros, lists: &lists };
@@ -148,6 +176,28 @@ fn look(parts: Parts) -> Vec<Found> {
     rules::shadowed(&judged, &mut found);
     rules::outputs(&judged, &mut found);
     rules::untested(&judged, &mut found);
+    exceptions::expired(&judged, &mut found);
+    let mut watch = exceptions::Watch::new(&judged, &mut library);
+    if !watch.is_empty() {
+        let recorded = events.is_some();
+        match events {
+            Some(mut events) => {
+                while let Some(item) = events.next_item()? {
+                    if let Item::Event(event) = item {
+                        watch.event(&event.values);
+                    }
+                }
+                if events.is_foreign() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "it is no recording of ringfence",
+                    ));
+                }
+            }
+            None => watch.own_tests(),
+        }
+        watch.report(recorded, &mut found);
+    }
     names::unused(&material, &mut found);
     names::duplicates(&material, &mut found);
     regexes::check(&material, &mut found);
@@ -157,7 +207,7 @@ fn look(parts: Parts) -> Vec<Found> {
         (file, found.diagnostic.line_column(), found.kind.word())
     };
     found.sort_by_cached_key(place);
-    found
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::{Found, Kind, Material};
 use crate::rules::ast::{Expr, ExprKind, List, Right};
 use crate::rules::condition;
-use crate::rules::file::Text;
+use crate::rules::library::unquoted;
 
 /// Macros and lists by name.
 #[derive(Default)]
@@ -26,9 +26,9 @@ pub(super) fn each_comparison<'e>(expr: &'e Expr, visit: &mut impl FnMut(&'e Exp
 }
 
 /// What a condition names.
-fn names_in(text: &Text, lists: &HashSet<&str>) -> Names {
+fn names_in(text: &str, lists: &HashSet<&str>) -> Names {
     let mut names = Names::default();
-    let Ok(expr) = condition::parse(text.as_str()) else { return names };
+    let Ok(expr) = condition::parse(text) else { return names };
     each_comparison(&expr, &mut |part| match &part.value {
         ExprKind::Macro(name) => {
             names.macros.insert(name.clone());
@@ -55,21 +55,24 @@ pub(super) fn unused(material: &Material<'_>, found: &mut Vec<Found>) {
     let mut used = Names::default();
     let mut open: Vec<Names> = Vec::new();
     for rule in material.items {
-        open.extend(rule.condition.as_ref().map(|condition| names_in(condition, &lists)));
+        open.extend(rule.condition.as_ref().map(|condition| names_in(condition.as_str(), &lists)));
+    }
+    for exception in material.rules.iter().flat_map(|rule| &rule.exceptions) {
+        open.extend(exception.condition.as_ref().map(|condition| names_in(condition, &lists)));
     }
     while let Some(names) = open.pop() {
         for name in names.macros {
             if used.macros.insert(name.clone())
                 && let Some(item) = material.macros.iter().find(|item| item.name.as_str() == name)
             {
-                open.extend(item.condition.as_ref().map(|condition| names_in(condition, &lists)));
+                open.extend(item.condition.as_ref().map(|condition| names_in(condition.as_str(), &lists)));
             }
         }
         for name in names.lists {
             if used.lists.insert(name.clone())
                 && let Some(item) = material.lists.iter().find(|item| item.name.as_str() == name)
             {
-                let inner = item.items.iter().flatten().filter(|member| !member.is_quoted());
+                let inner = item.items.iter().flatten().filter(|member| unquoted(member.as_str()).is_none());
                 let inner = inner.map(|member| member.as_str().to_owned());
                 let inner = inner.filter(|name| lists.contains(name.as_str())).collect();
                 open.push(Names { lists: inner, ..Names::default() });

@@ -24,7 +24,13 @@ pub(super) fn judged<'m>(material: &Material<'m>, builder: &mut Builder<'_>) -> 
     });
     pairs
         .filter_map(|(rule, item)| {
-            let form = builder.condition(item.condition.as_ref()?.as_str())?;
+            let mut members = vec![builder.condition(item.condition.as_ref()?.as_str())?];
+            for exception in rule.exceptions.iter().filter(|exception| !exception.expired) {
+                if let Some(condition) = &exception.condition {
+                    members.push(builder.excepted(condition, &exception.name)?);
+                }
+            }
+            let form = Form::and(members);
             Some(Judged { rule, item, form, unreachable: false })
         })
         .collect()
@@ -38,7 +44,10 @@ pub(super) fn unreachable(rules: &mut [Judged<'_>], found: &mut Vec<Found>) {
         let wrong = match logic::never(&judged.form) {
             Some(never) => {
                 let message = format!("the rule `{name}` can never fire: {}", never.why);
-                condition.wrong_at(never.at.span, message)
+                match never.at.span {
+                    Span { end: 0, .. } => condition.wrong(message),
+                    span => condition.wrong_at(span, message),
+                }
             }
             None if types.is_empty() && judged.item.warn_evttypes => {
                 condition.wrong(format!("the rule `{name}` can never fire: no type of event is left"))

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::rule;
 use crate::event_type::EventType;
 use crate::fields::{FieldValues, Value, owned_list, resolve};
+use crate::rules::LoadOptions;
 use crate::rules::lint::form::Builder;
 use crate::rules::lint::logic;
 use crate::rules::load;
@@ -108,7 +109,7 @@ proptest! {
         events in proptest::collection::vec(any_event(), 40),
     ) {
         let text = rule("One", &format!("\"{one}\""), "") + &rule("Other", &format!("\"{other}\""), "");
-        let mut parts = load::parts_of_texts(&[("t.yaml", &text)]).unwrap();
+        let mut parts = load::parts_of_texts(&[("t.yaml", &text)], &LoadOptions::default()).unwrap();
         let mut builder = Builder::new(&mut parts.library);
         let forms: Vec<_> = [&one, &other].map(|text| builder.condition(text).unwrap()).into();
         let rules = parts.set.rules();

@@ -95,7 +95,10 @@ pub(super) fn storm(settings: &Settings) -> Result<(), String> {
         reloaded.took.as_secs_f64(),
         reloaded.slowest.as_secs_f64() * 1e3,
     );
-    if lost != 0 || dropped != 0 || seen != sent || sent != delivered || seen + skipped < made {
+    // Others may have made such a call after the ledger was read, and no more than raised an alert.
+    let of_floods: u64 = floods.made.iter().filter_map(|(pid, _)| tally.by_pid.get(pid)).sum();
+    let late = delivered.checked_sub(sent).is_some_and(|late| late <= delivered - of_floods);
+    if lost != 0 || dropped != 0 || seen != sent || !late || seen + skipped < made {
         return Err(format!(
             "made {made}, skipped {skipped}, seen {seen}, sent {sent}, delivered {delivered}, lost {lost}, dropped {dropped}"
         ));
