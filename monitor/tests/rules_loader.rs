@@ -392,3 +392,27 @@ fn rules_that_others_can_write_are_refused() {
         assert!(load(&file).contains("it belongs to uid 12345, and not to root"), "{}", load(&file));
     }
 }
+
+#[test]
+fn tests_and_thresholds_are_overridden() {
+    let rule = "- rule: R\n  desc: d\n  condition: evt.type = setns\n  output: o\n  priority: INFO\n  \
+                threshold: {count: 3, within: 1m}\n  tests:\n  - {name: a, event: {evt.type: setns}, match: true}\n";
+    let change = |more: &str| {
+        let text = format!("- rule: R\n{more}");
+        let rules = RuleSet::from_sources(&[("1.yaml", rule), ("2.yaml", &text)]).unwrap();
+        let names: Vec<String> = rules.rules()[0].tests.iter().map(|test| test.name.clone()).collect();
+        (
+            names,
+            rules.run_tests().passed(),
+            rules.rules()[0].threshold.clone().map(|threshold| threshold.count),
+        )
+    };
+    let narrower = "  condition: and proc.name = x\n  override: {condition: append}\n";
+    assert_eq!(change(narrower), (vec!["a".to_owned()], false, Some(3)));
+    let with_tests = "  condition: and proc.name = x\n  tests:\n  - {name: b, event: {evt.type: setns, proc.name: x}, match: true}\n  \
+                      override: {condition: append, tests: replace}\n";
+    assert_eq!(change(with_tests), (vec!["b".to_owned()], true, Some(3)));
+    let more = "  tests:\n  - {name: b, event: {evt.type: unshare}, match: false}\n  threshold: {count: 5, within: 1m}\n  \
+                override: {tests: append, threshold: replace}\n";
+    assert_eq!(change(more), (vec!["a".to_owned(), "b".to_owned()], true, Some(5)));
+}

@@ -76,6 +76,12 @@ impl RuleBook {
             }
             None => {}
         }
+        match change.tests {
+            Some(Changed { how: How::Replace, value }) => rule.tests = value,
+            Some(Changed { how: How::Append, value }) => rule.tests.extend(value),
+            None => {}
+        }
+        rule.threshold = change.threshold.or(rule.threshold.take());
         rule.priority = change.priority.or(rule.priority);
         rule.maturity = change.maturity.or(rule.maturity.take());
         rule.enabled = change.enabled.unwrap_or(rule.enabled);

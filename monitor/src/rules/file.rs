@@ -17,7 +17,7 @@ use super::testing::RuleTest;
 use super::threshold::Threshold;
 use super::yaml::{self, Kind};
 
-pub(crate) use self::change::{Changed, How, RuleChange};
+pub(crate) use self::change::{Changed, How, OVERRIDABLE, RuleChange};
 pub(crate) use self::exception::{Comp, ExceptionItem, Group, Member, Row, Shape};
 pub(crate) use self::text::{Composer, Text};
 pub use self::version::ENGINE_VERSION;

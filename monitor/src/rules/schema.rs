@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::file::OVERRIDABLE;
 use super::priority::Priority;
 use super::threshold::{COUNTS, MAX_BY};
 use crate::event_type::EventType;
@@ -292,24 +293,6 @@ fn rule() -> Json {
     });
     rule
 }
-
-/// The keys of a rule that `override` may name, and whether they can be appended to.
-const OVERRIDABLE: &[(&str, bool)] = &[
-    ("condition", true),
-    ("output", true),
-    ("desc", true),
-    ("tags", true),
-    ("exceptions", true),
-    ("attack", true),
-    ("references", true),
-    ("priority", false),
-    ("maturity", false),
-    ("enabled", false),
-    ("warn_evttypes", false),
-    ("skip-if-unknown-filter", false),
-    ("capture", false),
-    ("capture_duration", false),
-];
 
 fn exception() -> Json {
     let text = |text: &str| described("#/$defs/text", text);

@@ -3,9 +3,11 @@
 use super::exception::{self, ExceptionItem, Purpose};
 use super::reader::ItemReader;
 use super::text::Text;
-use super::{Effect, Item, RULE_KEYS};
+use super::{Effect, Item, RULE_KEYS, tests, threshold};
 use crate::rules::diagnostic::{Diagnostic, did_you_mean};
 use crate::rules::priority::Priority;
+use crate::rules::testing::RuleTest;
+use crate::rules::threshold::Threshold;
 use crate::rules::yaml::Kind;
 
 /// How a key of a rule is changed.
@@ -44,6 +46,8 @@ pub(crate) struct RuleChange {
     pub(crate) attack: Option<Changed<Vec<Text>>>,
     pub(crate) references: Option<Changed<Vec<Text>>>,
     pub(crate) exceptions: Option<Changed<Vec<ExceptionItem>>>,
+    pub(crate) tests: Option<Changed<Vec<RuleTest>>>,
+    pub(crate) threshold: Option<Threshold>,
     pub(crate) priority: Option<Priority>,
     pub(crate) maturity: Option<Text>,
     pub(crate) enabled: Option<bool>,
@@ -58,6 +62,8 @@ pub(crate) const OVERRIDABLE: &[(&str, bool)] = &[
     ("desc", true),
     ("tags", true),
     ("exceptions", true),
+    ("tests", true),
+    ("threshold", false),
     ("attack", true),
     ("references", true),
     ("priority", false),
@@ -270,6 +276,12 @@ impl ItemReader<'_> {
             let node = self.take("exceptions")?;
             Some(Changed { how, value: exception::read(self, node, purpose) })
         });
+        let tests = how("tests").and_then(|how| {
+            let node = self.take("tests")?;
+            Some(Changed { how, value: tests::read(self.source, &node, self.diagnostics) })
+        });
+        let threshold = how("threshold").and_then(|_| self.take("threshold"));
+        let threshold = threshold.and_then(|node| threshold::read(self, &node));
         let priority = text(self, "priority").and_then(|text| self.priority(&text.value));
         let maturity = text(self, "maturity").map(|text| text.value);
         let enabled = flag(self, "enabled");
@@ -288,6 +300,8 @@ impl ItemReader<'_> {
             attack,
             references,
             exceptions,
+            tests,
+            threshold,
             priority,
             maturity,
             enabled,

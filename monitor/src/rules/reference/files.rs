@@ -93,10 +93,11 @@ const FORMS: &[Form] = &[
         heading: "Override",
         text: "`override` says for each key whether the new text is put behind the old one (`append`) or takes its place \
                (`replace`); what it does not name stays. Every key that it names must stand in the item, and no other. \
-               `append` and `replace`: `condition`, `output`, `desc`, `tags`, `exceptions`, `attack`, `references`; of \
-               lists `items`, of macros `condition`. Only `replace`: `priority`, `maturity`, `enabled`, `warn_evttypes`, \
+               `append` and `replace`: `condition`, `output`, `desc`, `tags`, `exceptions`, `tests`, `attack`, `references`; of \
+               lists `items`, of macros `condition`. Only `replace`: `priority`, `threshold`, `maturity`, `enabled`, `warn_evttypes`, \
                `skip-if-unknown-filter`, `capture`, `capture_duration`. A text is appended with a blank between, so \
-               what is appended to a condition begins with `and` or `or`. What is appended to must exist.",
+               what is appended to a condition begins with `and` or `or`. What is appended to must exist. \
+               A change after which the rule's own tests do not come out needs `tests`, too: a set whose tests fail is refused.",
         example: "\
 - list: tools
   items: [nsenter]

@@ -6,7 +6,6 @@ use super::*;
 use crate::rules::RuleSet;
 use crate::rules::file::{LIST_KEYS, MACRO_KEYS, RULE_KEYS};
 
-
 const PUBLISHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/rules.schema.json");
 
 static SCHEMA: LazyLock<jsonschema::Validator> =
