@@ -85,6 +85,27 @@ fn bombs() -> Vec<(&'static str, String, &'static str)> {
     (0..50_000).for_each(|i| anchors.push_str(&format!("    - &a{i} x\n")));
     let wide = format!("- rule: {{{}}}\n", "a: b, ".repeat(1000));
     let rule = "- rule: R\n  desc: d\n  condition: nosuch\n  output: '%no.such'\n  priority: INFO\n";
+    let items = |count: usize, item: &dyn Fn(usize) -> String| {
+        let items: Vec<String> = (0..count).map(item).collect();
+        format!("- list: l\n  items: [{}]\n", items.join(", "))
+    };
+    let using = |count: usize, test: &str| -> String {
+        let rule = |i| format!("- {{rule: R{i}, desc: d, condition: '{test}', output: o, priority: INFO}}\n");
+        (0..count).map(rule).collect()
+    };
+    let globs = items(9000, &|i| format!("/{i}/?")) + &using(4, "proc.name glob anyof (l)");
+    let below = items(9000, &|i| format!("/{i}/*/x")) + &using(4, "proc.exepath pmatch (l)");
+    let copies = items(9000, &|i| format!("n{i}")) + &using(100, "proc.name in (l)");
+    let expressions: String = (0..2000)
+        .map(|i| using(1, &format!("proc.name regex a{i}[a-zä-ü]{{30}}")).replace("R0", &format!("R{i}")))
+        .collect();
+    let mut lists = items(9, &|i| format!("n{i}"));
+    (0..30).for_each(|i| {
+        lists.push_str(&format!(
+            "- list: l{i}\n  items: [{}]\n",
+            vec![if i == 0 { "l".to_owned() } else { format!("l{}", i - 1) }; 9].join(", ")
+        ))
+    });
     let rules = (0..10_000).map(|i| rule.replace("rule: R", &format!("rule: R{i}"))).collect();
     vec![
         ("a billion laughs", billion_laughs("x"), "YAML nodes, aliases expanded"),
@@ -112,6 +133,11 @@ fn bombs() -> Vec<(&'static str, String, &'static str)> {
         ("wide keys", filled("", &wide), ""),
         ("many rules that are wrong", rules, ""),
         ("many comments", filled("", "# nothing\n"), ""),
+        ("many globs", globs, "all patterns of the rules together take more than 6 MiB"),
+        ("many paths with wildcards", below, "all patterns of the rules together take more than 6 MiB"),
+        ("many regular expressions", expressions, "all patterns of the rules together take more than 6 MiB"),
+        ("a long list in many rules", copies, "members from lists"),
+        ("lists of lists of lists", lists, "members from lists"),
         ("a file of blanks", filled("", "        "), ""),
     ]
 }
@@ -135,7 +161,9 @@ fn bombs_cost_little() {
         let time = start.elapsed();
         let peak = PEAK.load(Ordering::Relaxed) - before;
         println!("{name:32} {:6} KiB {time:9.2?}", peak >> 10);
-        if peak > MEMORY || time > TIME {
+        // Each pattern that is compiled has its price, and a set of rules may have some hundreds.
+        let time_allowed = if said.contains("patterns") { TIME * 10 } else { TIME };
+        if peak > MEMORY || time > time_allowed {
             dear.push(format!("{name}: {peak} bytes, {time:?}"));
         }
         if !said.is_empty() {
@@ -167,5 +195,5 @@ fn large_files_of_honest_rules_are_loaded() {
 
     (1000..1100).for_each(|i| text.push_str(&rule(i, "many")));
     let error = RuleSet::from_sources(&[("larger.yaml", &text)]).unwrap_err();
-    assert!(error.diagnostics()[0].message().contains("more than 1000000 list members"), "{error}");
+    assert!(error.diagnostics()[0].message().contains("members from lists"), "{error}");
 }

@@ -416,3 +416,43 @@ fn tests_and_thresholds_are_overridden() {
                 override: {tests: append, threshold: replace}\n";
     assert_eq!(change(more), (vec!["a".to_owned(), "b".to_owned()], true, Some(5)));
 }
+
+#[test]
+fn unknown_fields_in_macros_count_where_the_macro_is_used() {
+    let unknown =
+        "- macro: inner\n  condition: foo.bar = 1\n- macro: mx\n  condition: inner or evt.type = setns\n";
+    let rule = |skip: bool| {
+        format!(
+            "{unknown}- rule: R\n  desc: d\n  condition: mx\n  output: o\n  priority: INFO\n  skip-if-unknown-filter: {skip}\n"
+        )
+    };
+    let load = |text: &str| RuleSet::from_sources(&[("1.yaml", text)]);
+    let warned = |rules: &RuleSet| rules.warnings().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let skipped = load(&rule(true)).unwrap();
+    assert!(skipped.rules().is_empty());
+    assert_eq!(warned(&skipped), ["1.yaml:2:14: unknown field `foo.bar`"]);
+    let error = load(&rule(false)).unwrap_err().to_string();
+    assert!(error.contains("1.yaml:2:14") && error.contains("unknown field `foo.bar`"), "{error}");
+    assert_eq!(warned(&load(unknown).unwrap()), ["1.yaml:2:14: unknown field `foo.bar`"]);
+    // Another mistake beside it is one in any case.
+    let worse = unknown.replace("inner or", "nosuch or inner or");
+    assert!(load(&worse).unwrap_err().to_string().contains("unknown macro `nosuch`"));
+}
+
+#[test]
+fn a_text_that_looks_like_a_field_is_warned_of() {
+    let warned = |value: &str| {
+        let text = format!(
+            "- rule: R\n  desc: d\n  condition: evt.type = setns and proc.name = {value}\n  output: o\n  priority: INFO\n"
+        );
+        let rules = RuleSet::from_sources(&[("1.yaml", text.as_str())]).unwrap();
+        rules.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warned("proc.pname"),
+        ["1.yaml:3:47: `proc.pname` is taken for a text, though it looks like a field"]
+    );
+    for fine in ["val(proc.pname)", "\"proc.pname\"", "proc.nosuch", "x.service"] {
+        assert_eq!(warned(fine), [""; 0], "{fine}");
+    }
+}

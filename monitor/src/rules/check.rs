@@ -48,6 +48,8 @@ pub(crate) enum TextCheck {
     StartsWith(Box<str>),
     StartsWithBytes(Box<[u8]>),
     EndsWith(Box<str>),
+    /// What stands between the `*` of a glob that has no other wildcard.
+    Parts(Box<[Box<str>]>),
     /// Anchored at both ends.
     Pattern(Regex),
     /// The path is one of these or lies below one; none ends in a slash but the root, which is empty here.
@@ -120,10 +122,25 @@ impl TextCheck {
             TextCheck::StartsWith(part) => text.starts_with(&**part),
             TextCheck::StartsWithBytes(part) => text.as_bytes().starts_with(part),
             TextCheck::EndsWith(part) => text.ends_with(&**part),
+            TextCheck::Parts(parts) => fits_parts(parts, text),
             TextCheck::Pattern(regex) => regex.is_match(text),
             TextCheck::BelowOneOf(prefixes) => prefixes.iter().any(|prefix| is_below(text, prefix)),
         }
     }
+}
+
+/// Whether a text begins with the first part, ends with the last, and has the others in their order between them.
+fn fits_parts(parts: &[Box<str>], text: &str) -> bool {
+    let [first, middle @ .., last] = parts else { return parts.iter().all(|part| **part == *text) };
+    let Some(mut rest) = text.strip_prefix(&**first) else { return false };
+    for part in middle {
+        // The first place is the best one: it leaves the most.
+        match rest.split_once(&**part) {
+            Some((_, behind)) => rest = behind,
+            None => return false,
+        }
+    }
+    rest.ends_with(&**last)
 }
 
 fn contains_ignoring_case(text: &str, part: &str) -> bool {

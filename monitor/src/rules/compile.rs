@@ -1,18 +1,20 @@
 //! From syntax trees to compiled conditions: macros, lists, fields and types are looked up here.
 
+mod checks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::checks::{several, single};
 use super::ast::{
     Expr, ExprKind, FieldName, List, Literal, Modifier, Operand, OperandKind, Operator, Right, Span, Spanned,
 };
-use super::check::{Check, NumberCheck, TextCheck, TextSet};
+use super::check::Check;
 use super::diagnostic::did_you_mean;
 use super::eval::{Node, Slot};
 use super::falco::{self, Dialect};
-use super::number::Exact;
 use super::operand::{self, Problem, Source, Typed};
-use super::pattern::{self, PatternError};
+use super::pattern::Patterns;
 use super::said::Said;
 use crate::fields::{self, ArgSpec, FieldArg, FieldRef, FieldType};
 
@@ -55,6 +57,8 @@ pub(crate) enum Known<T> {
     Good(T),
     /// It is wrong, which has been reported at its own place.
     Bad,
+    /// Nothing is wrong with it but fields that the catalogue does not have; whoever uses it reports that.
+    Unknown,
 }
 
 /// Gives macros and lists to the conditions that name them.
@@ -65,6 +69,8 @@ pub(crate) trait Names {
     fn list_named(&mut self, name: &str) -> Result<Known<Arc<[String]>>, NameProblem>;
     /// Whether there is a list of that name.
     fn has_list(&self, name: &str) -> bool;
+    /// The patterns that were compiled so far.
+    fn patterns(&mut self) -> &mut Patterns;
 }
 
 /// Why a name cannot be used.
@@ -85,8 +91,12 @@ impl NameProblem {
 pub(crate) struct Compiler<'n, N> {
     pub(crate) names: &'n mut N,
     pub(crate) problems: Vec<Problem>,
+    /// What is odd, though not wrong.
+    pub(crate) warnings: Vec<Problem>,
     /// Something it needs is wrong and has been reported elsewhere.
     pub(crate) spoilt: bool,
+    /// Macros that it uses and that name fields which the catalogue does not have.
+    pub(crate) unknown_macros: Vec<String>,
     dialect: Dialect,
     base_depth: usize,
     tests: u64,
@@ -96,7 +106,17 @@ pub(crate) struct Compiler<'n, N> {
 impl<'n, N: Names> Compiler<'n, N> {
     /// A compiler for one condition that is itself nested this deep.
     pub(crate) fn new(names: &'n mut N, dialect: Dialect, base_depth: usize) -> Self {
-        Compiler { names, problems: Vec::new(), spoilt: false, dialect, base_depth, tests: 0, deepest: 0 }
+        Compiler {
+            names,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            spoilt: false,
+            unknown_macros: Vec::new(),
+            dialect,
+            base_depth,
+            tests: 0,
+            deepest: 0,
+        }
     }
 
     /// Compiles the condition; `None` if something is wrong, which `problems` then says, or `spoilt`.
@@ -106,7 +126,7 @@ impl<'n, N: Names> Compiler<'n, N> {
             let message = format!("the condition makes more than {MAX_TESTS} tests, macros included");
             self.problems.push(Problem::new(expr.span, message));
         }
-        let good = self.problems.is_empty() && !self.spoilt;
+        let good = self.problems.is_empty() && !self.spoilt && self.unknown_macros.is_empty();
         good.then(|| Compiled {
             said: Arc::new(Said::of(expr, &node, self.names)),
             node: Arc::new(node),
@@ -180,9 +200,25 @@ impl<'n, N: Names> Compiler<'n, N> {
                 self.spoilt = true;
                 None
             }
+            Ok(Known::Unknown) => {
+                self.unknown_macros.push(name.to_owned());
+                None
+            }
             Err(NameProblem { message, help }) => {
                 self.fail(Problem { span, message, help, unknown_field: false })
             }
+        }
+    }
+
+    /// Warns of a text without quotes that is a field's name: most likely its value was meant.
+    fn looks_like_field(&mut self, ty: FieldType, literal: &Literal) {
+        let text = &literal.value.text;
+        let is_text = matches!(ty, FieldType::Text | FieldType::TextList);
+        if is_text && !literal.value.quoted && text.contains('.') && operand::names_field(text) {
+            let message = format!("`{text}` is taken for a text, though it looks like a field");
+            let help =
+                format!("write `val({text})` to compare with the field's value, or put the text into quotes");
+            self.warnings.push(Problem::new(literal.span, message).help(help));
         }
     }
 
@@ -215,15 +251,21 @@ impl<'n, N: Names> Compiler<'n, N> {
             };
         }
         match right {
-            Right::Value(literal) => self.take(single(op, left.ty, literal)),
+            Right::Value(literal) => {
+                self.looks_like_field(left.ty, literal);
+                let check = single(op, left.ty, literal, self.names.patterns());
+                self.take(check)
+            }
             Right::List(list) => {
                 let members = self.members(list)?;
-                self.take(several(op, left.ty, &members))
+                let check = several(op, left.ty, &members, self.names.patterns());
+                self.take(check)
             }
             Right::Many(modifier, list) => {
                 let members = self.members(list)?;
+                let patterns = self.names.patterns();
                 let checks: Result<Vec<Check>, Problem> =
-                    members.iter().map(|member| single(op, left.ty, member)).collect();
+                    members.iter().map(|member| single(op, left.ty, member, patterns)).collect();
                 let checks = self.take(checks)?;
                 Some(match modifier {
                     Modifier::OneOf => Check::One(checks.into()),
@@ -301,7 +343,7 @@ impl<'n, N: Names> Compiler<'n, N> {
                 };
                 Some(members.iter().map(literal).collect())
             }
-            Ok(Known::Bad) => {
+            Ok(Known::Bad | Known::Unknown) => {
                 self.spoilt = true;
                 None
             }
@@ -340,139 +382,6 @@ fn fits_type(op: &Spanned<Operator>, ty: FieldType) -> Result<(), Problem> {
         }
         FieldType::Bool => problem.help("use `= true`, `= false` or `exists`"),
     })
-}
-
-/// A test against one value.
-fn single(op: Operator, ty: FieldType, literal: &Literal) -> Result<Check, Problem> {
-    match ty {
-        FieldType::Number => number(op, literal).map(Check::Number),
-        FieldType::Bool => {
-            let wanted = truth(literal)?;
-            Ok(Check::Bool(if op == Operator::Ne { !wanted } else { wanted }))
-        }
-        FieldType::Text | FieldType::TextList => {
-            let check = text(op, literal)?;
-            Ok(if op == Operator::Ne { Check::NotText(check) } else { Check::Text(check) })
-        }
-    }
-}
-
-fn number(op: Operator, literal: &Literal) -> Result<NumberCheck, Problem> {
-    let exact = exact(literal)?;
-    exact.check(op).ok_or_else(|| Problem::new(literal.span, format!("`{}` is not for numbers", op.word())))
-}
-
-fn exact(literal: &Literal) -> Result<Exact, Problem> {
-    let text = &literal.value.text;
-    Exact::parse(text).ok_or_else(|| {
-        Problem::new(literal.span, format!("`{text}` is not a number"))
-            .help("the field is a number; write decimal, or hexadecimal with 0x")
-    })
-}
-
-fn truth(literal: &Literal) -> Result<bool, Problem> {
-    match literal.value.text.as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        other => Err(Problem::new(literal.span, format!("`{other}` is neither `true` nor `false`"))),
-    }
-}
-
-fn text(op: Operator, literal: &Literal) -> Result<TextCheck, Problem> {
-    let text = literal.value.text.as_str();
-    let boxed = || text.into();
-    let pattern = |built: Result<regex::Regex, PatternError>| {
-        built.map_err(|error| misfit(literal, error)).map(TextCheck::Pattern)
-    };
-    match op {
-        Operator::Contains => Ok(TextCheck::Contains(boxed())),
-        Operator::Icontains => Ok(TextCheck::ContainsIgnoringCase(boxed())),
-        Operator::Bcontains => Ok(TextCheck::ContainsBytes(bytes(literal)?)),
-        Operator::Startswith => Ok(TextCheck::StartsWith(boxed())),
-        Operator::Bstartswith => Ok(TextCheck::StartsWithBytes(bytes(literal)?)),
-        Operator::Endswith => Ok(TextCheck::EndsWith(boxed())),
-        Operator::Glob => pattern(pattern::glob(text, false)),
-        Operator::Iglob => pattern(pattern::glob(text, true)),
-        Operator::Regex => pattern(pattern::regex(text)),
-        _ => Ok(TextCheck::Equals(boxed())),
-    }
-}
-
-/// What is wrong with a pattern, at its place in the condition where that can be told.
-fn misfit(literal: &Literal, error: PatternError) -> Problem {
-    let Span { start, end } = literal.span;
-    // Escapes in quotes are resolved: behind one, places differ.
-    let quotes = usize::from(literal.value.quoted);
-    let verbatim = end.checked_sub(start) == Some(literal.value.text.len() + 2 * quotes);
-    let span = match error.offset {
-        Some(offset) if verbatim && offset < literal.value.text.len() => {
-            let at = start + quotes + offset;
-            Span { start: at, end: at + 1 }
-        }
-        _ => literal.span,
-    };
-    Problem::new(span, error.message)
-}
-
-/// The bytes that hexadecimal digits stand for.
-fn bytes(literal: &Literal) -> Result<Box<[u8]>, Problem> {
-    let digits = literal.value.text.as_bytes();
-    let pairs = digits.chunks(2).map(|pair| {
-        let pair =
-            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        if pair.len() == 2 { u8::from_str_radix(pair, 16).ok() } else { None }
-    });
-    pairs.collect::<Option<_>>().ok_or_else(|| {
-        Problem::new(literal.span, "expected bytes as pairs of hexadecimal digits, such as `7f454c46`")
-    })
-}
-
-/// A test against a list.
-fn several(op: Operator, ty: FieldType, members: &[Literal]) -> Result<Check, Problem> {
-    match (ty, op) {
-        (FieldType::Number, _) => {
-            let numbers: Result<Vec<Exact>, Problem> = members.iter().map(exact).collect();
-            let mut numbers: Vec<i64> = numbers?.into_iter().filter_map(Exact::whole).collect();
-            numbers.sort_unstable();
-            Ok(Check::Number(NumberCheck::OneOf(numbers.into())))
-        }
-        (FieldType::Bool, _) => {
-            let checks: Result<Vec<Check>, Problem> =
-                members.iter().map(|member| truth(member).map(Check::Bool)).collect();
-            Ok(Check::Any(checks?.into()))
-        }
-        (_, Operator::Pmatch) => below(members),
-        _ => {
-            let set = TextSet::new(members.iter().map(|member| member.value.text.clone()));
-            let check = TextCheck::OneOf(set);
-            Ok(if op == Operator::In { Check::EveryText(check) } else { Check::Text(check) })
-        }
-    }
-}
-
-/// `pmatch`: paths as they are, and paths with wildcards, which do not cross a slash.
-fn below(members: &[Literal]) -> Result<Check, Problem> {
-    let mut plain: Vec<Box<str>> = Vec::new();
-    let mut checks = Vec::new();
-    for member in members {
-        let path = member.value.text.as_str();
-        if path.is_empty() {
-            return Err(Problem::new(member.span, "an empty path"));
-        }
-        let path = path.trim_end_matches('/');
-        if path.contains(['*', '?', '[']) {
-            let pattern = pattern::below(path).map_err(|error| misfit(member, error))?;
-            checks.push(Check::Text(TextCheck::Pattern(pattern)));
-        } else {
-            plain.push(path.into());
-        }
-    }
-    let plain = Check::Text(TextCheck::BelowOneOf(plain.into()));
-    if checks.is_empty() {
-        return Ok(plain);
-    }
-    checks.push(plain);
-    Ok(Check::Any(checks.into()))
 }
 
 /// What is known under a name, or being worked out.

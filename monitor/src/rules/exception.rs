@@ -97,7 +97,7 @@ fn tuple(
     let members = match row {
         Row::Tuple(_, members) if members.len() == wanted => members,
         Row::Tuple(place, members) => {
-            let message = format!("{} values for {wanted} fields", members.len());
+            let message = format!("expected {wanted} values, one for each field, found {}", members.len());
             return diagnostics.push(place.wrong(message));
         }
         Row::One(value) => {
@@ -162,7 +162,7 @@ fn add_value(clause: &mut Composer, value: &Text, in_list: bool, diagnostics: &m
         Some(RightKind::Computed) => !in_list && !text.contains(char::is_whitespace),
         None => false,
     };
-    if !(as_is && kind == Some(RightKind::Computed)) && names_field(text) {
+    if !(as_is && kind == Some(RightKind::Computed)) && operand::names_field(text) {
         let message = format!("`{}` is taken for a text, though it looks like a field", text.trim());
         let help = if text.contains('(') {
             "leave out its blanks to compare with what it gives".to_owned()
@@ -198,17 +198,5 @@ fn as_right_hand_side(text: &str) -> Option<RightKind> {
         Right::Value(_) => Some(RightKind::Bare),
         Right::Val(_) | Right::Transform(_) => Some(RightKind::Computed),
         Right::List(_) | Right::Many(..) => None,
-    }
-}
-
-/// Whether a text is a field that there is, or a transformed one.
-fn names_field(text: &str) -> bool {
-    let text = text.trim();
-    match condition::parse_operand_prefix(text) {
-        Ok((operand, length)) if length == text.len() => {
-            matches!(operand.value, OperandKind::Field(_) | OperandKind::Transform(_))
-                && operand::resolve(&operand, Dialect::Ours).is_ok()
-        }
-        _ => false,
     }
 }

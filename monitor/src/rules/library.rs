@@ -11,9 +11,10 @@ use super::eval::Slot;
 use super::falco::Dialect;
 use super::file::{Effect, ListItem, MacroItem, Text};
 use super::operand::Problem;
+use super::pattern::Patterns;
 
-/// All conditions together may take this many members from lists: each use is a copy.
-const MAX_HANDED_OUT: usize = 1_000_000;
+/// All conditions and lists together may take this many members from lists: each use is a copy.
+const MAX_HANDED_OUT: usize = 100_000;
 
 /// Macros and lists by name, the last definition of each.
 #[derive(Default)]
@@ -31,6 +32,11 @@ pub(crate) struct Library {
     pub(crate) falco: HashSet<String>,
     /// Members of lists that were handed to conditions so far.
     handed_out: usize,
+    patterns: Patterns,
+    /// Of macros of which nothing is wrong but fields that the catalogue does not have: what that is.
+    unknown: HashMap<String, Vec<Diagnostic>>,
+    /// Those of them that something uses, which reports it.
+    used_unknown: HashSet<String>,
     /// What was found wrong in macros and lists.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -158,8 +164,16 @@ impl Library {
                 continue;
             };
             match self.list_at(&inner, depth + 1) {
-                Ok(Known::Good(more)) => members.extend(more.iter().cloned()),
-                Ok(Known::Bad) => good = false,
+                Ok(Known::Good(more)) => {
+                    self.handed_out = self.handed_out.saturating_add(more.len());
+                    if self.handed_out > MAX_HANDED_OUT {
+                        self.diagnostics.push(item.wrong(too_many()));
+                        good = false;
+                        break;
+                    }
+                    members.extend(more.iter().cloned());
+                }
+                Ok(Known::Bad | Known::Unknown) => good = false,
                 Err(problem) => {
                     good = false;
                     self.diagnostics.push(item.wrong(problem.message).maybe_help(problem.help));
@@ -175,6 +189,13 @@ impl Library {
         let known = if good { Known::Good(members.into()) } else { Known::Bad };
         self.list_states.insert(name.to_owned(), State::Done(known.clone()));
         Ok(known)
+    }
+
+    /// Fields that the catalogue does not have, in macros that nothing uses: no rule misses them.
+    pub(crate) fn unknown_in_unused(&mut self) -> Vec<Diagnostic> {
+        let used = &self.used_unknown;
+        let unused = self.unknown.drain().filter(|(name, _)| !used.contains(name));
+        unused.flat_map(|(_, found)| found).map(Diagnostic::warning).collect()
     }
 
     /// Whose language a text of a file speaks.
@@ -195,12 +216,23 @@ impl Library {
         let dialect = self.dialect(text);
         let mut compiler = Compiler::new(self, dialect, depth);
         let compiled = compiler.compile(&expr);
-        let Compiler { problems, spoilt, .. } = compiler;
-        compiled.ok_or_else(|| Failure {
-            only_unknown_fields: !spoilt && problems.iter().all(|problem| problem.unknown_field),
-            diagnostics: problems.into_iter().map(|problem| diagnostic(text, problem)).collect(),
-        })
+        let Compiler { problems, warnings, spoilt, unknown_macros, .. } = compiler;
+        self.diagnostics.extend(warnings.into_iter().map(|odd| diagnostic(text, odd).warning()));
+        if let Some(compiled) = compiled {
+            return Ok(compiled);
+        }
+        let only_unknown_fields = !spoilt && problems.iter().all(|problem| problem.unknown_field);
+        let mut diagnostics: Vec<_> = problems.into_iter().map(|problem| diagnostic(text, problem)).collect();
+        for name in unknown_macros {
+            diagnostics.extend(self.unknown.get(&name).into_iter().flatten().cloned());
+            self.used_unknown.insert(name);
+        }
+        Err(Failure { diagnostics, only_unknown_fields })
     }
+}
+
+fn too_many() -> String {
+    format!("conditions and lists take more than {MAX_HANDED_OUT} members from lists")
 }
 
 /// The text that a member of a list stands for if it is in the quotes of the condition language; YAML's own quotes
@@ -273,6 +305,10 @@ impl Names for Library {
                 self.next_slot = slot.saturating_add(1);
                 Known::Good(compiled.numbered(slot))
             }
+            Some(Err(failure)) if failure.only_unknown_fields => {
+                self.unknown.insert(name.to_owned(), failure.diagnostics);
+                Known::Unknown
+            }
             Some(Err(mut failure)) => {
                 self.diagnostics.append(&mut failure.diagnostics);
                 Known::Bad
@@ -291,7 +327,7 @@ impl Names for Library {
                     self.handed_out = self.handed_out.saturating_add(members.len());
                 }
                 if self.handed_out > MAX_HANDED_OUT {
-                    let message = format!("the conditions take more than {MAX_HANDED_OUT} list members");
+                    let message = too_many();
                     let help = "ask for the list in a macro, and use that in the conditions";
                     return Err(NameProblem { message, help: Some(help.to_owned()) });
                 }
@@ -303,5 +339,9 @@ impl Names for Library {
 
     fn has_list(&self, name: &str) -> bool {
         self.lists.contains_key(name)
+    }
+
+    fn patterns(&mut self) -> &mut Patterns {
+        &mut self.patterns
     }
 }

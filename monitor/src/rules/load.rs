@@ -193,6 +193,8 @@ impl<'o> Loader<'o> {
             }
         }
         self.options.select(&mut rules, &mut self.diagnostics);
+        let unused = self.library.unknown_in_unused();
+        self.diagnostics.extend(unused);
         self.diagnostics.append(&mut self.library.diagnostics);
         (rules, items)
     }

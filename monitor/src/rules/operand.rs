@@ -68,6 +68,18 @@ pub(crate) fn resolve(operand: &Operand, dialect: Dialect) -> Result<Typed, Prob
     }
 }
 
+/// Whether a text is a field that there is, or a transformed one.
+pub(crate) fn names_field(text: &str) -> bool {
+    let text = text.trim();
+    match super::condition::parse_operand_prefix(text) {
+        Ok((operand, length)) if length == text.len() => {
+            matches!(operand.value, OperandKind::Field(_) | OperandKind::Transform(_))
+                && resolve(&operand, Dialect::Ours).is_ok()
+        }
+        _ => false,
+    }
+}
+
 /// Looks a field up: in a file of Falco's among Falco's fields, too.
 pub(crate) fn resolve_field(name: &FieldName, span: Span, dialect: Dialect) -> Result<Typed, Problem> {
     if dialect.is_falco()

@@ -1,11 +1,22 @@
 //! Globs and regular expressions, bounded in size and anchored at both ends, as Falco has them.
 
+use std::collections::HashMap;
+
 use regex::{Regex, RegexBuilder};
 
 use super::re2;
 
 /// Size of a compiled pattern, in bytes; beyond it is an error.
 pub(crate) const MAX_PATTERN: usize = 1 << 20;
+
+/// All compiled patterns of one load together, in bytes: each counts as the smallest of [`STEPS`] that it fits.
+const MAX_PATTERNS: usize = 6 << 20;
+
+/// Sizes that a pattern is tried with.
+const STEPS: [usize; 4] = [8 << 10, 64 << 10, 256 << 10, MAX_PATTERN];
+
+/// Bytes of a pattern as it is written.
+const MAX_TEXT: usize = 4096;
 
 /// Nesting of a regular expression.
 const MAX_NESTING: u32 = 100;
@@ -19,14 +30,80 @@ pub(crate) struct PatternError {
     pub(crate) message: String,
 }
 
-/// Compiles a regular expression that the whole value must fit.
+/// What a text is a pattern of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// See [`regex`].
+    Regex,
+    /// See [`glob`].
+    Glob,
+    /// The same, letter case ignored.
+    GlobIgnoringCase,
+    /// See [`below`].
+    Below,
+}
+
+/// The patterns of one load: each text is compiled once, wherever it stands, and all together are bounded, so that a
+/// small file cannot cost much.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns {
+    known: HashMap<(Kind, Box<str>), Result<Regex, PatternError>>,
+    size: usize,
+}
+
+impl Patterns {
+    /// The compiled pattern.
+    ///
+    /// # Errors
+    /// It is no pattern, or too large by itself or together with the others.
+    pub(crate) fn get(&mut self, kind: Kind, text: &str) -> Result<Regex, PatternError> {
+        if let Some(known) = self.known.get(&(kind, text.into())) {
+            return known.clone();
+        }
+        let built = self.build(kind, text);
+        self.known.insert((kind, text.into()), built.clone());
+        built
+    }
+
+    fn build(&mut self, kind: Kind, text: &str) -> Result<Regex, PatternError> {
+        let wrong = |message: String| PatternError { offset: None, message };
+        if text.len() > MAX_TEXT {
+            return Err(wrong(format!("the pattern has more than {MAX_TEXT} bytes")));
+        }
+        let (pattern, ignore_case) = match kind {
+            Kind::Regex => (regex(text)?, false),
+            Kind::Glob => (glob(text), false),
+            Kind::GlobIgnoringCase => (glob(text), true),
+            Kind::Below => (below(text), false),
+        };
+        for step in STEPS {
+            if self.size + step > MAX_PATTERNS {
+                let bound = MAX_PATTERNS >> 20;
+                return Err(wrong(format!("all patterns of the rules together take more than {bound} MiB")));
+            }
+            match compile(&pattern, ignore_case, step) {
+                Ok(built) => {
+                    self.size += step;
+                    return Ok(built);
+                }
+                Err(Uncompiled::TooLarge) => {}
+                Err(Uncompiled::Wrong(error)) => return Err(error),
+            }
+        }
+        // It was built until it was too large.
+        self.size += MAX_PATTERN;
+        Err(wrong("the pattern is too large".to_owned()))
+    }
+}
+
+/// A regular expression that the whole value must fit, as Rust's engine wants it.
 ///
 /// The syntax is that of RE2, which Falco uses, where it differs from Rust's; `^` and `$` also stand for the borders of
 /// lines, as there. What only Rust's understands is allowed.
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub(crate) fn regex(pattern: &str) -> Result<Regex, PatternError> {
+fn regex(pattern: &str) -> Result<String, PatternError> {
     let wrong = |offset, message: &str| PatternError {
         offset,
         message: format!("not a regular expression: {message}"),
@@ -45,26 +122,20 @@ pub(crate) fn regex(pattern: &str) -> Result<Regex, PatternError> {
             other => wrong(None, other.to_string().lines().last().unwrap_or_default()),
         });
     }
-    build(&format!("\\A(?:(?m){})\\z", translated.regex), false)
+    Ok(format!("\\A(?:(?m){})\\z", translated.regex))
 }
 
-/// Compiles a glob: `*` is any text, slashes included, `?` any character, `[…]` one of a set (`[!…]` none
+/// A glob: `*` is any text, slashes included, `?` any character, `[…]` one of a set (`[!…]` none
 /// of it), a backslash takes the next character as it is.
-///
-/// # Errors
-/// If the pattern is too large.
-pub(crate) fn glob(pattern: &str, ignore_case: bool) -> Result<Regex, PatternError> {
+fn glob(pattern: &str) -> String {
     let mut regex = String::from("^(?s:");
     push_glob(&mut regex, pattern, &Wild { text: ".*", one: ".", but: "" });
     regex.push_str(")$");
-    build(&regex, ignore_case)
+    regex
 }
 
-/// Compiles a path with wildcards, none of which crosses a slash: fits the path and all that lies below it.
-///
-/// # Errors
-/// If the pattern is too large.
-pub(crate) fn below(path: &str) -> Result<Regex, PatternError> {
+/// A path with wildcards, none of which crosses a slash: fits the path and all that lies below it.
+fn below(path: &str) -> String {
     let mut regex = String::from("^(?s:");
     for (i, component) in path.split('/').enumerate() {
         if i > 0 {
@@ -73,7 +144,7 @@ pub(crate) fn below(path: &str) -> Result<Regex, PatternError> {
         push_glob(&mut regex, component, &Wild { text: "[^/]*", one: "[^/]", but: "&&[^/]" });
     }
     regex.push_str("(?:/.*)?)$");
-    build(&regex, false)
+    regex
 }
 
 /// What the wildcards of a glob stand for.
@@ -173,22 +244,26 @@ fn push_literal(regex: &mut String, c: char) {
     regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
 }
 
-fn build(pattern: &str, ignore_case: bool) -> Result<Regex, PatternError> {
+/// Why a pattern was not compiled.
+enum Uncompiled {
+    TooLarge,
+    Wrong(PatternError),
+}
+
+fn compile(pattern: &str, ignore_case: bool, limit: usize) -> Result<Regex, Uncompiled> {
     RegexBuilder::new(pattern)
         .case_insensitive(ignore_case)
-        .size_limit(MAX_PATTERN)
+        .size_limit(limit)
         .dfa_size_limit(MAX_PATTERN)
         // What is put around a pattern counts, too.
         .nest_limit(MAX_NESTING + 10)
         .build()
         .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                PatternError { offset: None, message: "the pattern is too large".to_owned() }
-            }
+            regex::Error::CompiledTooBig(_) => Uncompiled::TooLarge,
             error => {
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                PatternError { offset: None, message: format!("not a pattern: {reason}") }
+                Uncompiled::Wrong(PatternError { offset: None, message: format!("not a pattern: {reason}") })
             }
         })
 }
@@ -196,6 +271,28 @@ fn build(pattern: &str, ignore_case: bool) -> Result<Regex, PatternError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn get(kind: Kind, text: &str) -> Result<Regex, PatternError> {
+        Patterns::default().get(kind, text)
+    }
+
+    #[test]
+    fn all_patterns_together_are_bounded() {
+        let mut patterns = Patterns::default();
+        let refused = (0..100_000).find(|i| patterns.get(Kind::Glob, &format!("/{i}/*")).is_err());
+        // As many as a large set of rules has, and not as many as a small file can hold.
+        assert!(refused.is_some_and(|refused| (500..1000).contains(&refused)), "{refused:?}");
+        assert!(patterns.get(Kind::Glob, "/0/*").is_ok(), "what is known costs nothing");
+        let error = patterns.get(Kind::Glob, "/new/*").unwrap_err();
+        assert_eq!(error.message, "all patterns of the rules together take more than 6 MiB");
+        let error = get(Kind::Glob, &"*".repeat(5000)).unwrap_err();
+        assert_eq!(error.message, "the pattern has more than 4096 bytes");
+        // One that is refused was built so far, too.
+        let mut patterns = Patterns::default();
+        let large = |i: usize| format!("(a{{1000}}){{100{i}}}");
+        let last = (0..100).map(|i| patterns.get(Kind::Regex, &large(i)).unwrap_err().message).last();
+        assert_eq!(last.as_deref(), Some("all patterns of the rules together take more than 6 MiB"));
+    }
 
     #[test]
     fn globs_mean_what_they_mean_in_falco() {
@@ -226,21 +323,21 @@ mod tests {
             ("[&&a]", "&", true),
         ];
         for (pattern, text, expected) in cases {
-            assert_eq!(glob(pattern, false).unwrap().is_match(text), *expected, "{pattern} {text}");
+            assert_eq!(get(Kind::Glob, pattern).unwrap().is_match(text), *expected, "{pattern} {text}");
         }
-        assert!(glob("*.LOG", true).unwrap().is_match("a.log"));
-        assert!(!glob("*.LOG", false).unwrap().is_match("a.log"));
+        assert!(get(Kind::GlobIgnoringCase, "*.LOG").unwrap().is_match("a.log"));
+        assert!(!get(Kind::Glob, "*.LOG").unwrap().is_match("a.log"));
     }
 
     #[test]
     fn regular_expressions_fit_the_whole_value_and_are_bounded() {
-        assert!(regex("ab|cd").unwrap().is_match("cd"));
-        assert!(!regex("ab|cd").unwrap().is_match("abd"));
-        assert!(!regex("b").unwrap().is_match("abc"));
-        assert!(regex(".*b.*").unwrap().is_match("abc"));
-        assert_eq!(regex("(a{1000}){1000}").unwrap_err().message, "the pattern is too large");
-        assert!(regex(&"(".repeat(10_000)).is_err());
-        assert!(regex(&format!("{}a{}", "(".repeat(99), ")".repeat(99))).is_ok());
+        assert!(get(Kind::Regex, "ab|cd").unwrap().is_match("cd"));
+        assert!(!get(Kind::Regex, "ab|cd").unwrap().is_match("abd"));
+        assert!(!get(Kind::Regex, "b").unwrap().is_match("abc"));
+        assert!(get(Kind::Regex, ".*b.*").unwrap().is_match("abc"));
+        assert_eq!(get(Kind::Regex, "(a{1000}){1000}").unwrap_err().message, "the pattern is too large");
+        assert!(get(Kind::Regex, &"(".repeat(10_000)).is_err());
+        assert!(get(Kind::Regex, &format!("{}a{}", "(".repeat(99), ")".repeat(99))).is_ok());
     }
 
     #[test]
@@ -254,7 +351,7 @@ mod tests {
             ("[z-a]", 1, "invalid character class range"),
             ("é\\", 2, "backslash"),
         ] {
-            match regex(pattern) {
+            match get(Kind::Regex, pattern) {
                 Ok(_) => assert_eq!(message, "", "{pattern}"),
                 Err(error) => {
                     assert!(error.message.contains(message), "{pattern}: {error:?}");
@@ -280,7 +377,7 @@ mod tests {
             ("/o*", "/opt2/x", true),
             ("*", "/x", true),
         ] {
-            assert_eq!(below(path).unwrap().is_match(text), expected, "{path} {text}");
+            assert_eq!(get(Kind::Below, path).unwrap().is_match(text), expected, "{path} {text}");
         }
     }
 }

@@ -314,7 +314,7 @@ pub(crate) const CASES: &[Case] = &[
     refused(
         "too few values",
         rule!("      fields: [proc.name, proc.pid]\n      values: [[a]]\n"),
-        &["1.yaml:9:16: 1 values for 2 fields"],
+        &["1.yaml:9:16: expected 2 values, one for each field, found 1"],
         &[],
     ),
     refused(

@@ -206,7 +206,7 @@ const FORMS: &[Form] = &[
     },
     Form {
         heading: "Rules that may be left out",
-        text: "`skip-if-unknown-filter: true` leaves a rule out, with a warning, if its condition, its exceptions or its output \
+        text: "`skip-if-unknown-filter: true` leaves a rule out, with a warning, if its condition, also by way of macros, its exceptions or its output \
                name a field that there is not. A rule whose `source` is not `syscall` is left out with a warning and not \
                looked at. `enabled: false` loads a rule that matches nothing until it is enabled. `warn_evttypes: false` \
                silences the warning that no event can match. `capture` and `capture_duration` are accepted; Ringfence makes \
@@ -265,7 +265,10 @@ the sticky bit passes if it holds a named file; one on a file system that is mou
 mounts ConfigMaps. `check` and `rules` take the files of whoever calls them in any mode, unless that is root.
 
 A file has at most 1 MiB, 30,000 YAML nodes and 2 MiB of text with all aliases expanded, 32 levels of nesting, 1,000 anchors,
-and no text of more than 256 KiB. All conditions together take at most 1,000,000 members from lists.
+and no text of more than 256 KiB. All conditions and lists together take at most 100,000
+members from lists (a macro that asks for a list takes its members once). A pattern (`regex`, and `glob` and `pmatch` with
+more than `*`) has at most 4 KiB; all of a set, each counted once, take at most 6 MiB when they are compiled: several hundred
+simple ones.
 ";
 
 const CONFIGURATION: &str = "
