@@ -16,10 +16,18 @@ pub(super) struct Report {
 }
 
 pub(super) fn report(paths: Vec<PathBuf>, config: &ConfigArg, color: bool) -> Report {
-    let files = match RuleFiles::find(paths, config) {
+    let files = match RuleFiles::find(paths.clone(), config) {
         Ok(found) => found,
-        Err(error) => {
+        Err(error) if paths.is_empty() => {
             let text = render_config(&error, color) + "configuration wrong; rules not checked\n";
+            return Report { text, wrong: true };
+        }
+        Err(error) => {
+            // One run tells all. What the configuration would have selected or added is unknown.
+            let rules = of_files(&RuleFiles::plain(paths), color).text;
+            let text = render_config(&error, color)
+                + &rules
+                + "configuration wrong; the named rules were checked without it\n";
             return Report { text, wrong: true };
         }
     };
@@ -27,6 +35,10 @@ pub(super) fn report(paths: Vec<PathBuf>, config: &ConfigArg, color: bool) -> Re
         let text = format!("no rules: neither {} holds a rule file\n", DEFAULT_RULES.join(" nor "));
         return Report { text, wrong: true };
     }
+    of_files(&files, color)
+}
+
+fn of_files(files: &RuleFiles, color: bool) -> Report {
     match files.load() {
         Ok(set) => {
             let mut text = render(set.warnings(), color);

@@ -79,7 +79,8 @@ fn finding(found: &Found) -> Json {
     json
 }
 
-fn as_json(level: &str, diagnostic: &Diagnostic) -> Json {
+/// Something wrong, for programs.
+pub(super) fn as_json(level: &str, diagnostic: &Diagnostic) -> Json {
     let place = diagnostic.line_column();
     json!({
         "level": level,

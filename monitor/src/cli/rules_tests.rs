@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::cli::rules_command::RuleFiles;
 use crate::cli::{RulesCommand, TestFormat};
-use crate::rules::Sample;
+use crate::rules::{Sample, Severity};
 
 const FILE: &str = "- macro: in_container
   condition: container.id != host and not evt.phase = starting
@@ -126,6 +126,44 @@ fn junit_is_xml_whatever_the_names_are() {
         xml.contains("evt.phase=&quot;starting&quot;") || xml.contains("evt.phase=\"starting\""),
         "{xml}"
     );
+}
+
+#[test]
+fn reports_for_programs_say_why_rules_cannot_be_loaded() {
+    let wrong = "- macro: m\n  condition: evt.typ = setns\n- rule: \"<r>\\e\"\n  oputput: \"]]>\"\n- list: a b\n  items: []\n";
+    let error = RuleSet::from_sources(&[("dir/<r>\x1b.yaml", wrong)]).unwrap_err();
+    let expected: Vec<_> =
+        error.diagnostics().iter().filter(|found| found.severity() == Severity::Error).collect();
+    assert!(expected.len() > 3 && expected.len() < error.diagnostics().len(), "{error}");
+
+    let json: Json = serde_json::from_str(&test::unloaded_json(&error)).unwrap();
+    let errors = json["errors"].as_array().unwrap();
+    assert_eq!((errors.len(), &json["tests"], &json["rules"]), (expected.len(), &json!(0), &json!([])));
+    for (shown, expected) in errors.iter().zip(&expected) {
+        assert_eq!((&shown["level"], &shown["message"]), (&json!("error"), &json!(expected.message())));
+        assert_eq!(shown["line"], json!(expected.line_column().unwrap().0));
+    }
+    let fine: Json = serde_json::from_str(&test::json(&set().run_tests(), &[])).unwrap();
+    assert_eq!(fine["errors"], json!([]));
+
+    let xml = test::unloaded_junit(&error);
+    assert!(!xml.chars().any(|c| c.is_control() && c != '\n'), "{xml}");
+    let value =
+        |of: &[(String, String)], name: &str| of.iter().find(|(key, _)| key == name).unwrap().1.clone();
+    let all = &elements(&xml, "testsuites")[0];
+    let number = expected.len().to_string();
+    assert_eq!((value(all, "errors"), value(all, "failures")), (number.clone(), "0".to_owned()));
+    assert_eq!(value(&elements(&xml, "testsuite")[0], "errors"), number);
+    let (cases, errors) = (elements(&xml, "testcase"), elements(&xml, "error"));
+    assert_eq!((cases.len(), errors.len()), (expected.len(), expected.len()));
+    for ((case, error), expected) in cases.iter().zip(&errors).zip(&expected) {
+        let (line, column) = expected.line_column().unwrap();
+        assert_eq!(value(case, "name"), format!("dir/<r>\\x1b.yaml:{line}:{column}"));
+        assert_eq!(
+            (value(error, "message"), value(case, "line")),
+            (visible(expected.message()), line.to_string())
+        );
+    }
 }
 
 #[test]

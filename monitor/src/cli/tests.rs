@@ -116,6 +116,16 @@ fn check_tells_good_from_bad() {
     let named = ConfigArg { config: Some(config.clone()), ..ConfigArg::default() };
     let report = check::report(Vec::new(), &named, false);
     assert!(report.wrong && report.text.contains("did you mean `rules`"), "{}", report.text);
+    assert!(report.text.ends_with("configuration wrong; rules not checked\n"), "{}", report.text);
+    // Named rules are checked all the same.
+    let report = check::report(vec![bad], &named, false);
+    for part in ["did you mean `rules`", "unknown field `evt.typ`", "wrong: 1 error, 0 warnings\n"] {
+        assert!(report.wrong && report.text.contains(part), "{part:?} is missing in {}", report.text);
+    }
+    let report = check::report(vec![good.clone()], &named, false);
+    let end =
+        "ok: 1 rule, 1 enabled, 0 warnings\nconfiguration wrong; the named rules were checked without it\n";
+    assert!(report.wrong && report.text.ends_with(end), "{}", report.text);
     fs::write(&config, format!("rules: [{}]\n", good.display())).unwrap();
     assert!(!check::report(Vec::new(), &named, false).wrong);
 }

@@ -31,13 +31,17 @@ impl FromStr for Assignment {
         if value.is_empty() {
             return Err(format!("`{text}` gives no value"));
         }
-        let marks_document = |line: &str| ["---", "...", "%"].iter().any(|mark| line.starts_with(mark));
+        let marks_document = |line: &str| {
+            let behind = ["---", "..."].iter().find_map(|mark| line.strip_prefix(mark));
+            behind.is_some_and(|rest| !rest.starts_with(|c: char| !c.is_whitespace()))
+        };
         if value.lines().any(marks_document) {
             return Err(format!("`{text}`: the value is one YAML value, not a document"));
         }
-        // What is not YAML by itself, such as a plain `*`, can only be meant as a text.
+        // What is not YAML by itself, such as a plain `*`, can only be meant as a text. So can what begins with `%`:
+        // as a value it is none, and the parser, which sees a whole document, takes it for a directive.
         let text_as_yaml = || serde_json::Value::from(value).to_string();
-        let is_yaml = serde_saphyr::from_str::<IgnoredAny>(value).is_ok();
+        let is_yaml = !value.starts_with('%') && serde_saphyr::from_str::<IgnoredAny>(value).is_ok();
         let value = if is_yaml { value.to_owned() } else { text_as_yaml() };
         let mut names = path.trim().split('.');
         let first = names.next().unwrap_or_default();

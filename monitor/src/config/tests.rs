@@ -221,6 +221,16 @@ fn settings_on_the_command_line_replace_and_add() {
 }
 
 #[test]
+fn a_value_that_is_no_yaml_is_a_text() {
+    for text in ["%proc.sid", "%proc.sid: %proc.name", "% ", "@x", "`x`", "*", "x: y: z", "...more", "%a\n%b"]
+    {
+        let argument = format!("append_output[].extra_output={text}");
+        let settings = set(&[&argument]).unwrap_or_else(|error| panic!("{argument}: {error}"));
+        assert_eq!(settings.append_output[0].extra_output.as_deref(), Some(text.trim()), "{argument}");
+    }
+}
+
+#[test]
 fn wrong_settings_on_the_command_line_are_named() {
     for (argument, message) in [
         (
@@ -240,6 +250,9 @@ fn wrong_settings_on_the_command_line_are_named() {
         ("rules=[", "--set rules=[: "),
         ("rules=a: b: c", "--set rules=a: b: c: "),
         ("strict=true\n---\nlisten: off", "not a document"),
+        ("strict=---\ntrue", "not a document"),
+        ("strict=--- true", "not a document"),
+        ("strict=true\n...", "not a document"),
         ("strict=true\nlisten: off", "--set strict=true"),
     ] {
         let error = set(&[argument]).unwrap_err();

@@ -147,7 +147,7 @@ rule only, enabled or not. Of a rule that had to match it shows the nearest miss
 each had to come out otherwise, with the event's values. Of a rule that must not match but does, it shows a smallest set
 that made it. `--complete` also wants of every rule a test that it matches and a near miss: one that it does not match
 because of a single comparison. Take for it the matching event with the one fact changed that the rule is about.
-`-o json` and `-o junit` are for programs.
+`-o json` and `-o junit` are for programs; if the rules cannot be loaded, they have the mistakes as errors.
 
 ## Why
 

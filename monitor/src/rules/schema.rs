@@ -2,8 +2,11 @@
 //!
 //! It knows shapes, words and fields. What it cannot know, such as whether a condition is right, `ringfence check` says.
 
+mod exception;
+
 use serde_json::{Map, Value as Json, json};
 
+use super::collect::SYSCALL;
 use super::file::OVERRIDABLE;
 use super::priority::Priority;
 use super::threshold::{COUNTS, MAX_BY};
@@ -60,15 +63,10 @@ fn definitions() -> Json {
         },
         "append": {
             "description": "The older form of `override`: true puts condition, items or exceptions behind those of the earlier item of this name.",
-            "type": "boolean",
+            "$ref": "#/$defs/flag",
         },
+        "flag": flag(),
         "field": field(),
-        "fields": {
-            "oneOf": [
-                { "$ref": "#/$defs/field" },
-                { "type": "array", "items": { "$ref": "#/$defs/field" } },
-            ],
-        },
         "duration": {
             "description": "A number with its unit, such as 500ms, 60s, 5m or 1h.",
             "type": "string",
@@ -124,7 +122,11 @@ fn definitions() -> Json {
             )],
             &[],
         ),
-        "exception": exception(),
+        "exception": exception::exception("compared"),
+        "foreign_exception": exception::exception("text"),
+        "compared": exception::compared(),
+        "comparison": exception::comparison(),
+        "list_comparison": exception::list_comparison(),
         "threshold": threshold(),
         "test": test(),
     })
@@ -209,9 +211,27 @@ fn priority() -> Json {
     })
 }
 
+/// True or false.
+fn flag() -> Json {
+    let words = [flag_words(true), flag_words(false)].concat();
+    json!({ "enum": words })
+}
+
+/// How true or false is written: also in the words of YAML 1.1, which are texts to newer readers.
+fn flag_words(flag: bool) -> Vec<Json> {
+    let words = if flag { ["true", "yes", "on", "y"] } else { ["false", "no", "off", "n"] };
+    let cased = words.into_iter().flat_map(|word| {
+        let upper = word.to_ascii_uppercase();
+        [word.to_owned(), format!("{}{}", &upper[..1], &word[1..]), upper]
+    });
+    let mut words: Vec<Json> = std::iter::once(Json::Bool(flag)).chain(cased.map(Json::from)).collect();
+    words.dedup();
+    words
+}
+
 fn rule() -> Json {
     let texts = |text: &str| described("#/$defs/scalars", text);
-    let flag = |text: &str| json!({ "description": text, "type": "boolean" });
+    let flag = |text: &str| described("#/$defs/flag", text);
     let attack = json!({
         "description": "ATT&CK ids: techniques such as T1611 or T1548.001, tactics such as TA0004.",
         "type": ["array", "null"],
@@ -244,7 +264,7 @@ fn rule() -> Json {
                 ),
             ),
             ("priority", reference("priority")),
-            ("source", json!({ "description": "Where its events come from.", "type": "string" })),
+            ("source", json!({ "description": "Where its events come from.", "type": ["string", "null"] })),
             ("enabled", flag("Whether it is matched at all.")),
             ("tags", texts("Words to sort alerts by.")),
             ("attack", attack),
@@ -255,7 +275,6 @@ fn rule() -> Json {
                 json!({
                     "description": "Who may do what the rule watches for.",
                     "type": ["array", "null"],
-                    "items": { "$ref": "#/$defs/exception" },
                 }),
             ),
             ("threshold", reference("threshold")),
@@ -277,7 +296,13 @@ fn rule() -> Json {
             ("capture", flag("Falco's; it has no effect here.")),
             (
                 "capture_duration",
-                json!({ "description": "Falco's; it has no effect here.", "type": "integer", "minimum": 0 }),
+                json!({
+                    "description": "Falco's, in milliseconds; it has no effect here.",
+                    "anyOf": [
+                        { "type": "integer", "minimum": 0, "maximum": u32::MAX },
+                        { "type": "string", "pattern": "^\\+?[0-9]+$" },
+                    ],
+                }),
             ),
         ],
         &[],
@@ -285,67 +310,28 @@ fn rule() -> Json {
     // A change of an earlier rule has what it changes; `enabled` alone is the older way to switch a rule.
     let own = ["condition", "output", "desc", "priority"];
     let has = |key: &&str| json!({ "required": [key] });
+    let exceptions = |definition: &str| {
+        let items = reference(definition);
+        json!({ "properties": { "exceptions": { "items": items } } })
+    };
+    // A rule that may be left out can name fields that there are not.
+    rule["allOf"] = json!([{
+        "if": { "anyOf": [
+            { "required": ["skip-if-unknown-filter"], "properties": { "skip-if-unknown-filter": { "enum": flag_words(true) } } },
+            { "required": ["source"], "properties": { "source": { "type": "string", "not": { "const": SYSCALL } } } },
+        ] },
+        "then": exceptions("foreign_exception"),
+        "else": exceptions("exception"),
+    }]);
     rule["if"] = json!({ "anyOf": [{ "required": ["override"] }, { "required": ["append"] }] });
     rule["else"] = json!({
+        // What changes an earlier rule may have an empty one, which says nothing.
+        "properties": { "source": { "type": "string", "minLength": 1 } },
         "if": { "anyOf": own.iter().map(has).collect::<Json>() },
         "then": { "required": own },
         "else": { "required": ["enabled"] },
     });
     rule
-}
-
-fn exception() -> Json {
-    let text = |text: &str| described("#/$defs/text", text);
-    let comparisons: Vec<&str> =
-        super::ast::Operator::ALL.iter().map(|operator| operator.word()).chain(["=="]).collect();
-    let comparison = json!({ "type": "string", "enum": comparisons });
-    object(
-        "Values of fields for which the rule does not fire.",
-        &["name"],
-        vec![
-            ("name", text("The exception's name; values can be added to it by `override` or `append`.")),
-            ("fields", described("#/$defs/fields", "The field that is compared, or several for tuples.")),
-            (
-                "comps",
-                json!({
-                    "description": "How: an operator for each field; without it, `in` for one field and `=` for several.",
-                    "oneOf": [comparison, { "type": "array", "items": comparison }],
-                }),
-            ),
-            (
-                "values",
-                json!({
-                    "description": "For one field a list of values, for several a list of tuples.",
-                    "type": ["array", "null"],
-                    "items": {
-                        "anyOf": [
-                            { "$ref": "#/$defs/scalar" },
-                            {
-                                "type": "array",
-                                "items": {
-                                    "anyOf": [
-                                        { "$ref": "#/$defs/scalar" },
-                                        { "type": "array", "items": { "$ref": "#/$defs/scalar" } },
-                                    ],
-                                },
-                            },
-                        ],
-                    },
-                }),
-            ),
-            ("reason", text("Why it is allowed.")),
-            ("owner", text("Who answers for it.")),
-            (
-                "expires",
-                json!({
-                    "description": "The last day, in UTC, on which it counts.",
-                    "type": "string",
-                    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
-                }),
-            ),
-        ],
-        &[],
-    )
 }
 
 fn threshold() -> Json {

@@ -44,6 +44,15 @@ impl Threshold {
     }
 }
 
+/// A duration within [`WITHIN`] as rules write it. The library's only word for a day is `1day`.
+pub(crate) fn written(duration: Duration) -> String {
+    if duration == *WITHIN.end() {
+        "24h".to_owned()
+    } else {
+        humantime::format_duration(duration).to_string()
+    }
+}
+
 impl fmt::Display for Threshold {
     /// In words: `5 events within 1m by container.id`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +60,7 @@ impl fmt::Display for Threshold {
             Some(distinct) => write!(f, "{} different values of {}", self.count, distinct.name)?,
             None => write!(f, "{} events", self.count)?,
         }
-        write!(f, " within {}", humantime::format_duration(self.within))?;
+        write!(f, " within {}", written(self.within))?;
         for (i, by) in self.by.iter().enumerate() {
             f.write_str(if i == 0 { " by " } else { ", " })?;
             f.write_str(&by.name)?;

@@ -266,7 +266,7 @@ pub(crate) const CASES: &[Case] = &[
     refused(
         "fewer comparisons than fields",
         rule!("      fields: [proc.name, proc.pid]\n      comps: [=]\n"),
-        &["1.yaml:9:15: 2 fields, but 1 comparisons"],
+        &["1.yaml:9:15: 2 fields, but 1 comparison"],
         &[],
     ),
     refused(

@@ -12,8 +12,8 @@ use super::visible;
 use crate::alert::json_visible;
 use crate::cli::failure::FOUND_WRONG;
 use crate::cli::rules_command::RuleFiles;
-use crate::cli::{Failure, TestFormat, emit};
-use crate::rules::{Reason, RuleReport, RuleSet, TestOutcome, TestReport};
+use crate::cli::{Failure, TestFormat, emit, lint};
+use crate::rules::{Diagnostic, LoadError, Reason, RuleReport, RuleSet, Severity, TestOutcome, TestReport};
 
 /// Runs the tests and prints what became of them.
 pub(in crate::cli) fn run(
@@ -21,7 +21,18 @@ pub(in crate::cli) fn run(
     complete: bool,
     output: TestFormat,
 ) -> Result<ExitCode, Failure> {
-    let set = files.load().map_err(|error| Failure::from(error).found_wrong())?;
+    let set = match files.load() {
+        Ok(set) => set,
+        Err(error) => {
+            // Who reads a report from standard output gets one; what people read is on standard error.
+            match output {
+                TestFormat::Text => {}
+                TestFormat::Json => emit(&unloaded_json(&error))?,
+                TestFormat::Junit => emit(&unloaded_junit(&error))?,
+            }
+            return Err(Failure::from(error).found_wrong());
+        }
+    };
     let report = set.run_tests();
     let gaps = if complete { gaps(&set) } else { Vec::new() };
     emit(&match output {
@@ -144,6 +155,7 @@ pub(super) fn json(report: &TestReport, gaps: &[Gap]) -> String {
     };
     let failed = report.failures().count();
     let whole = json!({
+        "errors": [],
         "rules": report.rules.iter().map(rule).collect::<Json>(),
         "tests": report.count(),
         "passed": report.count() - failed,
@@ -151,6 +163,19 @@ pub(super) fn json(report: &TestReport, gaps: &[Gap]) -> String {
         "untested": report.untested().map(|rule| Json::from(rule.id.as_str())).collect::<Json>(),
     });
     json_visible(&format!("{whole:#}")) + "\n"
+}
+
+/// Why the rules could not be loaded, in the form of a report without tests.
+pub(super) fn unloaded_json(error: &LoadError) -> String {
+    let errors: Json = errors(error).map(|error| lint::as_json("error", error)).collect();
+    let whole =
+        json!({ "errors": errors, "rules": [], "tests": 0, "passed": 0, "failed": 0, "untested": [] });
+    json_visible(&format!("{whole:#}")) + "\n"
+}
+
+/// What hinders loading; the warnings beside it are for people.
+fn errors(error: &LoadError) -> impl Iterator<Item = &Diagnostic> {
+    error.diagnostics().iter().filter(|found| found.severity() == Severity::Error)
 }
 
 /// A sub-condition that decided, for programs.
@@ -161,12 +186,44 @@ pub(super) fn reason_json(reason: &Reason<'_>) -> Json {
 
 /// JUnit's XML: a suite for each rule, a case for each test; a rule without one has a suite without cases.
 pub(super) fn junit(report: &TestReport, gaps: &[Gap]) -> String {
+    xml(|writer| junit_to(writer, report, gaps))
+}
+
+/// The same form for rules that could not be loaded: a suite with an erroneous case for each mistake.
+pub(super) fn unloaded_junit(error: &LoadError) -> String {
+    xml(|writer| unloaded_to(writer, error))
+}
+
+fn xml(write: impl FnOnce(&mut Writer<Vec<u8>>) -> std::io::Result<()>) -> String {
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-    match junit_to(&mut writer, report, gaps) {
+    match write(&mut writer) {
         Ok(()) => String::from_utf8_lossy(&writer.into_inner()).into_owned() + "\n",
         // Only a writer can fail, and a Vec does not.
         Err(error) => format!("<!-- {error} -->\n"),
     }
+}
+
+fn unloaded_to(writer: &mut Writer<Vec<u8>>, error: &LoadError) -> std::io::Result<()> {
+    let number = errors(error).count().to_string();
+    let counts = [("tests", number.as_str()), ("failures", "0"), ("errors", &number)];
+    let named = |name: &'static str| [&[("name", name)], counts.as_slice()].concat();
+    writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+    writer.write_event(Event::Start(element("testsuites", &named("ringfence rules test"))))?;
+    writer.write_event(Event::Start(element("testsuite", &named("loading"))))?;
+    for error in errors(error) {
+        let (file, message) = (error.file_name(), error.message());
+        let place = error.line_column();
+        let line = place.map(|(line, _)| line.to_string());
+        let name = match place {
+            Some((line, column)) => format!("{file}:{line}:{column}"),
+            None => file.to_owned(),
+        };
+        let mut names = vec![("name", name.as_str()), ("classname", "loading"), ("file", file)];
+        names.extend(line.as_deref().map(|line| ("line", line)));
+        case(writer, &names, Some(Outcome { kind: "error", message, body: &error.render(false) }))?;
+    }
+    writer.write_event(Event::End(BytesEnd::new("testsuite")))?;
+    writer.write_event(Event::End(BytesEnd::new("testsuites")))
 }
 
 fn junit_to(writer: &mut Writer<Vec<u8>>, report: &TestReport, gaps: &[Gap]) -> std::io::Result<()> {
@@ -206,27 +263,40 @@ fn junit_to(writer: &mut Writer<Vec<u8>>, report: &TestReport, gaps: &[Gap]) -> 
             let lines: Vec<String> =
                 test.reasons.iter().flat_map(|reason| reason_lines(reason, "")).collect();
             let body = format!("{}:{}:{}\n{}", test.file, test.line, test.column, lines.join("\n"));
-            case(writer, &names, (!test.passed()).then(|| (verdict(test), body)))?;
+            let verdict = verdict(test);
+            let failure = Outcome { kind: "failure", message: &verdict, body: &body };
+            case(writer, &names, (!test.passed()).then_some(failure))?;
         }
         for gap in gaps {
-            case(writer, &[("name", gap), ("classname", &rule.id)], Some((gap.to_owned(), String::new())))?;
+            let failure = Outcome { kind: "failure", message: gap, body: "" };
+            case(writer, &[("name", gap), ("classname", &rule.id)], Some(failure))?;
         }
         writer.write_event(Event::End(BytesEnd::new("testsuite")))?;
     }
     writer.write_event(Event::End(BytesEnd::new("testsuites")))
 }
 
+/// What went wrong with a case.
+struct Outcome<'o> {
+    /// `failure`, or `error` if it could not be tried.
+    kind: &'static str,
+    message: &'o str,
+    body: &'o str,
+}
+
 fn case(
     writer: &mut Writer<Vec<u8>>,
     names: &[(&str, &str)],
-    failure: Option<(String, String)>,
+    wrong: Option<Outcome<'_>>,
 ) -> std::io::Result<()> {
     let element_of_case = element("testcase", names);
-    let Some((message, body)) = failure else { return writer.write_event(Event::Empty(element_of_case)) };
+    let Some(Outcome { kind, message, body }) = wrong else {
+        return writer.write_event(Event::Empty(element_of_case));
+    };
     writer.write_event(Event::Start(element_of_case))?;
-    writer.write_event(Event::Start(element("failure", &[("message", &message)])))?;
-    writer.write_event(Event::Text(BytesText::new(&clean(&body))))?;
-    writer.write_event(Event::End(BytesEnd::new("failure")))?;
+    writer.write_event(Event::Start(element(kind, &[("message", message)])))?;
+    writer.write_event(Event::Text(BytesText::new(&clean(body))))?;
+    writer.write_event(Event::End(BytesEnd::new(kind)))?;
     writer.write_event(Event::End(BytesEnd::new("testcase")))
 }
 

@@ -273,7 +273,10 @@ impl ExceptionItem {
         if fields.texts().len() != comps.texts().len() {
             let (fields, comps) = (fields.texts().len(), comps.texts());
             let place = comps.first().unwrap_or(&self.name);
-            diagnostics.push(place.wrong(format!("{fields} fields, but {} comparisons", comps.len())));
+            let some =
+                |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+            let (fields, comps) = (some(fields, "field"), some(comps.len(), "comparison"));
+            diagnostics.push(place.wrong(format!("{fields}, but {comps}")));
             return None;
         }
         let parsed: Vec<Option<Comp>> =
@@ -332,6 +335,22 @@ mod tests {
         }
         for bad in ["", "exists", "oneof", "in oneof", ">= oneof", "frobulate oneof", "= oneof x", "= in"] {
             assert_eq!(Comp::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_in_words() {
+        for (fields, comps, said) in [
+            ("[proc.name, proc.pname]", "[=]", "2 fields, but 1 comparison"),
+            ("[proc.name]", "[=, =]", "1 field, but 2 comparisons"),
+        ] {
+            let text = format!(
+                "- rule: r\n  desc: d\n  condition: evt.type = setns\n  output: o\n  priority: INFO\n  \
+                 exceptions: [{{name: e, fields: {fields}, comps: {comps}}}]\n"
+            );
+            let error = crate::rules::RuleSet::from_sources(&[("t.yaml", &text)]).unwrap_err();
+            let messages: Vec<&str> = error.diagnostics().iter().map(Diagnostic::message).collect();
+            assert_eq!(messages, [said]);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::rules::ast::OperandKind;
 use crate::rules::condition;
 use crate::rules::diagnostic::{Diagnostic, did_you_mean};
 use crate::rules::operand::{Problem, Source, resolve_ours};
-use crate::rules::threshold::{COUNTS, MAX_BY, NamedField, Threshold, WITHIN};
+use crate::rules::threshold::{COUNTS, MAX_BY, NamedField, Threshold, WITHIN, written};
 use crate::rules::yaml::{Kind, Node};
 
 const KEYS: &[&str] = &["count", "within", "by", "distinct"];
@@ -97,8 +97,7 @@ fn read_within(reader: &mut ItemReader<'_>, node: &Node) -> Option<Duration> {
     if WITHIN.contains(&within) {
         return Some(within);
     }
-    let (least, most) =
-        (humantime::format_duration(*WITHIN.start()), humantime::format_duration(*WITHIN.end()));
+    let (least, most) = (written(*WITHIN.start()), written(*WITHIN.end()));
     let message = match within {
         Duration::ZERO => "in no time nothing can be counted".to_owned(),
         short if short < *WITHIN.start() => format!("`within` is shorter than {least}"),
@@ -192,7 +191,7 @@ mod tests {
         assert_eq!((plain.by.len(), plain.distinct.clone(), plain.within_ns()), (0, None, 500_000_000));
         assert_eq!(
             load("{count: 2, within: 24h, by: proc.name}").unwrap().to_string(),
-            "2 events within 1day by proc.name"
+            "2 events within 24h by proc.name"
         );
         assert_eq!(load("{count: 2, within: 1h 30m, by: []}").unwrap().to_string(), "2 events within 1h 30m");
     }
@@ -253,9 +252,9 @@ mod tests {
                     "33: `within` must be a duration, found a sequence [a number with its unit, such as 500ms, 60s, 5m or 1h]",
                 ],
             ),
-            ("{count: 5, within: 0s}", &["33: in no time nothing can be counted [from 1ms to 1day]"]),
-            ("{count: 5, within: 1us}", &["33: `within` is shorter than 1ms [from 1ms to 1day]"]),
-            ("{count: 5, within: 25h}", &["33: `within` is longer than 1day [from 1ms to 1day]"]),
+            ("{count: 5, within: 0s}", &["33: in no time nothing can be counted [from 1ms to 24h]"]),
+            ("{count: 5, within: 1us}", &["33: `within` is shorter than 1ms [from 1ms to 24h]"]),
+            ("{count: 5, within: 25h}", &["33: `within` is longer than 24h [from 1ms to 24h]"]),
             (
                 "{count: 5, within: 99999999999999999999h}",
                 &[

@@ -99,7 +99,7 @@ fn what_the_loader_takes_fits() {
         ),
         &format!("- {{{RULE}, threshold: {{count: 2, within: 500ms, by: proc.name}}}}"),
         &format!(
-            "- {{{RULE}, exceptions: [{{name: a}}, {{name: b, fields: proc.name, comps: startswith, values: [x, 1]}}]}}"
+            "- {{{RULE}, exceptions: [{{name: a}}, {{name: b, fields: proc.name, comps: startswith oneof, values: [x, 1]}}]}}"
         ),
         &format!(
             "- {{{RULE}, exceptions: [{{name: c, fields: [proc.name, proc.pid], comps: [=, in], values: [[x, [1, 2]]], reason: r, owner: o, expires: '2027-01-31'}}]}}"
@@ -141,7 +141,9 @@ fn what_is_wrong_in_shape_does_not_fit() {
         &format!("- {{{}}}", RULE.replace("WARNING", "WARN")),
         &format!("- {{{}}}", RULE.replace("WARNING", "3")),
         &format!("- {{{RULE}, prioritee: x}}"),
-        &format!("- {{{RULE}, enabled: 'true'}}"),
+        &format!("- {{{RULE}, enabled: maybe}}"),
+        &format!("- {{{RULE}, capture: 'Yess'}}"),
+        &format!("- {{{RULE}, source: null}}"),
         &format!("- {{{RULE}, tags: a}}"),
         &format!("- {{{RULE}, attack: [T16]}}"),
         &format!("- {{{RULE}, attack: T1611}}"),
@@ -161,6 +163,13 @@ fn what_is_wrong_in_shape_does_not_fit() {
         &format!("- {{{RULE}, exceptions: [{{fields: proc.name}}]}}"),
         &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.nam}}]}}"),
         &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.name, comps: like}}]}}"),
+        &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.name, comps: startswith}}]}}"),
+        &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.name, comps: [in]}}]}}"),
+        &format!("- {{{RULE}, exceptions: [{{name: e, fields: [proc.name], comps: in}}]}}"),
+        &format!("- {{{RULE}, exceptions: [{{name: e, fields: [proc.name], comps: [in oneof]}}]}}"),
+        &format!("- {{{RULE}, exceptions: [{{name: e, fields: [proc.name], comps: [oneof]}}]}}"),
+        &format!("- {{{RULE}, exceptions: [{{name: e, fields: [], comps: []}}]}}"),
+        &format!("- {{{RULE}, exceptions: [{{name: e, fields: [upper(proc.name)]}}]}}"),
         &format!("- {{{RULE}, exceptions: [{{name: e, fields: proc.name, expires: soon}}]}}"),
         &format!("- {{{RULE}, tests: [{{name: case, event: {{}}, match: true}}]}}"),
         &format!("- {{{RULE}, tests: [{{name: case, event: {{evt.type: fork}}, match: true}}]}}"),
@@ -174,5 +183,45 @@ fn what_is_wrong_in_shape_does_not_fit() {
         "- rule: r\n  override: {priority: append}\n  priority: ERROR",
     ] {
         assert_ne!(faults(yaml), [""; 0], "{yaml}");
+        // The others name what is not looked at before it is used, or what there is not.
+        let shape = ["exceptions:", "source:", "enabled:", "capture:"].iter().any(|word| yaml.contains(word));
+        assert!(!shape || RuleSet::from_sources(&[("t.yaml", yaml)]).is_err(), "loads: {yaml}");
     }
+}
+
+#[test]
+fn the_examples_of_the_reference_fit() {
+    let examples = crate::rules::reference::file_examples();
+    assert!(examples.len() > 5);
+    for example in examples {
+        assert_eq!(faults(example), [""; 0], "{example}");
+    }
+}
+
+#[expect(dead_code, reason = "the loader's own tests read the rest")]
+#[path = "../../../tests/rules_loader_cases/mod.rs"]
+mod cases;
+
+#[test]
+fn the_files_of_the_loaders_cases_fit_if_they_load() {
+    use cases::{Outcome, different, exceptions, keys, overriding, versions};
+    let all = [different::CASES, exceptions::CASES, keys::CASES, overriding::CASES, versions::CASES];
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for case in all.into_iter().flatten().filter(|case| matches!(case.outcome, Outcome::Loads(_))) {
+        for file in case.files.split("=====\n") {
+            let documents: Vec<Json> =
+                serde_saphyr::from_multiple(file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+            for document in documents {
+                checked += 1;
+                wrong.extend(
+                    SCHEMA
+                        .iter_errors(&document)
+                        .map(|fault| format!("{}: {}: {fault}\n{file}", case.name, fault.instance_path())),
+                );
+            }
+        }
+    }
+    assert!(checked > 50);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
