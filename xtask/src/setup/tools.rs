@@ -12,7 +12,7 @@ use crate::process;
 pub(super) struct Tool {
     /// Its package, and what it calls itself.
     pub(super) name: &'static str,
-    /// The version up to its last number, which does not matter.
+    /// The version that is installed. One that is there may differ from it in the last number.
     version: &'static str,
     pub(super) group: Group,
     pub(super) why: &'static str,
@@ -25,7 +25,7 @@ pub(super) struct Tool {
 /// The BPF programs' linker, whose own parts come from Debian.
 pub(super) const BPF_LINKER: Tool = Tool {
     name: "bpf-linker",
-    version: "0.13",
+    version: "0.13.0",
     group: Group::Build,
     why: "links the BPF programs",
     ask: &["--version"],
@@ -37,7 +37,7 @@ pub(super) const TOOLS: &[Tool] = &[
     BPF_LINKER,
     Tool {
         name: "cargo-fuzz",
-        version: "0.13",
+        version: "0.13.2",
         group: Group::Test,
         why: "builds the fuzz targets",
         ask: &["fuzz", "--version"],
@@ -48,15 +48,20 @@ pub(super) const TOOLS: &[Tool] = &[
 impl Tool {
     /// As setup shows it.
     pub(super) fn title(&self) -> String {
-        format!("{} {} (cargo)", self.name, self.version)
+        format!("{} {} (cargo)", self.name, self.series())
     }
 
     /// Whether the program is there in this version.
     pub(super) fn fits(&self) -> bool {
         process::output(Command::new(self.name).args(self.ask)).is_ok_and(|text| {
             let version = text.trim().strip_prefix(self.name).map(str::trim_start);
-            version.is_some_and(|version| version.starts_with(self.version))
+            version.is_some_and(|version| version.starts_with(self.series()))
         })
+    }
+
+    /// The version without its last number.
+    fn series(&self) -> &str {
+        self.version.rsplit_once('.').map_or(self.version, |(series, _)| series)
     }
 
     /// Builds and installs it where cargo puts programs.
@@ -64,7 +69,7 @@ impl Tool {
         let mut cargo = cargo();
         // Not in the repository, whose configuration is about the repository.
         cargo.current_dir("/").env("LLVM_PREFIX", LLVM_PREFIX);
-        cargo.args(["install", self.name, "--version", &format!("~{}", self.version), "--locked", "--force"]);
+        cargo.args(["install", self.name, "--version", self.version, "--locked", "--force"]);
         process::run(cargo.args(self.options))
             .with_context(|| format!("cargo could not install {}", self.name))
     }
