@@ -86,29 +86,9 @@ pub enum Command {
         command: RulesCommand,
     },
     /// List the containers that the running daemon knows
-    Containers {
-        /// Control socket of the daemon instead of the configured one
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
-        /// Which configuration is read.
-        #[command(flatten)]
-        config: ConfigArg,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
+    Containers(AskArgs),
     /// Say how the running daemon is: its rules, what it sees, what it lost
-    Status {
-        /// Control socket of the daemon instead of the configured one
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
-        /// Which configuration is read.
-        #[command(flatten)]
-        config: ConfigArg,
-        /// How
-        #[arg(short, long, value_enum, default_value = "text")]
-        output: OutputFormat,
-    },
+    Status(AskArgs),
     /// List the fields that conditions and outputs may use
     Fields {
         /// How
@@ -129,6 +109,20 @@ pub enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+/// Arguments of commands that ask the running daemon.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Control socket of the daemon instead of the configured one
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Which configuration is read.
+    #[command(flatten)]
+    config: ConfigArg,
+    /// How
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: OutputFormat,
 }
 
 /// Which configuration is read.
@@ -330,7 +324,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             return Ok(if report.wrong { ExitCode::from(failure::FOUND_WRONG) } else { ExitCode::SUCCESS });
         }
         Command::Rules { command } => return rules_command::execute(command, entry),
-        Command::Containers { socket, config, output } => {
+        Command::Containers(AskArgs { socket, config, output }) => {
             let known = containers::ask(socket, &config)?;
             emit(&containers::list(&known.known, output, containers::terminal_columns()))?;
             if known.omitted > 0 {
@@ -340,7 +334,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 )));
             }
         }
-        Command::Status { socket, config, output } => {
+        Command::Status(AskArgs { socket, config, output }) => {
             let status = status::ask(socket, &config)?;
             emit(&status::show(&status, output))?;
             if status.is_wrong() {

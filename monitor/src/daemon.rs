@@ -102,6 +102,11 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 /// # Errors
 /// [`DaemonError`], before anything is attached where possible.
 pub fn run(settings: Settings) -> Result<(), DaemonError> {
+    drive(run_until_signal(settings))
+}
+
+/// Drives the daemon, or what is like it, to its end.
+fn drive<T>(task: impl Future<Output = Result<T, DaemonError>>) -> Result<T, DaemonError> {
     // One worker: the pipeline has a thread of its own, so that metrics can be asked for while it stands still.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -109,7 +114,7 @@ pub fn run(settings: Settings) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("cannot start the runtime"))?;
-    let ended = runtime.block_on(run_until_signal(settings));
+    let ended = runtime.block_on(task);
     // Rule files on a file system that does not answer must not hold the exit back.
     runtime.shutdown_timeout(LAST_TASKS);
     ended

@@ -127,27 +127,11 @@ impl<'e> Event<'e> {
     }
 
     /// The fields that only calls have, for an event that is none.
-    fn of_no_call(&self, field: Field) -> Option<Value<'_>> {
-        match field {
+    fn of_no_call(&self, field: FieldRef) -> Option<Value<'_>> {
+        match field.field {
             Field::EvtVerdict => Some(Value::text(Verdict::Allowed.name())),
             Field::EvtFailed => Some(Value::Bool(false)),
-            Field::EvtRefusedBy
-            | Field::EvtRes
-            | Field::EvtRawRes
-            | Field::EvtAbi
-            | Field::EvtNr
-            | Field::EvtArg
-            | Field::EvtFlags
-            | Field::EvtArgs
-            | Field::EvtArgsClaimed
-            | Field::CapBefore
-            | Field::CapAfter
-            | Field::CapGained
-            | Field::CapDropped
-            | Field::ThreadCapEffective
-            | Field::NsBefore
-            | Field::SyslogAction => Some(Value::Absent),
-            _ => None,
+            _ => (!field.types().has(self.ty)).then_some(Value::Absent),
         }
     }
 
@@ -235,7 +219,7 @@ impl FieldSource for Event<'_> {
         let task = &raw.task;
         let arg = field.arg;
         if self.ty.call().is_none()
-            && let Some(value) = self.of_no_call(field.field)
+            && let Some(value) = self.of_no_call(field)
         {
             return value;
         }

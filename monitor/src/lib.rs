@@ -29,6 +29,7 @@ pub mod recording;
 pub mod pipeline;
 
 // What the path's stations use.
+pub mod append;
 pub mod args;
 pub mod errno;
 pub mod hierarchy;

@@ -443,5 +443,7 @@ const fn is_open(call: Call) -> bool {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 #[path = "pipeline/recording_tests.rs"]
 mod recording_tests;

@@ -12,7 +12,9 @@ use monitor_common::wire::kind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{DaemonError, FLUSH, check_machine, hostname, missing_map, program_files, system, take_ledger};
+use super::{
+    DaemonError, FLUSH, check_machine, drive, hostname, missing_map, program_files, system, take_ledger,
+};
 use crate::attach::attach;
 use crate::config::Settings;
 use crate::control;
@@ -106,13 +108,7 @@ impl fmt::Display for RecordSummary {
 /// # Errors
 /// [`DaemonError`], before anything is attached where possible.
 pub fn record(settings: Settings, plan: RecordPlan) -> Result<RecordSummary, DaemonError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(2)
-        .enable_all()
-        .build()
-        .map_err(system("cannot start the runtime"))?;
-    runtime.block_on(record_until_end(settings, plan))
+    drive(record_until_end(settings, plan))
 }
 
 async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<RecordSummary, DaemonError> {

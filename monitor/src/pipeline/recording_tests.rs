@@ -2,13 +2,12 @@
 //! byte by byte.
 
 use std::fs;
-use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use monitor_common::call::{Abi, Call};
 use monitor_common::ids::{CgroupId, Gid, NsInum, Tgid, Tid, Uid};
 
+use super::page::Page;
 use super::*;
 use crate::alert::{JsonLines, Palette, TextLines};
 use crate::cli::replay::Replay;
@@ -42,21 +41,6 @@ fn rules() -> String {
          output: \"%container.name\"\n  priority: NOTICE\n",
         types.join(", ")
     )
-}
-
-/// Where the lines go.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn task(process: ProcessKey, parent: ProcessKey, comm: &[u8], cgroup: CgroupId) -> RawTask {

@@ -1,7 +1,5 @@
 //! Events that wait, under test: what goes to the output, when, and in which order.
 
-use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use monitor_common::call::Call;
@@ -17,6 +15,7 @@ use crate::enrich::names::tests::{Hand, container, metrics, named};
 use crate::enrich::users::Users;
 use crate::generation::Maker;
 use crate::metrics::{Discard, Metrics};
+use crate::pipeline::page::Page;
 use crate::pipeline::{Format, Output, Parts};
 use crate::rules::{Priority, RuleSet};
 use crate::sink::Sink;
@@ -53,21 +52,6 @@ const RULES: &str = "\
 const LONG: Duration = Duration::from_secs(600);
 const HOST: CgroupId = CgroupId(1);
 const CONTAINERS: [&str; 3] = ["a", "b", "c"];
-
-/// Where the lines go.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A pipeline between a test that makes the records and answers the questions, and a page.
 struct Bench {

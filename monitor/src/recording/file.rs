@@ -1,17 +1,15 @@
 //! One recording that is written: opened without following links, appended to behind its last good block.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::format::{FILE_HEAD, file_head};
 use super::reader::{Item, Recording};
-
-/// Permissions of a new recording: the owner writes, the group reads.
-const MODE: u32 = 0o640;
+use crate::append;
 
 /// Why a recording cannot be written. Each message names cause and remedy.
 #[derive(Debug, thiserror::Error)]
@@ -93,27 +91,8 @@ impl RecordingFile {
     /// [`RecordingError`]; a file that is no recording is not touched.
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
         let fail = |cause| RecordingError::io(path, cause);
-        let open = |create_new: bool| {
-            OpenOptions::new()
-                .read(true)
-                .append(true)
-                .create_new(create_new)
-                .mode(MODE)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK)
-                .open(path)
-        };
-        let file = match open(false) {
-            Err(error) if error.kind() == ErrorKind::NotFound => match open(true) {
-                Ok(file) => {
-                    file.set_permissions(Permissions::from_mode(MODE)).map_err(fail)?;
-                    file
-                }
-                // Somebody was quicker.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => open(false).map_err(fail)?,
-                Err(error) => return Err(fail(error)),
-            },
-            other => other.map_err(fail)?,
-        };
+        // A FIFO without a reader must not hold us.
+        let file = append::open(path, libc::O_NONBLOCK).map_err(fail)?;
         if !file.metadata().map_err(fail)?.is_file() {
             return Err(RecordingError::NotAFile { path: path.to_owned() });
         }

@@ -99,14 +99,7 @@ fn part_of_alert<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
 
 /// Reads a mapping from fields to values; what is wrong is pushed to `diagnostics`.
 pub(crate) fn from_node(source: &Source, node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Sample> {
-    let mut reader = Reader {
-        source,
-        diagnostics,
-        values: FieldValues::default(),
-        named: BTreeSet::new(),
-        wrong_type: false,
-        lax: false,
-    };
+    let mut reader = Reader::new(source, diagnostics, false);
     reader.fields(node)?;
     reader.finish(node)
 }
@@ -118,14 +111,7 @@ fn from_alert(
     fields: &Node,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Sample> {
-    let mut reader = Reader {
-        source,
-        diagnostics,
-        values: FieldValues::default(),
-        named: BTreeSet::new(),
-        wrong_type: false,
-        lax: true,
-    };
+    let mut reader = Reader::new(source, diagnostics, true);
     reader.fields(fields)?;
     if let Some(Node { kind: Kind::Sequence(reasons), .. }) = part_of_alert(alert, "why") {
         for values in reasons.iter().filter_map(|reason| part_of_alert(reason, "values")) {
@@ -145,6 +131,13 @@ struct Reader<'r> {
     wrong_type: bool,
     /// Of an alert, which another version may have written: what is not known is left out, not wrong.
     lax: bool,
+}
+
+impl<'r> Reader<'r> {
+    fn new(source: &'r Source, diagnostics: &'r mut Vec<Diagnostic>, lax: bool) -> Self {
+        let (values, named) = (FieldValues::default(), BTreeSet::new());
+        Reader { source, diagnostics, values, named, wrong_type: false, lax }
+    }
 }
 
 impl Reader<'_> {

@@ -1,12 +1,11 @@
 //! Opening the alert file.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 
-/// Permissions of a new alert file: the owner writes, the group reads.
-const MODE: u32 = 0o640;
+use crate::append;
 
 /// Why the alert file cannot be used. The message names cause and remedy.
 #[derive(Debug, thiserror::Error)]
@@ -48,29 +47,8 @@ pub enum FileError {
 /// # Errors
 /// [`FileError`] names cause and remedy.
 pub fn open_alert_file(path: &Path) -> Result<File, FileError> {
-    let open = |create_new: bool| {
-        OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(create_new)
-            .mode(MODE)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY)
-            .open(path)
-    };
     let fail = |cause: io::Error| explain(path, cause);
-    let mut file = match open(false) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => match open(true) {
-            Ok(file) => {
-                file.set_permissions(Permissions::from_mode(MODE)).map_err(fail)?;
-                file
-            }
-            // Somebody was quicker.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => open(false).map_err(fail)?,
-            Err(error) => return Err(fail(error)),
-        },
-        Err(error) => return Err(fail(error)),
-    };
+    let mut file = append::open(path, 0).map_err(fail)?;
     let meta = file.metadata().map_err(fail)?;
     if meta.is_file() {
         let mut last = [b'\n'];
