@@ -1,0 +1,78 @@
+//! The capability ledger: what the programs count of the kernel's capability checks, without an event for each.
+
+/// Key of a row of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct CapKey {
+    /// The cgroup of the task that was checked; 0 if no hierarchy is known.
+    pub cgroup_id: u64,
+    /// The capability's number. Below [`CAP_SLOTS`] on every kernel; others are not counted in rows.
+    pub cap: u16,
+    /// Bits of [`cap_flag`].
+    pub flags: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Bits of [`CapKey::flags`] and of the record of a first check.
+pub mod cap_flag {
+    /// The check was denied.
+    pub const DENIED: u16 = 1 << 0;
+    /// It asked for the capability in another user namespace than the initial one.
+    pub const CHILD_NS: u16 = 1 << 1;
+    /// The kernel only looked: a denial is no refusal of what was asked for (`CAP_OPT_NOAUDIT`).
+    pub const SILENT: u16 = 1 << 2;
+    /// Whether the kernel only looked cannot be told here: `tracepoint/cap_capable` does not say.
+    pub const MAYBE_SILENT: u16 = 1 << 3;
+    /// The task came from another cgroup and has not yet begun a program from its own mount namespace since: a
+    /// runtime that builds the container or enters it, not what the container runs.
+    pub const VISITOR: u16 = 1 << 4;
+}
+
+/// A row of the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CapCount {
+    /// Number of checks. Added to atomically.
+    pub count: u64,
+    /// Boot time of the first, in nanoseconds.
+    pub first_ns: u64,
+    /// Boot time of the last.
+    pub last_ns: u64,
+    /// Number of the system call of the last, without the x32 bit; [`NO_CALL`] outside of one.
+    pub last_nr: u32,
+    /// [`crate::call::Abi`] of that call.
+    pub last_abi: u32,
+}
+
+/// Stands for a check that no system call made: a page fault, a kernel thread.
+pub const NO_CALL: u32 = u32::MAX;
+
+/// Bound of the ledger. When it is full, checks that need a new row are counted in [`cap_slot`]s instead.
+pub const CAP_LEDGER_ENTRIES: u32 = 65_536;
+
+/// Capabilities that rows can be about, by number: more than any kernel has.
+pub const CAP_SLOTS: u32 = 64;
+
+/// Slot of the per-CPU counters of checks that found no room in the ledger.
+pub const fn cap_slot(cap: u32, denied: bool) -> u32 {
+    (cap & (CAP_SLOTS - 1)) * 2 + denied as u32
+}
+
+/// The five sets of a task's credentials (`struct cred`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CapSets {
+    /// What counts in checks.
+    pub effective: u64,
+    /// What can be made effective.
+    pub permitted: u64,
+    /// What can pass an exec, by file capabilities.
+    pub inheritable: u64,
+    /// What an exec can give at most.
+    pub bounding: u64,
+    /// What passes an exec without file capabilities.
+    pub ambient: u64,
+}
+
+const _: () = assert!(size_of::<CapKey>() == 16 && size_of::<CapCount>() == 32 && size_of::<CapSets>() == 40);
