@@ -47,7 +47,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Counts the check. `running` is whom it is about: checks of others' credentials are made by the running task, too.
+    /// Counts the check. `running` is who makes the kernel check; the credentials may be another's, as an open file's.
     #[inline(always)]
     pub fn count(&self, running: &Running) {
         if self.cap >= CAP_SLOTS {

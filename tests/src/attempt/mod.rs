@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod demo;
 pub mod elf32;
 pub mod evade;
+pub mod grow;
 pub mod load;
 pub mod mark;
 pub mod prep;
