@@ -40,6 +40,8 @@ pub struct Check {
     pub cap: u32,
     /// The kernel did not find it.
     pub denied: bool,
+    /// The credentials that were looked at.
+    pub cred: Ptr,
     /// The user namespace in which it was asked for.
     pub target: Ptr,
     /// How it was asked for (`CAP_OPT_*`), where the hook is told.
@@ -47,10 +49,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// Counts the check. `running` is whom it is about: checks of others' credentials are made by the running task, too.
+    /// Counts the check, if it is of the running task's own credentials. Others are no concern of its: overlayfs looks at
+    /// those of whoever mounted it, at each step of a path, and so shows every container to use CAP_SYS_ADMIN; a file's
+    /// opener may be asked, or another task.
     #[inline(always)]
     pub fn count(&self, running: &Running) {
-        if self.cap >= CAP_SLOTS {
+        if self.cap >= CAP_SLOTS || self.cred.0 != running.cred.0 {
             return;
         }
         let child = is_child_ns(self.target);

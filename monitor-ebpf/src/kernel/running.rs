@@ -27,6 +27,8 @@ pub struct Running {
     pub tid: u32,
     /// When it started.
     pub start_ns: u64,
+    /// Its own credentials (`real_cred`).
+    pub cred: Ptr,
     /// Where it is; 0 if no hierarchy is known.
     pub cgroup_id: u64,
     /// Number of the call that it is in as the register has it, with the x32 bit.
@@ -67,6 +69,7 @@ impl Running {
                 Ptr(task.0 as u64),
                 task.get(at(offset!(task_pid))),
                 task.get(at(offset!(task_start))),
+                Ptr(task.get(at(offset!(task_real_cred)))),
                 call,
             )
         } else {
@@ -77,13 +80,14 @@ impl Running {
                 call(Registers::get(regs, offset_of!(Regs, orig_ax)), task.get(offset!(task_status)), || {
                     regs.get(CS as u32)
                 });
-            Running::new(task, task.get(offset!(task_pid)), task.get(offset!(task_start)), call)
+            let cred = Ptr(task.get(offset!(task_real_cred)));
+            Running::new(task, task.get(offset!(task_pid)), task.get(offset!(task_start)), cred, call)
         }
     }
 
     #[inline(always)]
-    fn new(task: Ptr, tid: u32, start_ns: u64, (orig_ax, nr, abi): (u64, u32, Abi)) -> Self {
-        Running { task, tid, start_ns, cgroup_id: current_cgroup(task), orig_ax, nr, abi }
+    fn new(task: Ptr, tid: u32, start_ns: u64, cred: Ptr, (orig_ax, nr, abi): (u64, u32, Abi)) -> Self {
+        Running { task, tid, start_ns, cred, cgroup_id: current_cgroup(task), orig_ax, nr, abi }
     }
 }
 

@@ -18,11 +18,13 @@ use crate::maps::{Mark, mark};
 #[btf_tracepoint(function = "cap_capable")]
 pub fn cap_capable_tp(ctx: BtfTracePointContext) -> i32 {
     let ret: i32 = ctx.arg(4);
-    checked(&Check { cap: ctx.arg(3), denied: ret != 0, target: Ptr(ctx.arg(1)), opts: None });
+    let (cred, target) = (Ptr(ctx.arg(0)), Ptr(ctx.arg(1)));
+    checked(&Check { cap: ctx.arg(3), denied: ret != 0, cred, target, opts: None });
     0
 }
 
 /// Fields of `capability:cap_capable` in its record (`events/capability/cap_capable/format` in tracefs).
+const CRED: usize = 8;
 const TARGET_NS: usize = 16;
 const CAP: usize = 32;
 const RET: usize = 36;
@@ -31,11 +33,11 @@ const RET: usize = 36;
 #[tracepoint]
 pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
     // SAFETY: members of the program's context, which the verifier lets it read.
-    let (target, cap, ret) = unsafe {
+    let (cred, target, cap, ret) = unsafe {
         let at = |offset: usize| ctx.as_ptr().cast::<u8>().add(offset);
-        (*at(TARGET_NS).cast::<u64>(), *at(CAP).cast::<u32>(), *at(RET).cast::<i32>())
+        (*at(CRED).cast::<u64>(), *at(TARGET_NS).cast::<u64>(), *at(CAP).cast::<u32>(), *at(RET).cast::<i32>())
     };
-    checked(&Check { cap, denied: ret != 0, target: Ptr(target), opts: None });
+    checked(&Check { cap, denied: ret != 0, cred: Ptr(cred), target: Ptr(target), opts: None });
     0
 }
 
@@ -44,8 +46,8 @@ pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
 #[fexit]
 pub fn cap_capable(ctx: FExitContext) -> i32 {
     let ret: i32 = ctx.arg(4);
-    let target = Ptr(ctx.arg(1));
-    checked(&Check { cap: ctx.arg(2), denied: ret != 0, target, opts: Some(ctx.arg(3)) });
+    let (cred, target) = (Ptr(ctx.arg(0)), Ptr(ctx.arg(1)));
+    checked(&Check { cap: ctx.arg(2), denied: ret != 0, cred, target, opts: Some(ctx.arg(3)) });
     0
 }
 
