@@ -139,10 +139,18 @@ struct Plan {
 /// they were, but cost every call a little more.
 const PREEMPTIBLE_TRACEPOINTS: KernelVersion = KernelVersion { major: 7, minor: 0 };
 
+fn preemptible_tracepoints() -> bool {
+    KernelVersion::running() >= Some(PREEMPTIBLE_TRACEPOINTS)
+}
+
 /// How capability checks are seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CapHook {
+    /// `tp_btf/cap_capable`, since 6.14.
     Tracepoint,
+    /// The same by perf's tracepoint, see [`PREEMPTIBLE_TRACEPOINTS`].
+    Perf,
+    /// `fexit/cap_capable`.
     Return,
     None,
 }
@@ -165,11 +173,15 @@ pub fn attach(
     let place = hierarchy_settings(&types, hierarchy)?;
     let hierarchy = hierarchy.cloned();
     let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes, hierarchy, place };
-    let caps = if loader.types.has_tracepoint("cap_capable") { CapHook::Tracepoint } else { CapHook::Return };
+    let caps = match loader.types.has_tracepoint("cap_capable") {
+        true if preemptible_tracepoints() => CapHook::Perf,
+        true => CapHook::Tracepoint,
+        false => CapHook::Return,
+    };
     let attached = match choice {
-        AttachChoice::Trampoline => loader.trampoline(caps)?,
+        AttachChoice::Trampoline => loader.trampoline(true)?,
         AttachChoice::Tracepoint => loader.tracepoint(caps)?,
-        AttachChoice::Auto => match loader.trampoline(caps) {
+        AttachChoice::Auto => match loader.trampoline(true) {
             Err(AttachError::NoTrampolines(reason)) => {
                 tracing::info!(reason, "trampolines are refused here: using tracepoints");
                 loader.tracepoint(caps)?
@@ -211,8 +223,11 @@ struct Loader {
 }
 
 impl Loader {
-    fn trampoline(&self, caps: CapHook) -> Result<Attached, AttachError> {
-        let mut attached = self.load(AttachMode::Trampoline, caps)?;
+    /// `doors`: each change of credentials is seen.
+    fn trampoline(&self, doors: bool) -> Result<Attached, AttachError> {
+        // The function tells more than the tracepoint: whether the kernel only looks.
+        let caps = CapHook::Return;
+        let mut attached = self.load(AttachMode::Trampoline, caps, doors)?;
         // The first of its kind tells whether the machine allows the kind.
         let args = self.types.function_args("__seccomp_filter").unwrap_or(2);
         let seccomp = Plan {
@@ -223,6 +238,17 @@ impl Loader {
         self.put(&mut attached, seccomp);
         if let Some(Probe { missing: Some(reason), .. }) = attached.probes.last() {
             return Err(AttachError::NoTrampolines(reason.clone()));
+        }
+        let committed = Plan {
+            program: "credentials_committed".to_owned(),
+            hook: Hook::Entry("commit_creds"),
+            cost: "capabilities that grow otherwise than by an exec or a clone are not seen",
+        };
+        self.put(&mut attached, committed);
+        if doors && attached.probes.last().is_some_and(|probe| probe.missing.is_some()) {
+            // The programs must know that growth proves nothing: load them again, told so.
+            drop(attached);
+            return self.trampoline(false);
         }
         self.put_common(&mut attached, caps);
         let switch = Plan {
@@ -242,7 +268,7 @@ impl Loader {
     }
 
     fn tracepoint(&self, caps: CapHook) -> Result<Attached, AttachError> {
-        let mut attached = self.load(AttachMode::Tracepoint, caps)?;
+        let mut attached = self.load(AttachMode::Tracepoint, caps, true)?;
         self.put_common(&mut attached, caps);
         let unseen = |probe: &Probe| probe.name.starts_with("cap_capable") && probe.missing.is_some();
         if caps != CapHook::None && attached.probes.iter().any(unseen) {
@@ -250,7 +276,7 @@ impl Loader {
             drop(attached);
             return self.tracepoint(CapHook::None);
         }
-        let (program, hook) = if KernelVersion::running() >= Some(PREEMPTIBLE_TRACEPOINTS) {
+        let (program, hook) = if preemptible_tracepoints() {
             ("sys_exit_perf", Hook::Perf("raw_syscalls", "sys_exit"))
         } else {
             ("sys_exit", Hook::Tracepoint("sys_exit"))
@@ -263,7 +289,7 @@ impl Loader {
     }
 
     /// Loads the object with the settings that fit kernel and mode; attaches nothing yet.
-    fn load(&self, mode: AttachMode, caps: CapHook) -> Result<Attached, AttachError> {
+    fn load(&self, mode: AttachMode, caps: CapHook, doors: bool) -> Result<Attached, AttachError> {
         if OBJECT.0.is_empty() {
             return Err(AttachError::NoObject);
         }
@@ -279,13 +305,14 @@ impl Loader {
             "resolved from BTF"
         );
         let [hierarchy, subsys] = self.place.map(u64::from);
-        // The layout of monitor_common::control::Settings: four u32, two u64, two u32.
-        let settings: [u64; 5] = [
+        // The layout of monitor_common::control::Settings: four u32, two u64, four u32.
+        let settings: [u64; 6] = [
             has_pt_regs | trampoline << 32,
             caps_hooked | wrappers_typed << 32,
             inode(kernel_files::PROC_KMSG),
             inode(kernel_files::PROC_KCORE),
             hierarchy | subsys << 32,
+            u64::from(doors),
         ];
         let ebpf = EbpfLoader::new()
             .btf(Some(&self.btf))
@@ -305,8 +332,16 @@ impl Loader {
                 Plan { program: (*program).to_owned(), hook: Hook::Tracepoint(tracepoint), cost },
             );
         }
-        let cost = "who refused is not told apart: seccomp, capability and others are reported as `other`";
+        let cost = "capability checks are not counted, and who refused is not told apart: seccomp, capability and others are reported as `other`";
         match caps {
+            CapHook::Perf => self.put(
+                attached,
+                Plan {
+                    program: "cap_capable_perf".to_owned(),
+                    hook: Hook::Perf("capability", "cap_capable"),
+                    cost,
+                },
+            ),
             CapHook::Tracepoint => self.put(
                 attached,
                 Plan { program: "cap_capable_tp".to_owned(), hook: Hook::Tracepoint("cap_capable"), cost },

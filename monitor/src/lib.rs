@@ -37,6 +37,7 @@ pub mod args;
 pub mod errno;
 pub mod hierarchy;
 pub mod kernel_files;
+pub mod syscall_names;
 pub mod telling;
 pub mod text;
 pub mod trust;
