@@ -85,6 +85,19 @@ impl Running {
         }
     }
 
+    /// First argument of the call that it is in, as its register has it now.
+    #[inline(always)]
+    pub fn first_argument(&self) -> u64 {
+        let register = if self.abi == Abi::I386 { offset_of!(Regs, bx) } else { offset_of!(Regs, di) };
+        if setting!(has_task_pt_regs) != 0 {
+            // SAFETY: as in `get`.
+            unsafe { Typed(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8).get(register) }
+        } else {
+            let regs = Ptr(self.task.get::<u64>(offset!(task_stack)) + THREAD_SIZE - PT_REGS_SIZE);
+            Registers::get(regs, register)
+        }
+    }
+
     #[inline(always)]
     fn new(task: Ptr, tid: u32, start_ns: u64, cred: Ptr, (orig_ax, nr, abi): (u64, u32, Abi)) -> Self {
         Running { task, tid, start_ns, cred, cgroup_id: current_cgroup(task), orig_ax, nr, abi }
