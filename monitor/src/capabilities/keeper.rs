@@ -171,7 +171,10 @@ impl Keeper {
         if let Some(error) = &failed
             && !self.complained[0]
         {
-            tracing::error!(error, "capability checks could not be read; they stay in the kernel until they can");
+            tracing::error!(
+                error,
+                "capability checks could not be read; they stay in the kernel until they can"
+            );
         }
         self.complained[0] = failed.is_some();
     }
@@ -253,7 +256,10 @@ impl Keeper {
         if all {
             error = state.settle().err().or(error);
             if left > 0 {
-                tracing::error!(left, "containers whose capability checks could not be written before the end");
+                tracing::error!(
+                    left,
+                    "containers whose capability checks could not be written before the end"
+                );
             }
         }
         self.state_errors += u64::from(error.is_some());
@@ -355,9 +361,7 @@ impl Capabilities {
     /// No thread can be had.
     pub fn start(make: impl FnOnce() -> Keeper + Send + 'static) -> io::Result<Self> {
         let (sender, messages) = sync_channel(QUEUE);
-        thread::Builder::new()
-            .name("capabilities".to_owned())
-            .spawn(move || run(make(), &messages))?;
+        thread::Builder::new().name("capabilities".to_owned()).spawn(move || run(make(), &messages))?;
         Ok(Capabilities(sender))
     }
 

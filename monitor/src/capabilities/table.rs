@@ -199,8 +199,7 @@ impl Table {
         for (key, entry) in &mut self.runs {
             if alive.contains(key) {
                 let since = entry.alive.replace(now.mono).unwrap_or(now.mono);
-                entry.run.observed =
-                    entry.run.observed.saturating_add(now.mono.saturating_sub(since));
+                entry.run.observed = entry.run.observed.saturating_add(now.mono.saturating_sub(since));
                 entry.run.until = entry.run.until.max(now.boot);
                 entry.ended = None;
             } else if entry.ended.is_none() {
@@ -275,9 +274,7 @@ impl Table {
         let id = place.id.0;
         let boot = Arc::clone(&self.boot);
         let goes_on = |kept: &Kept| {
-            kept.boot == boot
-                && kept.run.key == *key
-                && (container.has_long_id() || kept.run.cgroup == id)
+            kept.boot == boot && kept.run.key == *key && (container.has_long_id() || kept.run.cgroup == id)
         };
         let resumed = match self.resumable.remove(key) {
             Some(kept) if goes_on(&kept) => Some(kept),
@@ -460,9 +457,8 @@ impl Table {
                 _ => None,
             })
             .collect();
-        let is_over = |entry: &Entry| {
-            entry.ended.is_some_and(|ended| now.boot.saturating_sub(ended) >= ARCHIVE_NS)
-        };
+        let is_over =
+            |entry: &Entry| entry.ended.is_some_and(|ended| now.boot.saturating_sub(ended) >= ARCHIVE_NS);
         let mut over: Vec<(u64, Arc<str>)> = self
             .runs
             .iter()

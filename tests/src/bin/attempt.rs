@@ -128,6 +128,8 @@ enum Command {
         #[arg(long, default_value = "CAP_NET_RAW")]
         cap: String,
     },
+    /// Becomes nobody by setgroups, setresgid and setresuid, for good.
+    Drop,
     /// Does nothing but say its process id.
     Getpid,
     /// Opens a file for reading, by a path of any bytes.
@@ -267,6 +269,7 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             let cap = Cap::ALL.iter().find(|known| known.name() == cap);
             writeln!(out, "{}", gains::go(&way, *cap.ok_or("no such capability")?)?)?;
         }
+        Command::Drop => writeln!(out, "{}", gains::drop_to_nobody()?)?,
         Command::Getpid => writeln!(out, "{}", std::process::id())?,
         Command::Open { path } => std::fs::File::open(path).map(drop)?,
         Command::Spin { call, count } => {

@@ -4,6 +4,7 @@
 //! Arguments besides those below are those of Rust's test runner, such as `--list` or a filter by name, which may be
 //! several with commas between them.
 
+mod advice;
 mod benign;
 mod blind;
 mod cases;
@@ -21,6 +22,7 @@ mod law;
 mod listing;
 mod many;
 mod matrix;
+mod nine;
 mod outside;
 mod places;
 mod podman;
@@ -93,6 +95,8 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials(&suite));
     trials.extend(probing::trials(&settings));
     trials.extend(evasions::trials(&suite));
+    trials.extend(nine::trials(&suite));
+    trials.extend(advice::trials(&suite));
     trials.extend(places::trials(&suite));
     let matrix = Arc::new(matrix::Matrix::new(suite.clone()));
     trials.extend(matrix::trials(&matrix));
