@@ -4,8 +4,9 @@
 //! capability and outcome, so the sum over all is exact.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use monitor_common::call::Abi;
 use monitor_common::capability::{
     CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, NO_CALL, cap_flag, cap_slot,
@@ -28,6 +29,27 @@ static CAP_LEDGER: HashMap<CapKey, CapCount> = HashMap::with_max_entries(CAP_LED
 #[map]
 static CAP_UNCOUNTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(CAP_SLOTS * 2, 0);
 
+/// Address of the initial user namespace, once it was met: it stays where it is, and so need not be looked at again.
+#[map]
+static INITIAL_NS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// True if a user namespace is not the initial one.
+#[inline(always)]
+fn is_child(user_ns: Ptr) -> bool {
+    let Some(initial) = INITIAL_NS.get_ptr_mut(0) else { return is_child_ns(user_ns) };
+    // SAFETY: the map's memory outlives the program; all who write there write the same.
+    unsafe {
+        if *initial == user_ns.0 {
+            return false;
+        }
+        let child = is_child_ns(user_ns);
+        if !child {
+            *initial = user_ns.0;
+        }
+        child
+    }
+}
+
 /// `CAP_OPT_NOAUDIT` (include/linux/security.h).
 const NOAUDIT: u32 = 2;
 /// `BPF_NOEXIST`.
@@ -40,6 +62,8 @@ pub struct Check {
     pub cap: u32,
     /// The kernel did not find it.
     pub denied: bool,
+    /// The credentials that were looked at.
+    pub cred: Ptr,
     /// The user namespace in which it was asked for.
     pub target: Ptr,
     /// How it was asked for (`CAP_OPT_*`), where the hook is told.
@@ -47,13 +71,15 @@ pub struct Check {
 }
 
 impl Check {
-    /// Counts the check. `running` is who makes the kernel check; the credentials may be another's, as an open file's.
+    /// Counts the check, if it is of the running task's own credentials. Others are no concern of its: overlayfs looks at
+    /// those of whoever mounted it, at each step of a path, and so shows every container to use CAP_SYS_ADMIN; a file's
+    /// opener may be asked, or another task.
     #[inline(always)]
     pub fn count(&self, running: &Running) {
-        if self.cap >= CAP_SLOTS {
+        if self.cap >= CAP_SLOTS || self.cred.0 != running.cred.0 {
             return;
         }
-        let child = is_child_ns(self.target);
+        let child = is_child(self.target);
         let mut flags = self.silence(running, child);
         if self.denied {
             flags |= cap_flag::DENIED;
@@ -66,10 +92,10 @@ impl Check {
         }
         let key = CapKey { cgroup_id: running.cgroup_id, cap: self.cap as u16, flags, pad: 0 };
         // SAFETY: a helper without arguments.
-        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let tick = unsafe { bpf_jiffies64() } as u16;
         let (row, new) = match CAP_LEDGER.get_ptr_mut(key) {
             Some(row) => (Some(row), false),
-            None => self.new_row(&key, now),
+            None => self.new_row(&key, tick),
         };
         let Some(row) = row else {
             if let Some(uncounted) = CAP_UNCOUNTED.get_ptr_mut(cap_slot(self.cap, self.denied)) {
@@ -81,9 +107,12 @@ impl Check {
         // each is whole, and either is a last one.
         unsafe {
             add(&raw mut (*row).count);
-            (*row).last_ns = now;
+            if (*row).last_tick != tick {
+                (*row).last_ns = bpf_ktime_get_boot_ns();
+                (*row).last_tick = tick;
+            }
             (*row).last_nr = running.nr;
-            (*row).last_abi = running.abi as u32;
+            (*row).last_abi = running.abi as u16;
         }
         if new {
             self.report(running, &key);
@@ -92,8 +121,17 @@ impl Check {
 
     /// Makes a row, and says whether it was us who did.
     #[inline(always)]
-    fn new_row(&self, key: &CapKey, now: u64) -> (Option<*mut CapCount>, bool) {
-        let row = CapCount { count: 0, first_ns: now, last_ns: now, last_nr: NO_CALL, last_abi: 0 };
+    fn new_row(&self, key: &CapKey, tick: u16) -> (Option<*mut CapCount>, bool) {
+        // SAFETY: a helper without arguments.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let row = CapCount {
+            count: 0,
+            first_ns: now,
+            last_ns: now,
+            last_nr: NO_CALL,
+            last_abi: 0,
+            last_tick: tick,
+        };
         // Another CPU may have been faster, or the map may be full; the look-up tells.
         let made = CAP_LEDGER.insert(key, row, NOEXIST).is_ok();
         (CAP_LEDGER.get_ptr_mut(key), made)
@@ -106,6 +144,7 @@ impl Check {
             Some(opts) if opts & NOAUDIT != 0 => cap_flag::SILENT,
             Some(_) => 0,
             None if self.cap == Cap::SysAdmin as u32 && !child && only_looks(running) => cap_flag::SILENT,
+            None if self.cap == Cap::SysAdmin as u32 && surely_asks(running) => 0,
             None => cap_flag::MAYBE_SILENT,
         }
     }
@@ -140,10 +179,13 @@ impl Check {
 
 /// Calls in which the kernel asks for CAP_SYS_ADMIN of the initial user namespace only to see how much memory the task
 /// may have (`cap_vm_enough_memory`), or which attributes it may list (`simple_xattr_list` and the file systems' own),
-/// and refuses nothing for want of it. Outside of a call that is a page fault. Where threads share a call's number with
-/// other questions, as in clone, there is a doubt, and it is not listed.
+/// and refuses nothing for want of it. Outside of a call that is a page fault. clone asks another question if its flags,
+/// which stand in a register, name a namespace; those of clone3 stand in memory, so there is a doubt, and it is not listed.
 #[inline(always)]
 fn only_looks(running: &Running) -> bool {
+    if is_clone(running) {
+        return running.first_argument() & NEW_NAMESPACES == 0;
+    }
     match running.abi {
         // mmap, mprotect, munmap, brk, mremap, madvise, shmget, shmat, fork, vfork, execve, listxattr, llistxattr,
         // flistxattr, execveat, listxattrat.
@@ -161,5 +203,36 @@ fn only_looks(running: &Running) -> bool {
             running.nr,
             9 | 10 | 11 | 12 | 25 | 28 | 29 | 30 | 57 | 58 | 194 | 195 | 196 | 465 | 520 | 545
         ),
+    }
+}
+
+/// `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `CLONE_NEWUTS`, `CLONE_NEWIPC`, `CLONE_NEWUSER`, `CLONE_NEWPID` and `CLONE_NEWNET`.
+const NEW_NAMESPACES: u64 = 0x7e02_0000;
+
+#[inline(always)]
+fn is_clone(running: &Running) -> bool {
+    match running.abi {
+        Abi::X86_64 | Abi::X32 => running.nr == 56,
+        Abi::I386 => running.nr == 120,
+    }
+}
+
+/// Calls in which the kernel asks for CAP_SYS_ADMIN and refuses what was asked for if it is not there: a row of their
+/// own, so that what is looked at in passing does not hide them.
+#[inline(always)]
+fn surely_asks(running: &Running) -> bool {
+    match running.abi {
+        // pivot_root, mount, umount2, swapon, swapoff, sethostname, setdomainname, unshare, setns, bpf, open_tree,
+        // move_mount, fsopen, fsmount, fspick, mount_setattr.
+        Abi::X86_64 | Abi::X32 => {
+            matches!(running.nr, 155 | 165..=168 | 170 | 171 | 272 | 308 | 321 | 428..=430 | 432 | 433 | 442)
+        }
+        // The same, and umount.
+        Abi::I386 => {
+            matches!(
+                running.nr,
+                21 | 22 | 52 | 74 | 87 | 115 | 121 | 217 | 310 | 346 | 357 | 428..=430 | 432 | 433 | 442
+            )
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod rules_cases;
 mod rules_common;
+mod rules_of_capabilities;
 
 use std::path::Path;
 

@@ -117,11 +117,25 @@ pub fn walls(config: &Value) -> Value {
 /// # Errors
 /// The kernel's, what the runtime did not like, or that the program did not end well.
 pub fn run(attempt: &Path, profile: Profile, program: &[&str]) -> io::Result<Ran> {
+    run_with(attempt, profile, program, &|_| ())
+}
+
+/// The same from a configuration that `change` has changed.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    attempt: &Path,
+    profile: Profile,
+    program: &[&str],
+    change: &dyn Fn(&mut Value),
+) -> io::Result<Ran> {
     let bundle = tempfile::tempdir()?;
     let root = bundle.path().join("root");
     make_root(&root, attempt)?;
     let id = cgroup::container_id(profile.name());
-    let config = filled(profile, &root, &id, program)?;
+    let mut config = filled(profile, &root, &id, program)?;
+    change(&mut config);
     fs::write(bundle.path().join("config.json"), serde_json::to_vec(&config)?)?;
     let crun = |verb: &str| {
         let mut runtime = Command::new("crun");

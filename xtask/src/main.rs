@@ -113,6 +113,9 @@ struct BenchArgs {
     /// Make the attempts with this program instead of building one.
     #[arg(long, value_name = "PROGRAM", requires = "ringfence")]
     attempt: Option<PathBuf>,
+    /// Another daemon, such as the last release's: `checks` measures it in turn with the first.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
 }
 
 /// The attach modes that a boot in QEMU runs.

@@ -27,6 +27,8 @@ pub struct Running {
     pub tid: u32,
     /// When it started.
     pub start_ns: u64,
+    /// Its own credentials (`real_cred`).
+    pub cred: Ptr,
     /// Where it is; 0 if no hierarchy is known.
     pub cgroup_id: u64,
     /// Number of the call that it is in as the register has it, with the x32 bit.
@@ -73,6 +75,7 @@ impl Running {
                 task.get(at(offset!(task_pid))),
                 task.get(at(offset!(task_start))),
                 typed_cgroup(task),
+                Ptr(task.get(at(offset!(task_real_cred)))),
                 call,
             )
         } else {
@@ -83,8 +86,28 @@ impl Running {
                 call(Registers::get(regs, offset_of!(Regs, orig_ax)), task.get(offset!(task_status)), || {
                     regs.get(CS as u32)
                 });
-            let cgroup_id = cgroup_of(task);
-            Running::new(task, task.get(offset!(task_pid)), task.get(offset!(task_start)), cgroup_id, call)
+            let (cgroup_id, cred) = (cgroup_of(task), Ptr(task.get(offset!(task_real_cred))));
+            Running::new(
+                task,
+                task.get(offset!(task_pid)),
+                task.get(offset!(task_start)),
+                cgroup_id,
+                cred,
+                call,
+            )
+        }
+    }
+
+    /// First argument of the call that it is in, as its register has it now.
+    #[inline(always)]
+    pub fn first_argument(&self) -> u64 {
+        let register = if self.abi == Abi::I386 { offset_of!(Regs, bx) } else { offset_of!(Regs, di) };
+        if setting!(has_task_pt_regs) != 0 {
+            // SAFETY: as in `get`.
+            unsafe { Typed(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8).get(register) }
+        } else {
+            let regs = Ptr(self.task.get::<u64>(offset!(task_stack)) + THREAD_SIZE - PT_REGS_SIZE);
+            Registers::get(regs, register)
         }
     }
 
@@ -94,9 +117,10 @@ impl Running {
         tid: u32,
         start_ns: u64,
         cgroup_id: u64,
+        cred: Ptr,
         (orig_ax, nr, abi): (u64, u32, Abi),
     ) -> Self {
-        Running { task, tid, start_ns, cgroup_id, orig_ax, nr, abi }
+        Running { task, tid, start_ns, cred, cgroup_id, orig_ax, nr, abi }
     }
 }
 

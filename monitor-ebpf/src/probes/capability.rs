@@ -9,8 +9,10 @@ use monitor_common::call::X32_SYSCALL_BIT;
 
 use crate::call::may_be_watched;
 use crate::checks::Check;
+use crate::kernel::creds::own_cred;
 use crate::kernel::{Current, Ptr, Running, caps_of, namespaces};
 use crate::maps::{Mark, mark};
+use crate::tasks;
 
 /// Since 6.14.
 /// match-proto: cap_capable(const struct cred *cred, struct user_namespace *target_ns,
@@ -18,11 +20,13 @@ use crate::maps::{Mark, mark};
 #[btf_tracepoint(function = "cap_capable")]
 pub fn cap_capable_tp(ctx: BtfTracePointContext) -> i32 {
     let ret: i32 = ctx.arg(4);
-    checked(&Check { cap: ctx.arg(3), denied: ret != 0, target: Ptr(ctx.arg(1)), opts: None });
+    let (cred, target) = (Ptr(ctx.arg(0)), Ptr(ctx.arg(1)));
+    checked(&Check { cap: ctx.arg(3), denied: ret != 0, cred, target, opts: None });
     0
 }
 
 /// Fields of `capability:cap_capable` in its record (`events/capability/cap_capable/format` in tracefs).
+const CRED: usize = 8;
 const TARGET_NS: usize = 16;
 const CAP: usize = 32;
 const RET: usize = 36;
@@ -31,11 +35,16 @@ const RET: usize = 36;
 #[tracepoint]
 pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
     // SAFETY: members of the program's context, which the verifier lets it read.
-    let (target, cap, ret) = unsafe {
+    let (cred, target, cap, ret) = unsafe {
         let at = |offset: usize| ctx.as_ptr().cast::<u8>().add(offset);
-        (*at(TARGET_NS).cast::<u64>(), *at(CAP).cast::<u32>(), *at(RET).cast::<i32>())
+        (
+            *at(CRED).cast::<u64>(),
+            *at(TARGET_NS).cast::<u64>(),
+            *at(CAP).cast::<u32>(),
+            *at(RET).cast::<i32>(),
+        )
     };
-    checked(&Check { cap, denied: ret != 0, target: Ptr(target), opts: None });
+    checked(&Check { cap, denied: ret != 0, cred: Ptr(cred), target: Ptr(target), opts: None });
     0
 }
 
@@ -44,8 +53,14 @@ pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
 #[fexit]
 pub fn cap_capable(ctx: FExitContext) -> i32 {
     let ret: i32 = ctx.arg(4);
-    let target = Ptr(ctx.arg(1));
-    checked(&Check { cap: ctx.arg(2), denied: ret != 0, target, opts: Some(ctx.arg(3)) });
+    let (cred, target) = (Ptr(ctx.arg(0)), Ptr(ctx.arg(1)));
+    let number = checked(&Check { cap: ctx.arg(2), denied: ret != 0, cred, target, opts: Some(ctx.arg(3)) });
+    // In this mode no one program sees the end of every watched call, and one for each would make old verifiers walk
+    // the comparison forty times. But nearly every watched call comes here before it changes anything.
+    if may_be_watched(number) {
+        let current = Current::get();
+        tasks::settle(&current, own_cred(current.task), tasks::NO_DOOR);
+    }
     0
 }
 
@@ -59,17 +74,20 @@ pub fn security_capset(_ctx: FExitContext) -> i32 {
     0
 }
 
+/// Gives the number of the call that the check was made in.
 #[inline(always)]
-fn checked(check: &Check) {
+fn checked(check: &Check) -> u64 {
     let running = Running::get();
     check.count(&running);
-    let Some(mark) = note(running.task, running.tid, running.orig_ax) else { return };
-    let bit = 1u64 << (check.cap & 63);
-    if check.denied {
-        mark.denied |= bit;
-    } else {
-        mark.granted |= bit;
+    if let Some(mark) = note(running.task, running.tid, running.orig_ax) {
+        let bit = 1u64 << (check.cap & 63);
+        if check.denied {
+            mark.denied |= bit;
+        } else {
+            mark.granted |= bit;
+        }
     }
+    running.orig_ax
 }
 
 /// The mark of the call that the thread is in, with the state before the call; `None` if it is not watched.

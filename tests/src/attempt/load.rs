@@ -1,8 +1,12 @@
 //! Many attempts at a set rate, and the cost of an unrelated call: what measurements are made with.
 
-use monitor_common::call::{Abi, Call};
+use std::io;
 
-use super::raw::{call, clock_ns};
+use monitor_common::call::{Abi, Call};
+use monitor_common::caps::Cap;
+
+use super::prep;
+use super::raw::{Arena, call, clock_ns};
 
 /// What a flood came to.
 #[derive(Clone, Copy, Debug)]
@@ -80,18 +84,38 @@ pub enum Unrelated {
     Getppid,
     /// `read(-1, NULL, 0)`, which fails with `EBADF`.
     Read,
+    /// `sethostname(NULL, -1)`: the kernel asks for one capability, and finds then that no name is so long.
+    Checked,
+    /// The same by who has no capability.
+    Denied,
 }
 
 /// Nanoseconds per call, the mean over `count` calls.
-pub fn spin(what: Unrelated, count: u64) -> f64 {
-    let (nr, argument) = match what {
-        Unrelated::Getppid => (libc::SYS_getppid as u32, 0),
-        Unrelated::Read => (libc::SYS_read as u32, u64::MAX),
+///
+/// # Errors
+/// The kernel's, or a text if a call was not answered as it must be.
+pub fn spin(what: Unrelated, count: u64) -> io::Result<f64> {
+    let ebadf = -i64::from(libc::EBADF);
+    let (nr, arguments, expected) = match what {
+        Unrelated::Getppid => (libc::SYS_getppid as u32, [0, 0], None),
+        Unrelated::Read => (libc::SYS_read as u32, [u64::MAX, 0], Some(ebadf)),
+        Unrelated::Checked => (libc::SYS_sethostname as u32, [0, u64::MAX], Some(-i64::from(libc::EINVAL))),
+        Unrelated::Denied => {
+            prep::without(&Arena::new()?, &[Cap::SysAdmin]);
+            (libc::SYS_sethostname as u32, [0, u64::MAX], Some(-i64::from(libc::EPERM)))
+        }
     };
+    let once = |nr: u32| {
+        // SAFETY: none of these calls gets as far as to touch memory.
+        unsafe { call(Abi::X86_64, nr, [arguments[0], arguments[1], 0, 0, 0, 0]) }
+    };
+    let answer = once(nr);
+    if expected.is_some_and(|expected| answer != expected) {
+        return Err(io::Error::other(format!("the kernel answered {answer} instead of {expected:?}")));
+    }
     let start = clock_ns(libc::CLOCK_MONOTONIC);
     for _ in 0..count {
-        // SAFETY: neither call touches memory.
-        unsafe { call(Abi::X86_64, nr, [argument, 0, 0, 0, 0, 0]) };
+        once(nr);
     }
-    (clock_ns(libc::CLOCK_MONOTONIC) - start) as f64 / count.max(1) as f64
+    Ok((clock_ns(libc::CLOCK_MONOTONIC) - start) as f64 / count.max(1) as f64)
 }

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use monitor_common::call::{Abi, Call};
-use tests::attempt::{self, Attempt, Way, elf32, evade, grow, load, mark, prep, race};
+use monitor_common::caps::Cap;
+use tests::attempt::needs::Need;
+use tests::attempt::{self, Attempt, Way, elf32, evade, gains, grow, load, mark, prep, race};
 use tests::seccomp::{self, Filter};
 
 #[derive(Parser)]
@@ -124,6 +126,25 @@ enum Command {
         #[arg(long, num_args = 2)]
         pids: Option<Vec<i32>>,
     },
+    /// Does something that takes a capability, and ends; each result is a line of JSON.
+    Need {
+        /// What: nice, raise-limit, link-up, log-unread, port, tick, bounding-drop, mount, load-module, attach,
+        /// open-handle, bpf-map or sample.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Comes by capabilities; prints the process that did.
+    Gain {
+        /// set-uid, file, file-permitted, seteuid, capset, ambient or user-namespace.
+        way: String,
+        /// The capability of the file, or that is raised.
+        #[arg(long, default_value = "CAP_NET_RAW")]
+        cap: String,
+    },
+    /// Becomes nobody by setgroups, setresgid and setresuid, for good.
+    Drop,
+    /// Does nothing but say its process id.
+    Getpid,
     /// Opens a file for reading, by a path of any bytes.
     Open {
         /// Which.
@@ -175,6 +196,8 @@ enum Ways {
 enum Unrelated {
     Getppid,
     Read,
+    Checked,
+    Denied,
 }
 
 fn main() -> ExitCode {
@@ -259,13 +282,27 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             let pids = pids.and_then(|pids| Some((*pids.first()?, *pids.get(1)?)));
             mark::Churn { forks, every: every.max(2), first, pids }.make(|line| writeln!(out, "{line}"))?;
         }
+        Command::Need { names } => {
+            for name in names {
+                let need = Need::by_name(&name).ok_or_else(|| format!("nothing called `{name}`"))?;
+                writeln!(out, "{}", need.make()?)?;
+            }
+        }
+        Command::Gain { way, cap } => {
+            let cap = Cap::ALL.iter().find(|known| known.name() == cap);
+            writeln!(out, "{}", gains::go(&way, *cap.ok_or("no such capability")?)?)?;
+        }
+        Command::Drop => writeln!(out, "{}", gains::drop_to_nobody()?)?,
+        Command::Getpid => writeln!(out, "{}", std::process::id())?,
         Command::Open { path } => std::fs::File::open(path).map(drop)?,
         Command::Spin { call, count } => {
             let call = match call {
                 Unrelated::Getppid => load::Unrelated::Getppid,
                 Unrelated::Read => load::Unrelated::Read,
+                Unrelated::Checked => load::Unrelated::Checked,
+                Unrelated::Denied => load::Unrelated::Denied,
             };
-            writeln!(out, "{:.2}", load::spin(call, count))?;
+            writeln!(out, "{:.2}", load::spin(call, count)?)?;
         }
     }
     Ok(())

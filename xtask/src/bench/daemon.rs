@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -35,7 +36,12 @@ pub(super) enum Alerts {
 impl Daemon {
     /// Starts it and waits until it is ready. Its log goes to `daemon.log`.
     pub(super) fn start(setting: &Setting, alerts: Alerts) -> Result<Self> {
-        let mut command = Command::new(&setting.ringfence);
+        Self::start_program(setting, &setting.ringfence, alerts)
+    }
+
+    /// The same with another program.
+    pub(super) fn start_program(setting: &Setting, program: &Path, alerts: Alerts) -> Result<Self> {
+        let mut command = Command::new(program);
         command.args([
             "run",
             "--no-color",
@@ -59,8 +65,7 @@ impl Daemon {
             Alerts::Pipe => Stdio::piped(),
         });
         let start = Instant::now();
-        let mut child =
-            command.spawn().with_context(|| format!("cannot start {}", setting.ringfence.display()))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let log = setting.dir.join("daemon.log");
         let lines = follow_log(&mut child, File::create(&log)?)?;
         let mut daemon =

@@ -74,7 +74,7 @@ pub(super) fn row(name: &'static str, unit: &'static str, target: Option<Target>
 }
 
 /// Nanoseconds per call in the best of [`RUNS`] runs: what disturbs a run only ever makes it longer.
-fn per_call(setting: &Setting, call: &str) -> Result<f64> {
+pub(super) fn per_call(setting: &Setting, call: &str) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..RUNS {
         let mut spin = Command::new(&setting.attempt);

@@ -3,6 +3,7 @@
 //! With and without Ringfence alternate round by round, so that a machine that warms up or slows down does so for
 //! both. Numbers are medians over rounds; the JSON has every sample.
 
+mod checks;
 mod daemon;
 mod measure;
 mod rate;
@@ -28,11 +29,15 @@ pub(crate) enum Measurement {
     Rate,
     /// From a call to its readable line.
     Latency,
+    /// A capability check with and without Ringfence, and a call that checks nothing.
+    Checks,
 }
 
 /// What all measurements need.
 pub(crate) struct Setting {
     ringfence: PathBuf,
+    /// Another daemon, in turn with the first.
+    against: Option<PathBuf>,
     attempt: PathBuf,
     attach: String,
     rounds: u32,
@@ -93,8 +98,15 @@ pub(crate) fn command(args: &BenchArgs) -> Result<bool> {
     let dir = work_dir("xtask/bench")?;
     let rules = dir.join("rules.yaml");
     fs::write(&rules, RULES).with_context(|| format!("cannot write {}", rules.display()))?;
-    let setting =
-        Setting { ringfence, attempt, attach: args.attach.clone(), rounds: args.rounds, dir, rules };
+    let setting = Setting {
+        ringfence,
+        against: args.against.clone(),
+        attempt,
+        attach: args.attach.clone(),
+        rounds: args.rounds,
+        dir,
+        rules,
+    };
     let wanted = |which| args.only.is_empty() || args.only.contains(&which);
 
     let mut rows = Vec::new();
@@ -106,6 +118,9 @@ pub(crate) fn command(args: &BenchArgs) -> Result<bool> {
     }
     if wanted(Measurement::Latency) {
         rows.extend(measure::latency(&setting)?);
+    }
+    if wanted(Measurement::Checks) {
+        rows.extend(checks::measure(&setting)?);
     }
     let mode = daemon::attach_mode(&setting)?;
     let system = rustix::system::uname();
@@ -127,6 +142,9 @@ fn as_root(args: &BenchArgs, ringfence: PathBuf, attempt: PathBuf) -> Result<boo
     bench.args(["--attach", &args.attach, "--rounds", &args.rounds.to_string()]);
     if let Some(file) = &args.json {
         bench.arg("--json").arg(file);
+    }
+    if let Some(against) = &args.against {
+        bench.arg("--against").arg(against);
     }
     for which in &args.only {
         if let Some(value) = which.to_possible_value() {

@@ -1,5 +1,6 @@
 //! A quiet host stays quiet: what machines do every day raises no alert above `notice`.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -20,12 +21,17 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     if suite.settings().guest {
         return Vec::new();
     }
-    let cases: [(&str, &str, Case); 5] = [
+    let cases: [(&str, &str, Case); 6] = [
         ("quiet::containers_start_and_stop", "containers that start, run one program and end", containers),
         (
             "quiet::docker_exec",
             "`docker exec` into a running container, as root and as another user",
             docker_exec,
+        ),
+        (
+            "quiet::programs_in_a_container",
+            "su, apt-get, chronyd -x, setpriv, a program that becomes nobody and root again, ls and ps in a plain container",
+            programs_in_a_container,
         ),
         ("quiet::apt_get_update", "`apt-get update` on the host", |_| apt().map(|()| 0)),
         (
@@ -133,10 +139,33 @@ fn system_programs() -> Result<(), String> {
     perform("/usr/bin/systemd-sysusers", &[&root])
 }
 
-fn chronyd() -> Result<(), String> {
-    // -x never touches the clock, -Q only prints the offset, and nobody answers within -t's two seconds.
+/// The programs of the host, in a container with Docker's default rights. What they answer is their own affair.
+fn programs_in_a_container(suite: &Suite) -> Result<u64, String> {
+    let chrony = find_chronyd()?;
+    let usr = chrony.parent().and_then(Path::parent).ok_or("chronyd lies in no directory")?;
+    let of_chrony = format!("{}:/chrony:ro", usr.display());
+    let mut options = vec!["-v", &of_chrony, "-e", "LD_LIBRARY_PATH=/chrony/lib/x86_64-linux-gnu"];
+    for mount in ["/usr:/usr:ro", "/etc:/etc:ro", "/usr/lib:/lib:ro", "/usr/lib64:/lib64:ro"] {
+        options.extend(["-v", mount]);
+    }
+    let script = "/bin/sh -c 'exec 2>/dev/null; /bin/busybox mkdir -p /var/lib/dpkg /tmp/lists/partial; \
+        /usr/bin/su nobody -s /bin/sh -c true; \
+        /usr/bin/apt-get update -o Dir::State::lists=/tmp/lists -o Acquire::Retries=0 >/dev/null; \
+        /usr/bin/setpriv --reuid 33 --regid 33 --clear-groups /bin/true; \
+        /chrony/sbin/chronyd -x -Q -t 1 \"server 127.0.0.1 iburst\" >/dev/null; \
+        ls -la / /root >/dev/null; /bin/busybox ps >/dev/null; exec /attempt gain seteuid'";
+    suite.engine()?.run(&options, script).map_err(|error| error.to_string())?;
+    Ok(1)
+}
+
+fn find_chronyd() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let chrony = std::env::split_paths(&path).map(|dir| dir.join("chronyd")).find(|file| file.is_file());
-    let chrony = chrony.ok_or("chronyd is missing: it is not in PATH")?;
+    chrony.ok_or_else(|| "chronyd is missing: it is not in PATH".to_owned())
+}
+
+fn chronyd() -> Result<(), String> {
+    // -x never touches the clock, -Q only prints the offset, and nobody answers within -t's two seconds.
+    let chrony = find_chronyd()?;
     perform(&chrony.display().to_string(), &["-x", "-Q", "-t", "2", "server 127.0.0.1 iburst"])
 }

@@ -4,6 +4,7 @@
 //! Arguments besides those below are those of Rust's test runner, such as `--list` or a filter by name, which may be
 //! several with commas between them.
 
+mod advice;
 mod benign;
 mod blind;
 mod capability;
@@ -22,6 +23,7 @@ mod law;
 mod listing;
 mod many;
 mod matrix;
+mod nine;
 mod outside;
 mod places;
 mod podman;
@@ -95,6 +97,8 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials(&suite));
     trials.extend(probing::trials(&settings));
     trials.extend(evasions::trials(&suite));
+    trials.extend(nine::trials(&suite));
+    trials.extend(advice::trials(&suite));
     trials.extend(places::trials(&suite));
     let matrix = Arc::new(matrix::Matrix::new(suite.clone()));
     trials.extend(matrix::trials(&matrix));
