@@ -83,8 +83,10 @@ pub struct Sight {
     no_entries: Option<String>,
     /// Each change of a task's namespaces is seen, whichever door it took.
     every_move: bool,
-    /// Why credentials that grow are not seen at once, or not at all, if so.
-    no_gains: Option<String>,
+    /// Every way by which credentials may grow is seen.
+    every_gain: bool,
+    /// Why growth proves nothing, if not every way is seen where it is used.
+    no_proof: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -206,7 +208,8 @@ impl Sight {
             let reason = "capability checks cannot be seen: the state before a call is not known".to_owned();
             gaps.push(Gap { fields: BEFORE, types: TypeSet::of(Call::ALL.iter().copied()), reason });
         }
-        let doors = ["credentials_committed", "process_exec"].into_iter().find_map(missing);
+        let committed = missing("credentials_committed");
+        let every_gain = committed.or(missing("process_exec")).or(missing("process_fork")).is_none();
         let needed = ["process_exec", "cgroup_attach"].into_iter().find_map(missing);
         Sight {
             mode,
@@ -216,7 +219,8 @@ impl Sight {
             device_witness: missing("device_asked").is_none(),
             no_entries: needed.map(|probe| format!("{} is missing: {}", probe.hook, probe.cost)),
             every_move: probes.iter().filter(attached).any(|probe| probe.hook.contains(NAMESPACE_SWITCH)),
-            no_gains: doors.map(|probe| format!("{} is missing: {}", probe.hook, probe.cost)),
+            every_gain,
+            no_proof: committed.map(|probe| format!("{} is missing: {}", probe.hook, probe.cost)),
         }
     }
 
@@ -267,7 +271,7 @@ impl Sight {
 
     /// Events that are no calls are found in records of other kinds.
     fn sees_state(&self, ty: EventType) -> Seen {
-        match (ty, &self.no_entries, &self.no_gains) {
+        match (ty, &self.no_entries, &self.no_proof) {
             (EventType::Entered, Some(reason), _) => Seen::No(reason.clone()),
             (EventType::Escaped, _, _) if !self.every_move => Seen::Late(
                 "an escape by a door that is no watched call is seen at the next exec or watched call only",
@@ -275,7 +279,10 @@ impl Sight {
             (EventType::Capability, _, _) if !self.caps => {
                 Seen::No("capability checks cannot be seen".to_owned())
             }
-            (EventType::Gained, _, Some(reason)) => Seen::No(reason.clone()),
+            (EventType::Gained, _, _) if !self.every_gain => {
+                Seen::Partly("only some ways by which capabilities may grow are seen")
+            }
+            (EventType::GainedUnseen, _, Some(reason)) => Seen::No(reason.clone()),
             _ => Seen::Yes,
         }
     }

@@ -29,7 +29,10 @@ fn sight(mode: AttachMode, missing: &[&str]) -> Sight {
     names.extend(["cap_capable_tp", "device_asked"].map(str::to_owned));
     match mode {
         AttachMode::Tracepoint => names.push("sys_exit".to_owned()),
-        AttachMode::Trampoline => names.extend(hooked_functions().map(|name| name.replacen("__", "on_", 1))),
+        AttachMode::Trampoline => {
+            names.extend(hooked_functions().map(|name| name.replacen("__", "on_", 1)));
+            names.push("credentials_committed".to_owned());
+        }
     }
     let probes: Vec<Probe> = names
         .iter()
@@ -85,6 +88,24 @@ fn who_refused_is_a_fact_only_where_a_hook_sits_on_seccomp() {
     assert_eq!(any, Coverage::Covered);
     let unseen = coverage(condition, AttachMode::Tracepoint, &["cap_capable_tp"]);
     assert!(unseen.reasons()[0].contains("`other`"), "{unseen:?}");
+}
+
+#[test]
+fn checks_and_gains_rest_on_their_hooks() {
+    let types = ["capability", "gained", "gained_unseen"];
+    for mode in [AttachMode::Trampoline, AttachMode::Tracepoint] {
+        for ty in types {
+            assert_eq!(coverage(&format!("evt.type = {ty}"), mode, &[]), Coverage::Covered, "{ty}");
+        }
+        let no_exec = coverage("evt.type = gained", mode, &["process_exec"]);
+        assert_eq!(no_exec.name(), "degraded");
+    }
+    let used = "evt.type = capability and evt.verdict = allowed";
+    let unseen = coverage(used, AttachMode::Tracepoint, &["cap_capable_tp"]);
+    assert_eq!((unseen.name(), unseen.reasons().len()), ("blind", 1));
+    let no_commit = |ty| coverage(ty, AttachMode::Trampoline, &["credentials_committed"]).name();
+    assert_eq!(no_commit("evt.type = gained"), "degraded");
+    assert_eq!(no_commit("evt.type = gained_unseen"), "blind");
 }
 
 #[test]
