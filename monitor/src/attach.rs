@@ -17,7 +17,7 @@ use aya::programs::{
 use aya::{Btf, Ebpf, EbpfLoader};
 use monitor_common::control::{MISSING, Offsets};
 
-use hooks::{LIFE_CYCLE, RETURNS, function_of};
+use hooks::{Hook, LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
 
 use crate::btf::{BtfError, KernelTypes};
@@ -112,21 +112,6 @@ pub type LostMap = HashMap<MapData, [u64; 2], u64>;
 
 /// The tasks whose records are canaries ([`monitor_common::control::CanaryTasks`]): start time and thread id of each.
 pub type CanaryMap = Array<MapData, [u64; 4]>;
-
-/// How one program is attached.
-enum Hook {
-    /// `tp_btf`, by the tracepoint's name.
-    Tracepoint(&'static str),
-    /// `fexit`, by the function's name.
-    Return(String),
-    /// `fentry`, by the function's name.
-    Entry(&'static str),
-    /// A tracepoint of perf: its category and its name.
-    Perf(&'static str, &'static str),
-    /// A cgroup device program at the root of the v2 hierarchy, which holds every process also where it is not
-    /// mounted.
-    DeviceCgroup,
-}
 
 struct Plan {
     program: String,

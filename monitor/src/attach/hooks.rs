@@ -2,6 +2,21 @@
 
 use monitor_common::call::Call;
 
+/// How one program is attached.
+pub(super) enum Hook {
+    /// `tp_btf`, by the tracepoint's name.
+    Tracepoint(&'static str),
+    /// `fexit`, by the function's name.
+    Return(String),
+    /// `fentry`, by the function's name.
+    Entry(&'static str),
+    /// A tracepoint of perf: its category and its name.
+    Perf(&'static str, &'static str),
+    /// A cgroup device program at the root of the v2 hierarchy, which holds every process also where it is not
+    /// mounted.
+    DeviceCgroup,
+}
+
 /// Tracepoints that keep the tables true: program, tracepoint, and what is lost without it.
 pub(super) const LIFE_CYCLE: &[(&str, &str, &str)] = &[
     (
