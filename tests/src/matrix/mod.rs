@@ -144,9 +144,9 @@ pub struct Door {
 /// How often a cheap cell is repeated natively.
 pub const REPEATS: u32 = 1000;
 /// The same in a guest: software emulation is some thirty times slower, and eight guests share twenty minutes.
-pub const GUEST_REPEATS: u32 = 50;
+pub const GUEST_REPEATS: u32 = 20;
 /// Attempts that make a process or copy every mount, in a guest: each takes some milliseconds there.
-pub const GUEST_REPEATS_HEAVY: u32 = 20;
+pub const GUEST_REPEATS_HEAVY: u32 = 10;
 
 /// One row of the matrix.
 #[derive(Clone, Copy, Debug)]
