@@ -18,8 +18,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a condition may take before the test gives up. It is no pace: nothing waits this long
-/// unless it fails. Guests without hardware virtualisation are slow.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// unless it fails. Guests without hardware virtualisation are slow, on a busy machine even more so.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Name of a daemon's control socket, in a directory of its own.
 const CONTROL_SOCKET: &str = "ringfence.sock";

@@ -143,10 +143,10 @@ pub struct Door {
 
 /// How often a cheap cell is repeated natively.
 pub const REPEATS: u32 = 1000;
-/// The same in a guest: software emulation is some thirty times slower, and eight guests share twenty minutes.
-pub const GUEST_REPEATS: u32 = 50;
+/// The same in a guest: software emulation is some thirty times slower, and eight guests run the suite.
+pub const GUEST_REPEATS: u32 = 10;
 /// Attempts that make a process or copy every mount, in a guest: each takes some milliseconds there.
-pub const GUEST_REPEATS_HEAVY: u32 = 20;
+pub const GUEST_REPEATS_HEAVY: u32 = 5;
 
 /// One row of the matrix.
 #[derive(Clone, Copy, Debug)]

@@ -12,8 +12,8 @@ use crate::check::Counts;
 use crate::coverage::records_dir;
 use crate::process::{self, End, Limits};
 
-/// Software emulation on two slow cores: a suite takes minutes, a silent minute or two is a hang.
-const LIMITS: Limits = Limits { total: Duration::from_secs(25 * 60), silence: Duration::from_secs(120) };
+/// Software emulation on two slow cores: a suite takes minutes, some silent minutes are a hang.
+const LIMITS: Limits = Limits { total: Duration::from_secs(40 * 60), silence: Duration::from_secs(300) };
 const VERDICT: &str = "RINGFENCE-GUEST: ";
 /// What a line of the matrix's record starts with (`tests::matrix::record::PREFIX`).
 const RECORD: &str = "RINGFENCE-RECORD: ";

@@ -18,6 +18,8 @@ use crate::places::suite_rules;
 
 /// Calls of a flood: some blocks of a recording.
 const CALLS: u64 = 3000;
+/// The same in a guest, whose emulated processor judges some hundred a second.
+const CALLS_IN_GUESTS: u64 = 600;
 
 pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     cases(
@@ -62,7 +64,7 @@ fn flood_in_container(settings: &Settings, seed: &str) -> Result<(String, u32, u
     let id = container_id(seed);
     let naming = NAMINGS.first().ok_or("no naming")?;
     let cgroup = Cgroup::make(&naming.path(&id)).map_err(text)?;
-    let count = CALLS.to_string();
+    let count = if settings.guest { CALLS_IN_GUESTS } else { CALLS }.to_string();
     let (pid, made) = flood(settings, Some(&cgroup), &["--count", &count, "--seconds", "60"])?;
     cgroup.remove().map_err(text)?;
     Ok((id[..12].to_owned(), pid, made))
