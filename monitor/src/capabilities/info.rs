@@ -156,9 +156,7 @@ pub(super) fn listing<'r>(
         }
     }
     let mut told: Vec<Told> = told.into_values().chain(others).collect();
-    told.sort_by(|a, b| {
-        (b.running, b.run.until, &a.run.key).cmp(&(a.running, a.run.until, &b.run.key))
-    });
+    told.sort_by(|a, b| (b.running, b.run.until, &a.run.key).cmp(&(a.running, a.run.until, &b.run.key)));
     CapsListing {
         containers: told.into_iter().map(Told::info).collect(),
         omitted: 0,

@@ -36,8 +36,8 @@ const MAX_WRITES: usize = 512;
 const QUEUE: usize = 4;
 /// How long a question may wait for its answer.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How long the last round may take.
-const LAST: Duration = Duration::from_secs(5);
+/// How long the last round of a daemon may write.
+pub const LAST: Duration = Duration::from_secs(5);
 
 /// Gives the cgroups that are known now, or says why it cannot.
 pub(super) type Places = Box<dyn FnMut() -> Result<Vec<Place>, String> + Send>;
@@ -64,6 +64,8 @@ pub struct KeeperParts {
     pub metrics: CapabilitySource,
     /// Series of `capability_unused_info`, at most; 0: none.
     pub unused_series: usize,
+    /// How long the last round may write.
+    pub last: Duration,
 }
 
 /// Reads, adds up and writes. Driven by a thread ([`Capabilities`]), or by a test.
@@ -186,7 +188,10 @@ impl Keeper {
         if let Some(error) = &failed
             && !self.complained[0]
         {
-            tracing::error!(error, "capability checks could not be read; they stay in the kernel until they can");
+            tracing::error!(
+                error,
+                "capability checks could not be read; they stay in the kernel until they can"
+            );
         }
         self.complained[0] = failed.is_some();
     }
@@ -217,7 +222,7 @@ impl Keeper {
         let offset = (self.parts.clock)().1;
         let dropped = self.table.take_dropped();
         let Some(state) = &self.parts.state else { return };
-        let deadline = Instant::now() + LAST;
+        let deadline = Instant::now() + self.parts.last;
         let mut error = None;
         let mut writes = 0;
         let may = |count: &mut usize| {
@@ -268,7 +273,10 @@ impl Keeper {
         if all {
             error = state.settle().err().or(error);
             if left > 0 {
-                tracing::error!(left, "containers whose capability checks could not be written before the end");
+                tracing::error!(
+                    left,
+                    "containers whose capability checks could not be written before the end"
+                );
             }
         }
         self.state_errors += u64::from(error.is_some());
@@ -370,9 +378,7 @@ impl Capabilities {
     /// No thread can be had.
     pub fn start(make: impl FnOnce() -> Keeper + Send + 'static) -> io::Result<Self> {
         let (sender, messages) = sync_channel(QUEUE);
-        thread::Builder::new()
-            .name("capabilities".to_owned())
-            .spawn(move || run(make(), &messages))?;
+        thread::Builder::new().name("capabilities".to_owned()).spawn(move || run(make(), &messages))?;
         Ok(Capabilities(sender))
     }
 

@@ -31,14 +31,14 @@ mod table;
 
 pub use granted::{Grant, Granted, Place, Sets};
 pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, select};
-pub use keeper::{AskError, Capabilities, Keeper, KeeperParts};
+pub use keeper::{AskError, Capabilities, Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use metrics::CapabilitySource;
-pub use proc::read as processes;
 pub use names::{call_name, cap_name, cap_names};
+pub use proc::read as processes;
 pub use run::{Lost, Run, Tally, Who};
 pub use source::{CapLedgerMap, CapUncountedMap, KernelMaps, Source, SourceError, Tree, directories};
 pub use state::{State, StateError, stored};
 pub use table::{GRACE_NS, MAX_RUNS, Now, Table};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

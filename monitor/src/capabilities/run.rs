@@ -172,11 +172,8 @@ pub struct Run {
 }
 
 /// Bits of [`cap_flag`] that are known.
-pub(super) const KNOWN_FLAGS: u16 = cap_flag::DENIED
-    | cap_flag::CHILD_NS
-    | cap_flag::SILENT
-    | cap_flag::MAYBE_SILENT
-    | cap_flag::VISITOR;
+pub(super) const KNOWN_FLAGS: u16 =
+    cap_flag::DENIED | cap_flag::CHILD_NS | cap_flag::SILENT | cap_flag::MAYBE_SILENT | cap_flag::VISITOR;
 
 impl Run {
     /// A container that is seen for the first time.

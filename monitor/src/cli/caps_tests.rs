@@ -132,8 +132,12 @@ fn systemd_gets_sets_that_replace_others() {
     let lines = |info: &CapsInfo| -> Vec<String> {
         without_notes(&patch(PatchFormat::Systemd, info)).into_iter().map(str::to_owned).collect()
     };
-    let bounding =
-        ["[Service]", "CapabilityBoundingSet=", "CapabilityBoundingSet=CAP_SETUID CAP_NET_RAW", "AmbientCapabilities="];
+    let bounding = [
+        "[Service]",
+        "CapabilityBoundingSet=",
+        "CapabilityBoundingSet=CAP_SETUID CAP_NET_RAW",
+        "AmbientCapabilities=",
+    ];
     assert_eq!(lines(&info), bounding);
     assert!(patch(PatchFormat::Systemd, &info).contains("# AmbientCapabilities=CAP_SETUID CAP_NET_RAW"));
     info.granted.as_mut().unwrap().ambient = vec!["CAP_NET_RAW".to_owned(), "CAP_CHOWN".to_owned()];
@@ -147,7 +151,8 @@ fn names_of_containers_cannot_break_out() {
     for format in [PatchFormat::Compose, PatchFormat::Kubernetes] {
         let text = patch(format, &info);
         let value = yaml(&text);
-        let (keys, privileged) = (value.as_object().unwrap().len(), value.to_string().contains("\"privileged\":"));
+        let (keys, privileged) =
+            (value.as_object().unwrap().len(), value.to_string().contains("\"privileged\":"));
         assert_eq!((keys, privileged), (1, false), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }
@@ -263,7 +268,10 @@ fn the_list_has_a_line_for_each() {
     let listing = CapsListing { containers: vec![info()], ..CapsListing::default() };
     let text = table::list(&listing);
     let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row, ["4d5ce26ae5a9", "web", "nginx:1.27", "running", "1day", "1h", "seen", "4", "2", "2", "2"]);
+    assert_eq!(
+        row,
+        ["4d5ce26ae5a9", "web", "nginx:1.27", "running", "1day", "1h", "seen", "4", "2", "2", "2"]
+    );
     assert_eq!(table::list(&CapsListing::default()), "no containers\n");
 }
 

@@ -198,10 +198,7 @@ async fn request(stream: &mut UnixStream) -> Result<Request, (Outcome, String)> 
 }
 
 /// What the capability ledger knows of those that are wanted.
-async fn caps(
-    capabilities: Option<&Capabilities>,
-    wanted: Option<&str>,
-) -> Result<Found, (Outcome, String)> {
+async fn caps(capabilities: Option<&Capabilities>, wanted: Option<&str>) -> Result<Found, (Outcome, String)> {
     let unavailable = |error: capabilities::AskError| (Outcome::Unavailable, error.to_string());
     let capabilities = capabilities.ok_or_else(|| unavailable(capabilities::AskError::Gone))?;
     let mut listing = capabilities.ask().await.map_err(unavailable)?;

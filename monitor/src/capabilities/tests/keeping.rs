@@ -211,7 +211,10 @@ fn ten_thousand_cgroups_are_exact() {
     }
     world.pass(&mut keeper, 10);
     assert_eq!(checks_told(&keeper), world.machine().made);
-    assert_eq!((keeper.table().row_count() as u64, keeper.table().runs().count() as u64), (60_000, CONTAINERS));
+    assert_eq!(
+        (keeper.table().row_count() as u64, keeper.table().runs().count() as u64),
+        (60_000, CONTAINERS)
+    );
     for number in [1, 5000, CONTAINERS] {
         let used = keeper.table().runs().find(|(run, _)| run.cgroup == number).map(|(run, _)| run.checks());
         assert_eq!(used, Some(6 * number + 1));
@@ -240,7 +243,11 @@ fn too_many_containers_are_counted_and_the_ended_make_room() {
     assert_eq!((keeper.table().shortage().refused, checks_told(&keeper)), (1, 0));
     world.remove(1);
     world.pass(&mut keeper, 20);
-    assert_eq!(cap(&told(&keeper, &id(3)), "CAP_NET_RAW").used.unwrap().count, 4, "it was not lost meanwhile");
+    assert_eq!(
+        cap(&told(&keeper, &id(3)), "CAP_NET_RAW").used.unwrap().count,
+        4,
+        "it was not lost meanwhile"
+    );
     assert!(!told(&keeper, &id(1)).running);
 }
 
@@ -343,11 +350,12 @@ fn series_of_unused_capabilities_are_bounded() {
     let metrics = crate::enrich::names::tests::metrics();
     metrics.add_source(keeper.metrics().clone()).unwrap();
     let text = metrics.encode().unwrap();
-    let series: Vec<&str> = text.lines().filter(|line| line.starts_with("ringfence_capability_unused_info")).collect();
+    let series: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("ringfence_capability_unused_info")).collect();
     assert_eq!(series.len(), 4, "{series:?}");
     assert!(text.contains("\nringfence_capability_unused_series_dropped 1\n"), "{text}");
     let first = format!(
-        "ringfence_capability_unused_info{{capability=\"CAP_SYS_TIME\",container_id=\"{}\",container_name=\"name-1\"}} 1",
+        "ringfence_capability_unused_info{{container_id=\"{}\",container_name=\"name-1\",capability=\"CAP_SYS_TIME\"}} 1",
         id(1)
     );
     assert!(series.contains(&first.as_str()), "{series:?}");

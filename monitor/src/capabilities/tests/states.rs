@@ -111,7 +111,12 @@ fn damage_is_refused_with_a_reason_and_harms_nothing_else() {
 
     let open = state(dir.path());
     let loaded = open.load().unwrap();
-    assert_eq!(loaded.kept.len(), 1, "{:?}", loaded.kept.iter().map(|kept| kept.run.cgroup).collect::<Vec<_>>());
+    assert_eq!(
+        loaded.kept.len(),
+        1,
+        "{:?}",
+        loaded.kept.iter().map(|kept| kept.run.cgroup).collect::<Vec<_>>()
+    );
     assert_eq!(loaded.refused_count, files - 3, "all but the good one, the lock and the half one");
     assert!(loaded.refused.iter().all(|(_, reason)| !reason.is_empty()));
     open.write(&kept(8), true).unwrap();
