@@ -267,9 +267,9 @@ impl State {
         Ok(())
     }
 
-    /// Whether older records should go so that newer ones have room.
+    /// Whether older records should go so that newer ones have room: that of a round, and of the largest one.
     pub(super) fn is_tight(&self) -> bool {
-        self.sizes.borrow().1 > self.max_total / 16 * 15
+        self.sizes.borrow().1 > self.max_total / 4 * 3
     }
 
     fn has_room(&self, name: &str, bytes: u64) -> bool {
