@@ -176,12 +176,12 @@ mod tests {
     fn words_of_keys_and_counts_lie_as_the_fields_do() {
         let key = CapKey { cgroup_id: 0x1_0000_0007, cap: 21, flags: 0x13, pad: 0 };
         // SAFETY: both are 16 bytes of integers without padding.
-        let raw: RawKey = unsafe { std::mem::transmute(key) };
+        let raw: RawKey = unsafe { (&raw const key).cast::<RawKey>().read_unaligned() };
         assert_eq!((raw_of(&key), key_of(raw)), (raw, key));
         let count =
             CapCount { count: 3, first_ns: 4, last_ns: 5, last_nr: 0xffff_ffff, last_abi: 2, last_tick: 3 };
         // SAFETY: both are 32 bytes of integers without padding.
-        let raw: RawCount = unsafe { std::mem::transmute(count) };
+        let raw: RawCount = unsafe { (&raw const count).cast::<RawCount>().read_unaligned() };
         assert_eq!(count_of(raw), count);
     }
 
