@@ -36,8 +36,8 @@ const MAX_WRITES: usize = 512;
 const QUEUE: usize = 4;
 /// How long a question may wait for its answer.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How long the last round may take.
-const LAST: Duration = Duration::from_secs(5);
+/// How long the last round of a daemon may write.
+pub const LAST: Duration = Duration::from_secs(5);
 
 /// Gives the cgroups that are known now, or says why it cannot.
 pub(super) type Places = Box<dyn FnMut() -> Result<Vec<Place>, String> + Send>;
@@ -64,6 +64,8 @@ pub struct KeeperParts {
     pub metrics: CapabilitySource,
     /// Series of `capability_unused_info`, at most; 0: none.
     pub unused_series: usize,
+    /// How long the last round may write.
+    pub last: Duration,
 }
 
 /// Reads, adds up and writes. Driven by a thread ([`Capabilities`]), or by a test.
@@ -126,6 +128,21 @@ impl Keeper {
     /// The table.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    #[cfg(test)]
+    pub(super) fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    #[cfg(test)]
+    pub(super) fn metrics(&self) -> &CapabilitySource {
+        &self.parts.metrics
+    }
+
+    #[cfg(test)]
+    pub(super) fn state_errors(&self) -> u64 {
+        self.state_errors
     }
 
     /// One look: reads the map, adds up, removes what is due, writes what is due.
@@ -205,7 +222,7 @@ impl Keeper {
         let offset = (self.parts.clock)().1;
         let dropped = self.table.take_dropped();
         let Some(state) = &self.parts.state else { return };
-        let deadline = Instant::now() + LAST;
+        let deadline = Instant::now() + self.parts.last;
         let mut error = None;
         let mut writes = 0;
         let may = |count: &mut usize| {
