@@ -37,9 +37,7 @@ struct Known {
     home: u64,
     /// `task_struct.self_exec_id`: another one says that an exec was not seen.
     exec_id: u64,
-    caps: CapSets,
-    user_ns: u32,
-    uid: u32,
+    creds: Creds,
 }
 
 impl Known {
@@ -57,9 +55,7 @@ impl Known {
             start_ns: task.get(offset!(task_start)),
             home,
             exec_id: task.get(offset!(task_exec_id)),
-            caps: creds.caps,
-            user_ns: creds.user_ns,
-            uid: creds.uid,
+            creds: *creds,
         };
         // A table that gives up the oldest has always room but for moments of contention; then the task is unknown.
         let _ = TASKS.insert(tid, known, 0);
@@ -90,6 +86,17 @@ pub fn visits(running: &Running) -> bool {
 /// Wire number of no door.
 pub const NO_DOOR: u16 = 0;
 
+/// The running thread gets these credentials. Of a canary it is told in any case, as a test of the hook.
+#[inline(always)]
+pub fn committed(current: &Current, cred: Ptr, door: u16) {
+    if canary::is_current() {
+        let creds = Creds::of(cred);
+        send(current.task, &creds, &creds, cred, kind::GAINED, door, 0);
+        return;
+    }
+    settle(current, cred, door);
+}
+
 /// Holds the running thread's credentials against the last known; they may have grown by `door`.
 #[inline(always)]
 pub fn settle(current: &Current, cred: Ptr, door: u16) {
@@ -102,9 +109,7 @@ pub fn settle(current: &Current, cred: Ptr, door: u16) {
     if exec_seen {
         tell(task, known, &creds, cred, door, 0);
     }
-    known.caps = creds.caps;
-    known.user_ns = creds.user_ns;
-    known.uid = creds.uid;
+    known.creds = creds;
     known.exec_id = task.get(offset!(task_exec_id));
 }
 
@@ -118,7 +123,7 @@ pub fn forked(current: &Current, child: Ptr) {
     let Some(known) = Known::of(current.tid, task.get(offset!(task_start))) else { return };
     let cred = own_cred(child);
     let creds = Creds::of(cred);
-    let door = if creds.user_ns == known.user_ns { NO_DOOR } else { Door::Clone as u16 };
+    let door = if creds.user_ns == known.creds.user_ns { NO_DOOR } else { Door::Clone as u16 };
     tell(child, known, &creds, cred, door, gain_flag::CHILD);
     Known::note(child, child.get(offset!(task_pid)), known.home, &creds);
 }
@@ -161,42 +166,42 @@ pub fn exited(current: &Current, cgroup_id: u64) {
     }
 }
 
-/// Sends a record if a task has more than was known: `cred` is where `creds` were read.
+/// Tells if a task has more than was known: `cred` is where `creds` were read.
 #[inline(always)]
 fn tell(task: Ptr, known: &Known, creds: &Creds, cred: Ptr, door: u16, flags: u16) {
-    let moved = creds.user_ns != known.user_ns;
-    let grown = creds.caps.gained(known.caps);
+    let moved = creds.user_ns != known.creds.user_ns;
+    let grown = creds.caps.gained(known.creds.caps);
     if !moved && grown.is_empty() {
         return;
     }
-    let seen = explains(door, &grown, creds, known, moved);
+    let explained = explains(door, &grown, creds, &known.creds, moved);
     // Without a watch at every door, growth that none explains is nobody's proof.
-    if (!seen && setting!(doors_watched) == 0) || canary::is_current() {
+    if (!explained && setting!(doors_watched) == 0) || canary::is_current() {
         return;
     }
-    let kind = if seen { kind::GAINED } else { kind::GAINED_UNSEEN };
-    let cgroup_id = cgroup_of(task);
-    let Some(mut entry) = reserve::<GainRecord>(kind_slot(kind), kind, cgroup_id) else { return };
+    let kind = if explained { kind::GAINED } else { kind::GAINED_UNSEEN };
+    let flags = if known.home == cgroup_of(task) { flags } else { flags | gain_flag::VISITOR };
+    send(task, &known.creds, creds, cred, kind, door, flags);
+}
+
+/// Sends a record.
+#[inline(always)]
+fn send(task: Ptr, before: &Creds, after: &Creds, cred: Ptr, kind: u16, door: u16, flags: u16) {
+    let Some(mut entry) = reserve::<GainRecord>(kind_slot(kind), kind, cgroup_of(task)) else { return };
     let record = entry.as_mut_ptr();
     let user_ns = cred.follow(offset!(cred_user_ns));
-    let mut flags = flags;
-    if is_child_ns(user_ns) {
-        flags |= gain_flag::CHILD_NS;
-    }
-    if known.home != cgroup_id {
-        flags |= gain_flag::VISITOR;
-    }
+    let child = if is_child_ns(user_ns) { gain_flag::CHILD_NS } else { 0 };
     // SAFETY: the reserved room; each member behind the header is written.
     unsafe {
         describe_child(task, &raw mut (*record).task);
         (*record).task.euid = cred.get(offset!(cred_euid));
         (*record).task.egid = cred.get(offset!(cred_egid));
         namespaces_of(nsproxy_of(task), user_ns, true, &raw mut (*record).ns);
-        (*record).before = known.caps;
-        (*record).after = creds.caps;
-        (*record).user_ns_before = known.user_ns;
+        (*record).before = before.caps;
+        (*record).after = after.caps;
+        (*record).user_ns_before = before.user_ns;
         (*record).door = door;
-        (*record).flags = flags;
+        (*record).flags = flags | child;
     }
     submit(entry);
 }
@@ -205,7 +210,7 @@ fn tell(task: Ptr, known: &Known, creds: &Creds, cred: Ptr, door: u16, flags: u1
 /// kernel/user_namespace.c). What is effective may grow within what is permitted, also where no door was seen: the
 /// task could have done it by capset.
 #[inline(always)]
-fn explains(door: u16, grown: &CapSets, creds: &Creds, known: &Known, moved: bool) -> bool {
+fn explains(door: u16, grown: &CapSets, creds: &Creds, known: &Creds, moved: bool) -> bool {
     const EXEC: u16 = Door::Exec as u16;
     const CAPSET: u16 = Door::Capset as u16;
     const PRCTL: u16 = Door::Prctl as u16;

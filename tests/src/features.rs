@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use Modes::{Both, Tracepoint, Trampoline};
+use Modes::{AlwaysByTrampoline, Both, Tracepoint, Trampoline};
 use Sign::{Log, Probe, ProgramInfo};
 
 /// A kernel's version: `(6, 1)` is 6.1.
@@ -20,6 +20,8 @@ pub enum Modes {
     Trampoline,
     /// In the tracepoint mode only.
     Tracepoint,
+    /// In the trampoline mode on every kernel, in the tracepoint mode on those that have it.
+    AlwaysByTrampoline,
 }
 
 /// How the running daemon shows that it uses a feature.
@@ -66,16 +68,24 @@ pub const FEATURES: &[Feature] = &[
         name: "tracepoint_cap_capable",
         what: "capability checks have a tracepoint, so they are seen where trampolines are refused, too",
         since: Some((6, 14)),
-        until: None,
-        modes: Both,
+        until: Some((7, 0)),
+        modes: Tracepoint,
         sign: Probe("cap_capable_tp"),
+    },
+    Feature {
+        name: "perf_cap_capable",
+        what: "BTF tracepoints run preemptible: capability checks are hooked by perf's tracepoint",
+        since: Some((7, 0)),
+        until: None,
+        modes: Tracepoint,
+        sign: Probe("cap_capable_perf"),
     },
     Feature {
         name: "fexit_cap_capable",
         what: "capability checks have no tracepoint: the function is hooked",
         since: None,
         until: Some((6, 14)),
-        modes: Both,
+        modes: AlwaysByTrampoline,
         sign: Probe("cap_capable"),
     },
     Feature {
@@ -83,7 +93,7 @@ pub const FEATURES: &[Feature] = &[
         what: "the check of capset has no tracepoint and may be drawn into capset: the next function is hooked",
         since: None,
         until: Some((6, 14)),
-        modes: Both,
+        modes: AlwaysByTrampoline,
         sign: Probe("security_capset"),
     },
     Feature {
@@ -151,12 +161,13 @@ impl Feature {
         self.since.is_none_or(|since| kernel >= since) && self.until.is_none_or(|until| kernel < until)
     }
 
-    /// True if a daemon in this attach mode uses it where the kernel has it.
-    pub fn is_used_in(&self, mode: &str) -> bool {
+    /// True if a daemon in this attach mode uses it on the kernel of this version.
+    pub fn is_used(&self, kernel: Version, mode: &str) -> bool {
         match self.modes {
-            Both => true,
-            Trampoline => mode == "trampoline",
-            Tracepoint => mode == "tracepoint",
+            Both => self.is_in(kernel),
+            Trampoline => mode == "trampoline" && self.is_in(kernel),
+            Tracepoint => mode == "tracepoint" && self.is_in(kernel),
+            AlwaysByTrampoline => mode == "trampoline" || self.is_in(kernel),
         }
     }
 }

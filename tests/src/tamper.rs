@@ -124,6 +124,23 @@ impl Map {
         self.command(command::MAP_DELETE_ELEM, key.as_ptr(), std::ptr::null())
     }
 
+    /// Every key, as long as nobody deletes entries meanwhile.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn keys(&self) -> io::Result<Vec<Vec<u8>>> {
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let mut next = vec![0; self.key];
+            let last = keys.last().map_or(std::ptr::null(), |last| last.as_ptr());
+            match self.command(command::MAP_GET_NEXT_KEY, last, next.as_mut_ptr()) {
+                Ok(()) => keys.push(next),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Deletes everything; gives how many entries there were.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::settings::offset;
 
 /// A task's credentials, as far as capabilities go by them.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Creds {
     /// The five sets.
     pub caps: CapSets,

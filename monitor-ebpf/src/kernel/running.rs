@@ -7,7 +7,7 @@
 use core::mem::offset_of;
 
 use aya_ebpf::helpers::bpf_get_current_task;
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use monitor_common::call::{Abi, X32_SYSCALL_BIT};
 use monitor_common::capability::NO_CALL;
 use monitor_common::control::MISSING;
@@ -49,6 +49,11 @@ impl Typed {
         // SAFETY: the verifier holds the read to the member that lies there, and one that faults gives zero.
         unsafe { self.0.add(offset).cast::<T>().read_volatile() }
     }
+
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Typed {
+        Typed(self.get(offset as usize))
+    }
 }
 
 impl Running {
@@ -70,6 +75,7 @@ impl Running {
                 task.get(at(offset!(task_pid))),
                 task.get(at(offset!(task_start))),
                 Ptr(task.get(at(offset!(task_real_cred)))),
+                typed_cgroup(task),
                 call,
             )
         } else {
@@ -81,7 +87,9 @@ impl Running {
                     regs.get(CS as u32)
                 });
             let cred = Ptr(task.get(offset!(task_real_cred)));
-            Running::new(task, task.get(offset!(task_pid)), task.get(offset!(task_start)), cred, call)
+            let cgroup_id = cgroup_of(task);
+            let (tid, start_ns) = (task.get(offset!(task_pid)), task.get(offset!(task_start)));
+            Running::new(task, tid, start_ns, cred, cgroup_id, call)
         }
     }
 
@@ -99,8 +107,15 @@ impl Running {
     }
 
     #[inline(always)]
-    fn new(task: Ptr, tid: u32, start_ns: u64, cred: Ptr, (orig_ax, nr, abi): (u64, u32, Abi)) -> Self {
-        Running { task, tid, start_ns, cred, cgroup_id: current_cgroup(task), orig_ax, nr, abi }
+    fn new(
+        task: Ptr,
+        tid: u32,
+        start_ns: u64,
+        cred: Ptr,
+        cgroup_id: u64,
+        (orig_ax, nr, abi): (u64, u32, Abi),
+    ) -> Self {
+        Running { task, tid, start_ns, cred, cgroup_id, orig_ax, nr, abi }
     }
 }
 
@@ -122,13 +137,18 @@ fn call(orig_ax: u64, status: u32, cs: impl FnOnce() -> u16) -> (u64, u32, Abi) 
     (orig_ax, nr & !X32_SYSCALL_BIT, abi)
 }
 
-/// See [`cgroup_of`]. In the version 2 hierarchy the kernel's helper gives the same number, and costs less.
+/// See [`cgroup_of`].
 #[inline(always)]
-fn current_cgroup(task: Ptr) -> u64 {
-    if setting!(hierarchy) != MISSING && setting!(hierarchy_subsys) == MISSING {
-        // SAFETY: a helper without arguments.
-        unsafe { bpf_get_current_cgroup_id() }
-    } else {
-        cgroup_of(task)
+fn typed_cgroup(task: Typed) -> u64 {
+    if setting!(hierarchy) == MISSING {
+        return 0;
     }
+    let set = task.follow(offset!(task_cgroups));
+    let subsys = setting!(hierarchy_subsys);
+    let cgroup = if subsys == MISSING {
+        set.follow(offset!(css_set_dfl_cgrp))
+    } else {
+        set.follow(offset!(css_set_subsys) + subsys * size_of::<u64>() as u32).follow(offset!(css_cgroup))
+    };
+    cgroup.follow(offset!(cgroup_kn)).get(offset!(kernfs_node_id) as usize)
 }

@@ -19,7 +19,7 @@ pub fn credentials_committed(ctx: FEntryContext) -> i32 {
     if !is_exec(number as u32, is_compat) {
         let first = if is_compat { offset_of!(Regs, bx) } else { offset_of!(Regs, di) };
         let argument = Registers::get(current.registers(), first);
-        tasks::settle(&current, Ptr(ctx.arg(0)), door_of(number, is_compat, argument));
+        tasks::committed(&current, Ptr(ctx.arg(0)), door_of(number, is_compat, argument));
     }
     0
 }

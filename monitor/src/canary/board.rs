@@ -18,7 +18,8 @@ pub(super) const CAPABILITY: usize = SECCOMP + 1;
 pub(super) const CAPSET: usize = SECCOMP + 2;
 pub(super) const DEVICE: usize = SECCOMP + 3;
 pub(super) const NSPROXY: usize = SECCOMP + 4;
-const FIRST_KIND: usize = SECCOMP + 5;
+pub(super) const CREDENTIALS: usize = SECCOMP + 5;
+const FIRST_KIND: usize = SECCOMP + 6;
 pub(super) const COUNT: usize = FIRST_KIND + (kind::CGROUP_ATTACH - kind::EXEC) as usize + 1;
 
 /// Number of the canary for a kind of life cycle record, from [`kind::EXEC`] to [`kind::CGROUP_ATTACH`].
@@ -39,6 +40,7 @@ pub(super) fn tests(canary: usize, mode: AttachMode, probe: &str) -> bool {
         (CAPSET, _) => probe == "security_capset",
         (DEVICE, _) => probe == "device_asked",
         (NSPROXY, _) => probe == "nsproxy_switched",
+        (CREDENTIALS, _) => probe == "credentials_committed",
         (FIRST_KIND.., _) => LIFE_CYCLE.get(canary - FIRST_KIND) == Some(&probe),
         (call, AttachMode::Trampoline) => CALLS.get(call).is_some_and(|call| call.program == probe),
     }
@@ -62,6 +64,7 @@ pub(super) fn describe(canary: usize) -> String {
         CAPSET => "capset's own check".to_owned(),
         DEVICE => "a device's open".to_owned(),
         NSPROXY => "the end of a process's namespaces".to_owned(),
+        CREDENTIALS => "new credentials".to_owned(),
         FIRST_KIND.. => LIFE_CYCLE.get(canary - FIRST_KIND).copied().unwrap_or_default().to_owned(),
         call => CALLS
             .get(call)
@@ -288,6 +291,7 @@ mod tests {
                 "security_capset",
                 "device_asked",
                 "nsproxy_switched",
+                "credentials_committed",
             ]
             .into_iter();
             let probes: Vec<&str> =

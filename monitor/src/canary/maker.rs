@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use aya::programs::ProgramFd;
 use monitor_common::call::Abi;
-use monitor_common::wire::{CgroupRecord, ExecRecord, OpenRecord};
+use monitor_common::wire::{CgroupRecord, ExecRecord, GainRecord, OpenRecord};
 
-use super::board::{Board, CAPABILITY, CAPSET, DEVICE, SECCOMP};
+use super::board::{Board, CAPABILITY, CAPSET, CREDENTIALS, DEVICE, SECCOMP};
 use super::calls::{Answer, CALLS, CHECKED, FILTERED_FD};
 use super::life::{self, Life};
 use super::low;
@@ -30,6 +30,8 @@ const RING_PART: usize = 4;
 /// How long one such part, and all parts of a round, are waited for.
 const DRAIN_PART: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_millis(200);
+/// What a call takes: its record, and that of the credentials that capset makes.
+const CALL: usize = size_of::<OpenRecord>() + size_of::<GainRecord>();
 /// What a life takes of the ring: seven records, of which those of directories and of the exec are the largest. The
 /// paths that they carry are the daemon's own.
 const LIFE: usize = 2 * size_of::<CgroupRecord>() + offset_of!(ExecRecord, text) + 1024;
@@ -209,7 +211,7 @@ impl Worker {
             if self.board.untested(canary).is_some() {
                 continue;
             }
-            self.make_room(size_of::<OpenRecord>());
+            self.make_room(CALL);
             self.board.ask(canary);
             self.out.push(canary);
             if canary == CHECKED {
@@ -217,6 +219,9 @@ impl Worker {
             }
             if canary == 0 {
                 self.board.ask(CAPSET);
+                if self.board.untested(CREDENTIALS).is_none() {
+                    self.board.ask(CREDENTIALS);
+                }
             }
             if call.answer == Answer::Opened && call.abi == Abi::X86_64 {
                 self.board.ask(DEVICE);

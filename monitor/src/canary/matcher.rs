@@ -11,7 +11,7 @@ use monitor_common::ids::{BootNs, Tgid, Tid};
 use monitor_common::verdict::{RefusedBy, Verdict};
 use monitor_common::wire::{call_flag, kind};
 
-use super::board::{Board, CAPABILITY, CAPSET, DEVICE, NSPROXY, SECCOMP, of_kind};
+use super::board::{Board, CAPABILITY, CAPSET, CREDENTIALS, DEVICE, NSPROXY, SECCOMP, of_kind};
 use super::calls::{Answer, CALLS, CHECKED, FILTERED_FD};
 use crate::decode::{RawEvent, RawTask};
 use crate::event::Event;
@@ -117,8 +117,9 @@ impl Matcher {
     pub fn life_cycle(&self, event: &RawEvent<'_>, boot: BootNs) {
         self.board.count();
         let kind = match event {
-            // Its checks and credentials make no records.
-            RawEvent::Call(_) | RawEvent::Capability { .. } | RawEvent::Gained { .. } => return,
+            // Its checks make no records.
+            RawEvent::Call(_) | RawEvent::Capability { .. } => return,
+            RawEvent::Gained { .. } => return self.board.answer(CREDENTIALS, boot),
             RawEvent::Exec(_) => kind::EXEC,
             RawEvent::Fork { .. } => kind::FORK,
             RawEvent::Exit { .. } => kind::EXIT,

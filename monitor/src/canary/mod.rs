@@ -35,7 +35,7 @@ use monitor_common::ids::{BootNs, Tid};
 use crate::attach::{AttachMode, Attached, CanaryMap, Probe};
 use crate::bpf_files::{BpfFiles, LinkFile};
 use crate::rules::LoadError;
-use board::{Board, COUNT, NSPROXY};
+use board::{Board, COUNT, CREDENTIALS, NSPROXY};
 use maker::Maker;
 
 /// How long a round may take. One is ordered each second and judged so much later, and again [`SECOND_LOOK`] later if
@@ -170,9 +170,11 @@ impl Canaries {
     /// # Errors
     /// A text: the thread cannot be enrolled or started here. Then no hook can be tested.
     pub fn start(mut trial: Trial, attached: &mut Attached, ring_bytes: u32) -> Result<Self, String> {
-        let is_hooked = |probe: &Probe| board::tests(NSPROXY, attached.mode, &probe.name);
-        if !attached.probes.iter().any(is_hooked) {
-            trial.untested[NSPROXY] = Some("nothing is hooked there in this mode".to_owned());
+        for canary in [NSPROXY, CREDENTIALS] {
+            let is_hooked = |probe: &Probe| board::tests(canary, attached.mode, &probe.name);
+            if !attached.probes.iter().any(is_hooked) {
+                trial.untested[canary] = Some("nothing is hooked there in this mode".to_owned());
+            }
         }
         let files = BpfFiles::read();
         let board = Arc::new(Board::new(trial.untested.clone()));

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod elf32;
 pub mod evade;
 pub mod gains;
+pub mod grow;
 pub mod load;
 pub mod mark;
 pub mod needs;

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use monitor_common::call::Call;
+use monitor_common::call::{Abi, Call};
 use monitor_common::caps::Cap;
 use tests::attempt::needs::Need;
-use tests::attempt::{self, Attempt, Way, elf32, evade, gains, load, mark, prep, race};
+use tests::attempt::{self, Attempt, Way, elf32, evade, gains, grow, load, mark, prep, race};
 use tests::seccomp::{self, Filter};
 
 #[derive(Parser)]
@@ -93,6 +93,19 @@ enum Command {
         /// tracer, vfork or killed-thread.
         way: String,
     },
+    /// Makes our own capabilities grow by a door that the kernel has for it.
+    Grow {
+        /// setuid, setreuid, setresuid, setfsuid, capset, prctl, unshare, setns, clone or exec; nothing: by none.
+        door: String,
+        /// By which system call table.
+        #[arg(long, default_value = "x86_64")]
+        abi: Ways,
+        /// By the call with ids of 16 bits, of the 32-bit table.
+        #[arg(long)]
+        old: bool,
+    },
+    /// Makes a known number of capability checks.
+    Checks,
     /// Makes one attempt that carries a number, by which its alert is known.
     Mark {
         /// At least 2,000,000.
@@ -251,6 +264,16 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             let known = evade::WAYS.iter().find(|(name, _)| *name == way);
             known.ok_or_else(|| format!("no way `{way}`"))?.1()?;
         }
+        Command::Grow { door, .. } if door == "nothing" => {}
+        Command::Grow { door, abi, old } => {
+            let abi = match abi {
+                Ways::X32 => Abi::X32,
+                Ways::Int80 => Abi::I386,
+                _ => Abi::X86_64,
+            };
+            grow::grow(&door, abi, old)?;
+        }
+        Command::Checks => grow::checks()?,
         Command::Mark { number } => {
             let ret = mark::make(number);
             writeln!(out, "{}", serde_json::json!({"number": number, "ret": ret}))?;

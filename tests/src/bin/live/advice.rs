@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tests::docker::Ran;
 use tests::harness::{Daemon, PATIENCE};
 use tests::oci::{self, Profile};
@@ -77,11 +76,10 @@ struct Run {
     outcome: Result<Ran, String>,
 }
 
-/// A daemon with a state directory of its own, and the programs that ask it.
+/// A daemon, and the programs that ask it.
 struct Place<'s> {
     suite: &'s Suite,
     daemon: Daemon,
-    _state: TempDir,
 }
 
 fn prove(suite: &Suite, script: &Script) -> Result<(), String> {
@@ -151,15 +149,9 @@ fn refused_nothing(told: &Value) -> Result<(), String> {
 
 impl<'s> Place<'s> {
     fn start(suite: &'s Suite) -> Result<Place<'s>, String> {
-        let state = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let config = state.path().join("config.yaml");
-        let directory = state.path().join("state");
-        std::fs::write(&config, format!("state_dir: {}\n", directory.display()))
-            .map_err(|error| error.to_string())?;
-        let [shipped, config] = [&suite.settings().rules, &config].map(|path| path.display().to_string());
-        let options = ["--config", &config, "--rules", &shipped, "--canary-interval-ms", "off"];
-        let daemon = Daemon::start(suite.settings(), &options)?;
-        Ok(Place { suite, daemon, _state: state })
+        let shipped = suite.settings().rules.display().to_string();
+        let daemon = Daemon::start(suite.settings(), &["--rules", &shipped, "--canary-interval-ms", "off"])?;
+        Ok(Place { suite, daemon })
     }
 
     /// Runs the script in a new container, with Docker's default capabilities or with these alone.

@@ -32,7 +32,7 @@ fn hold(daemon: &Daemon, feature: &Feature) -> Result<(), String> {
         .into_iter()
         .find(|mode| metrics.sum("ringfence_attach_mode_info", &[("mode", mode)]) == Some(1.0))
         .ok_or("no attach mode is stated")?;
-    let expected = feature.is_in(kernel) && feature.is_used_in(mode);
+    let expected = feature.is_used(kernel, mode);
     let found = match feature.sign {
         Sign::Probe(probe) => metrics.sum("ringfence_probe_attached", &[("probe", probe)]) == Some(1.0),
         Sign::Log(key) => logged(daemon, key)?,

@@ -7,6 +7,7 @@
 mod advice;
 mod benign;
 mod blind;
+mod capability;
 mod cases;
 mod churn;
 mod corpus;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
     trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
+    trials.extend(capability::trials(&settings));
     trials.extend(faults::trials(&settings));
     trials.extend(recording::trials(&settings));
     trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));

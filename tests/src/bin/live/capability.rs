@@ -1,0 +1,266 @@
+//! The ledger of capability checks and the events of credentials that grow, against known scripts: of checks by number,
+//! and of each door.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::process::Command;
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+use monitor_common::capability::{CAP_LEDGER_ENTRIES, CapKey, cap_flag};
+use monitor_common::caps::Cap;
+use tests::attempt::grow::{self, CHECKS};
+use tests::bpf_objects::FdInfo;
+use tests::cgroup::Cgroup;
+use tests::harness::alerts::{Expectation, Must};
+use tests::harness::{Daemon, Settings};
+use tests::tamper::Map;
+
+use crate::cases::cases;
+
+/// Every event about capabilities that is no call.
+const RULES: &str = "\
+- rule: Check
+  id: suite-check
+  desc: The first check of its kind.
+  condition: evt.type = capability
+  output: >
+    %cap.name %cap.call %cap.user_ns %cap.audited %cap.used %cap.denied %evt.verdict %evt.phase %evt.refused_by
+    %cgroup.id %proc.vpid
+  priority: NOTICE
+- rule: Gain
+  id: suite-gain
+  desc: Credentials grew.
+  condition: evt.type in (gained, gained_unseen)
+  output: >
+    %evt.type %cap.door %cap.user_ns %cap.gained %cap.gained_permitted %cap.before %cap.after %cap.permitted
+    %cap.inheritable %cap.bounding %cap.ambient %cap.ambient_before %cap.permitted_before %proc.vpid %proc.pid
+    %cgroup.id %evt.phase
+  priority: WARNING
+";
+
+pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
+    cases(
+        settings,
+        &[
+            ("capability::rows", rows),
+            ("capability::first_checks", first_checks),
+            ("capability::doors", doors),
+            ("capability::unseen", unseen),
+        ],
+    )
+}
+
+struct Told {
+    daemon: Daemon,
+    _rules: tempfile::TempDir,
+}
+
+impl Told {
+    fn start(settings: &Settings) -> Result<Told, String> {
+        let rules = tempfile::tempdir().map_err(|error| error.to_string())?;
+        fs::write(rules.path().join("capability.yaml"), RULES).map_err(|error| error.to_string())?;
+        let daemon = Daemon::start(settings, &["--rules", &rules.path().display().to_string()])?;
+        Ok(Told { daemon, _rules: rules })
+    }
+
+    fn map(&self, kind: &str, entries: u32) -> Result<Map, String> {
+        let all = FdInfo::all(self.daemon.pid()).map_err(|error| error.to_string())?;
+        let fits = |info: &&FdInfo| {
+            info.get("map_type") == Some(kind) && info.number("max_entries") == Some(entries)
+        };
+        let info = all.iter().find(fits).ok_or(format!("the daemon has no map of type {kind}, {entries}"))?;
+        Map::open(info).map_err(|error| error.to_string())
+    }
+
+    /// Counts of a cgroup's rows, by capability and flags; without those that are certain to be silent.
+    fn rows(&self, cgroup: u64) -> Result<BTreeMap<(u16, u16), u64>, String> {
+        let map = self.map("1", CAP_LEDGER_ENTRIES)?;
+        let mut rows = BTreeMap::new();
+        for key in map.keys().map_err(|error| error.to_string())? {
+            let [id, rest, ..] = words(&key);
+            let (cap, flags) = (rest as u16, (rest >> 16) as u16);
+            if id != cgroup || flags & cap_flag::SILENT != 0 {
+                continue;
+            }
+            let [count, first, last, _] = words(&map.read(&key).map_err(|error| error.to_string())?);
+            if first == 0 || first > last {
+                return Err(format!("row {cap} {flags:#x}: first {first}, last {last}"));
+            }
+            *rows.entry((cap, flags & !cap_flag::MAYBE_SILENT)).or_default() += count;
+        }
+        Ok(rows)
+    }
+}
+
+fn words(bytes: &[u8]) -> [u64; 4] {
+    let mut words = [0; 4];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(chunk.try_into().unwrap_or_default());
+    }
+    words
+}
+
+const _: () = assert!(size_of::<CapKey>() == 16);
+
+/// Makes the known checks in a cgroup of its own.
+fn make_checks(settings: &Settings, cgroup: &Cgroup) -> Result<(), String> {
+    let mut command = Command::new(&settings.attempt);
+    command.arg("checks");
+    cgroup.enter(&mut command);
+    let status = command.status().map_err(|error| error.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("the checks: {status}")) }
+}
+
+fn rows(settings: &Settings) -> Result<(), String> {
+    let told = Told::start(settings)?;
+    let cgroup = Cgroup::make(&format!("ringfence-caps-{}", std::process::id()));
+    let cgroup = cgroup.map_err(|error| error.to_string())?;
+    let id = cgroup.id().map_err(|error| error.to_string())?;
+    for round in 1..=2 {
+        make_checks(settings, &cgroup)?;
+        let rows = told.rows(id)?;
+        let expected = [
+            (Cap::SysBoot, 0, CHECKS),
+            (Cap::SysBoot, cap_flag::DENIED, CHECKS),
+            (Cap::SysChroot, 0, CHECKS),
+            (Cap::SysChroot, cap_flag::DENIED, CHECKS),
+            (Cap::SysAdmin, cap_flag::CHILD_NS, CHECKS + 1),
+        ];
+        for (cap, flags, count) in expected {
+            let found = rows.get(&(cap as u16, flags)).copied().unwrap_or(0);
+            if found != round * count {
+                return Err(format!(
+                    "{} {flags:#x}: {found} instead of {}: {rows:?}",
+                    cap.name(),
+                    round * count
+                ));
+            }
+        }
+        // What the child asked for before its exec was a visitor's.
+        if rows.keys().any(|(cap, flags)| flags & cap_flag::VISITOR != 0 && *cap == Cap::SysBoot as u16) {
+            return Err(format!("the program passed for a visitor: {rows:?}"));
+        }
+    }
+    told.daemon.stop()?.check()
+}
+
+/// Each row makes one event.
+fn first_checks(settings: &Settings) -> Result<(), String> {
+    let told = Told::start(settings)?;
+    let cgroup = Cgroup::make(&format!("ringfence-caps-{}", std::process::id()));
+    let cgroup = cgroup.map_err(|error| error.to_string())?;
+    let id = cgroup.id().map_err(|error| error.to_string())?;
+    make_checks(settings, &cgroup)?;
+    make_checks(settings, &cgroup)?;
+    let of = |cap: &str| Expectation::new().is("rule", "Check").is("cgroup.id", id).is("cap.name", cap);
+    for (cap, call) in [("CAP_SYS_BOOT", "reboot"), ("CAP_SYS_CHROOT", "chroot")] {
+        let of = || of(cap).is("cap.call", call).is("cap.user_ns", "initial");
+        told.daemon.expect(&of().is("evt.verdict", "allowed").is("cap.used", cap))?;
+        told.daemon.expect(
+            &of().is("evt.verdict", "refused").is("cap.denied", cap).is("evt.refused_by", "capability"),
+        )?;
+    }
+    told.daemon.expect(&of("CAP_SYS_ADMIN").is("cap.user_ns", "child").is("cap.call", "unshare"))?;
+    for (cap, count) in [("CAP_SYS_BOOT", 2), ("CAP_SYS_CHROOT", 2)] {
+        let found = told.daemon.inbox().count(&of(cap));
+        if found != count {
+            return Err(format!("{found} events of first checks of {cap} instead of {count}"));
+        }
+    }
+    told.daemon.stop()?.check()
+}
+
+fn doors(settings: &Settings) -> Result<(), String> {
+    let told = Told::start(settings)?;
+    let mut runs = Vec::new();
+    for door in grow::doors() {
+        runs.push((door, "x86_64", false));
+        if door != "exec" {
+            runs.push((door, "i386", false));
+        }
+        if door.starts_with("set") && door != "setns" {
+            runs.push((door, "i386", true));
+        }
+    }
+    for (door, abi, old) in runs {
+        let mut command = Command::new(&settings.attempt);
+        command.args(["grow", door, "--abi", abi]).args(old.then_some("--old"));
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let pid = child.id();
+        let status = tests::harness::wait(&mut child)?;
+        if !status.success() {
+            return Err(format!("{door} by {abi}: {status}"));
+        }
+        let wanted = Expectation::new().is("rule", "Gain").is("evt.type", "gained").is("cap.door", door);
+        let wanted = match door {
+            // The child's child.
+            "clone" | "exec" => wanted,
+            _ => wanted.is("proc.pid", pid),
+        };
+        let wanted = match door {
+            "unshare" | "setns" | "clone" => wanted.is("cap.user_ns", "child"),
+            "prctl" => wanted.is("cap.ambient", "CAP_CHOWN").must("cap.ambient_before", Must::BeAbsent),
+            "exec" => wanted
+                .must("cap.gained_permitted", Must::BeLike(vec!["CAP_CHOWN *".to_owned()]))
+                .must("cap.permitted_before", Must::BeAbsent),
+            _ => wanted.must("cap.gained", Must::BeLike(vec!["CAP_CHOWN *".to_owned()])),
+        };
+        told.daemon.expect(&wanted).map_err(|error| format!("{door} by {abi}, old: {old}: {error}"))?;
+        told.daemon.inbox().forget(&Expectation::new().is("cap.door", door));
+    }
+    none_unseen(&told)?;
+    told.daemon.stop()?.check()
+}
+
+/// Whatever the machine did meanwhile, nothing grew by no door.
+fn none_unseen(told: &Told) -> Result<(), String> {
+    let unseen = told.daemon.inbox().fitting(&Expectation::new().is("evt.type", "gained_unseen"));
+    match unseen.first() {
+        None => Ok(()),
+        Some(alert) => Err(format!("a gain by no door, where there was none: {}", alert.json)),
+    }
+}
+
+/// Bound of the programs' table of tasks, and its type (`BPF_MAP_TYPE_LRU_HASH`).
+const TASKS: (&str, u32) = ("9", 65_536);
+/// Where the five sets stand in a value of it.
+const SETS: std::ops::Range<usize> = 24..64;
+
+/// The programs are made to believe that a process had no capability, as if it had got them from an exploit since.
+fn unseen(settings: &Settings) -> Result<(), String> {
+    let told = Told::start(settings)?;
+    let tasks = told.map(TASKS.0, TASKS.1)?;
+    let (mut orders, order) = io::pipe().map_err(|error| error.to_string())?;
+    // SAFETY: the child makes system calls only, on memory that it has; it ends without running anything of ours.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(order);
+        let _ = orders.read(&mut [0]);
+        // SAFETY: no such flag exists: the call fails. Then the child ends at once.
+        unsafe {
+            libc::unshare(1);
+            libc::_exit(0)
+        }
+    }
+    let believe = || {
+        let key = child.to_ne_bytes();
+        let mut value = tasks.read(&key).map_err(|error| format!("the task is not known: {error}"))?;
+        value.get_mut(SETS).ok_or("the value is too short")?.fill(0);
+        tasks.set(&key, &value).map_err(|error| error.to_string())
+    };
+    let believed = believe();
+    drop(order);
+    // SAFETY: our own child.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    believed?;
+    let wanted = Expectation::new()
+        .is("rule", "Gain")
+        .is("evt.type", "gained_unseen")
+        .is("proc.pid", child)
+        .must("cap.permitted_before", Must::BeAbsent)
+        .must("cap.gained_permitted", Must::BeLike(vec!["CAP_CHOWN *".to_owned()]));
+    told.daemon.expect(&wanted)?;
+    told.daemon.stop()?.check()
+}
