@@ -2,8 +2,8 @@
 //! which must raise exactly the right rule.
 //!
 //! What this machine cannot show is ignored: a capability that the suite itself lacks can be given to no container, and
-//! a kernel without modules or I/O ports has no calls for them. Guests show it. Engines before 23 know neither CAP_BPF nor
-//! CAP_PERFMON: their containers are made by crun from the Engine's configuration. CAP_MAC_ADMIN and CAP_MAC_OVERRIDE are asked for by security
+//! a kernel without modules or I/O ports has no calls for them. Guests show it, and the use and gain of CAP_BPF and
+//! CAP_PERFMON, which Debian's Engine (20.10) does not know. CAP_MAC_ADMIN and CAP_MAC_OVERRIDE are asked for by security
 //! modules alone (AppArmor, SELinux, Smack), of which neither this suite's guests nor its machine have one in force: of
 //! these two only the gain is shown.
 
@@ -68,6 +68,8 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
         let trial = Trial::test(name, move || case(&place).map_err(Failed::from));
         trials.push(trial.with_ignored_flag(!possible));
     };
+    let guest = suite.settings().guest;
+    let can_give = |cap| is_ours(cap) && (guest || !matches!(cap, Cap::Bpf | Cap::Perfmon));
     for need in NEEDS {
         let possible = match need.name {
             "load-module" => std::fs::exists("/proc/modules").is_ok_and(|is| is),
@@ -75,12 +77,12 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
             _ => true,
         };
         let name = |what| format!("nine::{}_{what}", need.name);
-        add(name("used"), possible && is_ours(need.cap), Box::new(|place| used(place, need)));
+        add(name("used"), possible && can_give(need.cap), Box::new(|place| used(place, need)));
         add(name("refused"), possible, Box::new(|place| refused(place, need)));
     }
     for cap in RULED {
         let gained = |place: &Place| gained_by_program(place, *cap);
-        add(format!("nine::{}_gained", kebab(*cap)), is_ours(*cap), Box::new(gained));
+        add(format!("nine::{}_gained", kebab(*cap)), can_give(*cap), Box::new(gained));
     }
     for way in WAYS {
         add(format!("nine::gained_by_{}", way.way), true, Box::new(|place| gained_by(place, way)));
@@ -161,9 +163,9 @@ impl Place {
     }
 }
 
-/// Runs a shell command in a new container: by Docker Engine, or by crun in guests and with what the Engine does not know.
+/// Runs a shell command in a new container: by Docker Engine, or in a guest by crun.
 pub(crate) fn contain(suite: &Suite, given: Given, command: &str) -> Result<Ran, String> {
-    if suite.settings().guest || matches!(given.add, Some(Cap::Bpf | Cap::Perfmon)) {
+    if suite.settings().guest {
         let script = format!("exec {command}");
         let change = |config: &mut Value| change(config, given);
         let words = ["/bin/sh", "-c", &script];
