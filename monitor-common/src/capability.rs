@@ -37,12 +37,14 @@ pub struct CapCount {
     pub count: u64,
     /// Boot time of the first, in nanoseconds.
     pub first_ns: u64,
-    /// Boot time of the last.
+    /// Boot time of the last, or of an earlier one in the same tick of the kernel's timer (at most 10 ms before).
     pub last_ns: u64,
     /// Number of the system call of the last, without the x32 bit; [`NO_CALL`] outside of one.
     pub last_nr: u32,
     /// [`crate::call::Abi`] of that call.
-    pub last_abi: u32,
+    pub last_abi: u16,
+    /// Lowest bits of the tick (`jiffies`) in which `last_ns` was read: reading the clock is the dearest part of a check.
+    pub last_tick: u16,
 }
 
 /// Stands for a check that no system call made: a page fault, a kernel thread.

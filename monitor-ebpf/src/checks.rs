@@ -4,8 +4,9 @@
 //! capability and outcome, so the sum over all is exact.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use monitor_common::call::Abi;
 use monitor_common::capability::{
     CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, NO_CALL, cap_flag, cap_slot,
@@ -27,6 +28,27 @@ static CAP_LEDGER: HashMap<CapKey, CapCount> = HashMap::with_max_entries(CAP_LED
 /// Checks that found no room in the ledger, by [`cap_slot`].
 #[map]
 static CAP_UNCOUNTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(CAP_SLOTS * 2, 0);
+
+/// Address of the initial user namespace, once it was met: it stays where it is, and so need not be looked at again.
+#[map]
+static INITIAL_NS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// True if a user namespace is not the initial one.
+#[inline(always)]
+fn is_child(user_ns: Ptr) -> bool {
+    let Some(initial) = INITIAL_NS.get_ptr_mut(0) else { return is_child_ns(user_ns) };
+    // SAFETY: the map's memory outlives the program; all who write there write the same.
+    unsafe {
+        if *initial == user_ns.0 {
+            return false;
+        }
+        let child = is_child_ns(user_ns);
+        if !child {
+            *initial = user_ns.0;
+        }
+        child
+    }
+}
 
 /// `CAP_OPT_NOAUDIT` (include/linux/security.h).
 const NOAUDIT: u32 = 2;
@@ -57,7 +79,7 @@ impl Check {
         if self.cap >= CAP_SLOTS || self.cred.0 != running.cred.0 {
             return;
         }
-        let child = is_child_ns(self.target);
+        let child = is_child(self.target);
         let mut flags = self.silence(running, child);
         if self.denied {
             flags |= cap_flag::DENIED;
@@ -70,10 +92,10 @@ impl Check {
         }
         let key = CapKey { cgroup_id: running.cgroup_id, cap: self.cap as u16, flags, pad: 0 };
         // SAFETY: a helper without arguments.
-        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let tick = unsafe { bpf_jiffies64() } as u16;
         let (row, new) = match CAP_LEDGER.get_ptr_mut(key) {
             Some(row) => (Some(row), false),
-            None => self.new_row(&key, now),
+            None => self.new_row(&key, tick),
         };
         let Some(row) = row else {
             if let Some(uncounted) = CAP_UNCOUNTED.get_ptr_mut(cap_slot(self.cap, self.denied)) {
@@ -85,9 +107,12 @@ impl Check {
         // each is whole, and either is a last one.
         unsafe {
             add(&raw mut (*row).count);
-            (*row).last_ns = now;
+            if (*row).last_tick != tick {
+                (*row).last_ns = bpf_ktime_get_boot_ns();
+                (*row).last_tick = tick;
+            }
             (*row).last_nr = running.nr;
-            (*row).last_abi = running.abi as u32;
+            (*row).last_abi = running.abi as u16;
         }
         if new {
             self.report(running, &key);
@@ -96,8 +121,17 @@ impl Check {
 
     /// Makes a row, and says whether it was us who did.
     #[inline(always)]
-    fn new_row(&self, key: &CapKey, now: u64) -> (Option<*mut CapCount>, bool) {
-        let row = CapCount { count: 0, first_ns: now, last_ns: now, last_nr: NO_CALL, last_abi: 0 };
+    fn new_row(&self, key: &CapKey, tick: u16) -> (Option<*mut CapCount>, bool) {
+        // SAFETY: a helper without arguments.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let row = CapCount {
+            count: 0,
+            first_ns: now,
+            last_ns: now,
+            last_nr: NO_CALL,
+            last_abi: 0,
+            last_tick: tick,
+        };
         // Another CPU may have been faster, or the map may be full; the look-up tells.
         let made = CAP_LEDGER.insert(key, row, NOEXIST).is_ok();
         (CAP_LEDGER.get_ptr_mut(key), made)
@@ -195,7 +229,10 @@ fn surely_asks(running: &Running) -> bool {
         }
         // The same, and umount.
         Abi::I386 => {
-            matches!(running.nr, 21 | 22 | 52 | 74 | 87 | 115 | 121 | 217 | 310 | 346 | 357 | 428..=430 | 432 | 433 | 442)
+            matches!(
+                running.nr,
+                21 | 22 | 52 | 74 | 87 | 115 | 121 | 217 | 310 | 346 | 357 | 428..=430 | 432 | 433 | 442
+            )
         }
     }
 }

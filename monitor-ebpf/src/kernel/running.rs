@@ -74,8 +74,8 @@ impl Running {
                 Ptr(task.0 as u64),
                 task.get(at(offset!(task_pid))),
                 task.get(at(offset!(task_start))),
-                Ptr(task.get(at(offset!(task_real_cred)))),
                 typed_cgroup(task),
+                Ptr(task.get(at(offset!(task_real_cred)))),
                 call,
             )
         } else {
@@ -86,10 +86,15 @@ impl Running {
                 call(Registers::get(regs, offset_of!(Regs, orig_ax)), task.get(offset!(task_status)), || {
                     regs.get(CS as u32)
                 });
-            let cred = Ptr(task.get(offset!(task_real_cred)));
-            let cgroup_id = cgroup_of(task);
-            let (tid, start_ns) = (task.get(offset!(task_pid)), task.get(offset!(task_start)));
-            Running::new(task, tid, start_ns, cred, cgroup_id, call)
+            let (cgroup_id, cred) = (cgroup_of(task), Ptr(task.get(offset!(task_real_cred))));
+            Running::new(
+                task,
+                task.get(offset!(task_pid)),
+                task.get(offset!(task_start)),
+                cgroup_id,
+                cred,
+                call,
+            )
         }
     }
 
@@ -111,8 +116,8 @@ impl Running {
         task: Ptr,
         tid: u32,
         start_ns: u64,
-        cred: Ptr,
         cgroup_id: u64,
+        cred: Ptr,
         (orig_ax, nr, abi): (u64, u32, Abi),
     ) -> Self {
         Running { task, tid, start_ns, cred, cgroup_id, orig_ax, nr, abi }

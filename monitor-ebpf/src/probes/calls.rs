@@ -22,7 +22,9 @@ use crate::kernel::{Current, Registers, Regs, WrapperRegs};
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs = ctx.arg::<*const Regs>(0);
     if may_matter(regs.get(offset_of!(Regs, orig_ax))) {
-        returned(&Current::with_cgroup(), None, regs, ctx.arg(1));
+        let current = Current::with_cgroup();
+        settle(&current, regs, ctx.arg(1));
+        returned(&current, None, regs, ctx.arg(1));
     }
     0
 }
@@ -38,6 +40,7 @@ pub fn sys_exit_perf(ctx: TracePointContext) -> u32 {
     let field = |offset: usize| unsafe { *ctx.as_ptr().cast::<u8>().add(offset).cast::<i64>() };
     if may_matter(field(EXIT_ID).cast_unsigned()) {
         let current = Current::get();
+        settle(&current, current.registers(), field(EXIT_RET));
         returned(&current, None, current.registers(), field(EXIT_RET));
     }
     0
@@ -45,7 +48,6 @@ pub fn sys_exit_perf(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn returned(current: &Current, only: Option<Call>, regs: impl Registers, ret: i64) {
-    settle(current, regs, ret);
     if let Some(call) = Returned::new(current, only, regs, ret) {
         call.report(current);
     }

@@ -41,7 +41,7 @@ impl Tally {
             first: row.first_ns.min(row.last_ns),
             last: row.last_ns.max(row.first_ns),
             nr: row.last_nr,
-            abi: row.last_abi,
+            abi: row.last_abi.into(),
         });
     }
 
@@ -243,7 +243,14 @@ mod tests {
     #[test]
     fn a_tally_keeps_the_outer_times_and_the_last_call() {
         let mut tally = Tally::NONE;
-        let row = |first_ns, last_ns, last_nr| CapCount { count: 9, first_ns, last_ns, last_nr, last_abi: 0 };
+        let row = |first_ns, last_ns, last_nr| CapCount {
+            count: 9,
+            first_ns,
+            last_ns,
+            last_nr,
+            last_abi: 0,
+            last_tick: 0,
+        };
         tally.add(2, &row(50, 60, 1));
         tally.add(3, &row(10, 20, 2));
         assert_eq!(tally, Tally { count: 5, first: 10, last: 60, nr: 1, abi: 0 });

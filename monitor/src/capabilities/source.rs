@@ -86,8 +86,8 @@ fn raw_of(key: &CapKey) -> RawKey {
 
 const fn count_of(raw: RawCount) -> CapCount {
     let last_nr = raw[3] as u32;
-    let last_abi = (raw[3] >> 32) as u32;
-    CapCount { count: raw[0], first_ns: raw[1], last_ns: raw[2], last_nr, last_abi }
+    let (last_abi, last_tick) = ((raw[3] >> 32) as u16, (raw[3] >> 48) as u16);
+    CapCount { count: raw[0], first_ns: raw[1], last_ns: raw[2], last_nr, last_abi, last_tick }
 }
 
 fn failed(what: &'static str) -> impl Fn(MapError) -> SourceError {
@@ -178,7 +178,8 @@ mod tests {
         // SAFETY: both are 16 bytes of integers without padding.
         let raw: RawKey = unsafe { std::mem::transmute(key) };
         assert_eq!((raw_of(&key), key_of(raw)), (raw, key));
-        let count = CapCount { count: 3, first_ns: 4, last_ns: 5, last_nr: 0xffff_ffff, last_abi: 2 };
+        let count =
+            CapCount { count: 3, first_ns: 4, last_ns: 5, last_nr: 0xffff_ffff, last_abi: 2, last_tick: 3 };
         // SAFETY: both are 32 bytes of integers without padding.
         let raw: RawCount = unsafe { std::mem::transmute(count) };
         assert_eq!(count_of(raw), count);
