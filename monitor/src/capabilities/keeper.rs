@@ -232,6 +232,11 @@ impl Keeper {
         for (boot, cgroup) in dropped {
             error = state.remove(&boot, cgroup).err().or(error);
         }
+        while error.is_none() && state.is_tight() && self.table.forget_oldest() {
+            for (boot, cgroup) in self.table.take_dropped() {
+                error = state.remove(&boot, cgroup).err().or(error);
+            }
+        }
         let boot = Arc::clone(self.table.boot());
         for kept in self.table.archived_mut().filter(|kept| !kept.written) {
             if !may(&mut writes) {

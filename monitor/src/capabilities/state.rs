@@ -4,6 +4,8 @@
 //! Private: 0700, files 0600, no link is followed. Each file is replaced whole. Bounded in number and bytes. What is
 //! found there may be damaged or made up: it is read with bounds, checked, and refused with a message.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -68,6 +70,8 @@ pub struct State {
     _lock: Option<OwnedFd>,
     max_files: usize,
     max_total: u64,
+    /// Bytes of each record's file, and of all together.
+    sizes: RefCell<(HashMap<String, u64>, u64)>,
 }
 
 /// What a state directory holds.
@@ -114,7 +118,14 @@ impl State {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::InUse { path }),
             Err(error) => return Err(fail(error)),
         }
-        Ok(State { dir, path, _lock: Some(lock), max_files: MAX_FILES, max_total: MAX_TOTAL })
+        Ok(State {
+            dir,
+            path,
+            _lock: Some(lock),
+            max_files: MAX_FILES,
+            max_total: MAX_TOTAL,
+            sizes: RefCell::default(),
+        })
     }
 
     /// Opens the directory to read what a daemon left, also while one runs.
@@ -126,7 +137,14 @@ impl State {
         let dir = open(&path, DIRECTORY, Mode::empty())
             .map_err(|error| StateError::Io { path: path.clone(), cause: error.into() })?;
         check(&path)?;
-        Ok(State { dir, path, _lock: None, max_files: MAX_FILES, max_total: MAX_TOTAL })
+        Ok(State {
+            dir,
+            path,
+            _lock: None,
+            max_files: MAX_FILES,
+            max_total: MAX_TOTAL,
+            sizes: RefCell::default(),
+        })
     }
 
     /// The same with other bounds.
@@ -155,6 +173,7 @@ impl State {
             }
             match self.read(&name) {
                 Ok((kept, bytes)) => {
+                    self.note_size(&name, bytes);
                     sizes.push((loaded.kept.len(), bytes));
                     loaded.kept.push(kept);
                 }
@@ -220,6 +239,10 @@ impl State {
             return Err(io::Error::other(format!("a record of {} bytes is too large", text.len())));
         }
         let create = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let name = record::file_name(&kept.boot, kept.run.cgroup);
+        if !self.has_room(&name, text.len() as u64) {
+            return Err(io::Error::other(format!("all records together have {} bytes", self.max_total)));
+        }
         // A daemon that was killed may have left one; the lock says that nobody writes it now.
         remove(&self.dir, WRITING)?;
         let file = openat(&self.dir, WRITING, create, PRIVATE)?;
@@ -228,7 +251,8 @@ impl State {
         if sync {
             fsync(&file)?;
         }
-        renameat(&self.dir, WRITING, &self.dir, record::file_name(&kept.boot, kept.run.cgroup))?;
+        renameat(&self.dir, WRITING, &self.dir, &name)?;
+        self.note_size(&name, text.len() as u64);
         Ok(())
     }
 
@@ -237,7 +261,29 @@ impl State {
     /// # Errors
     /// What the kernel said.
     pub fn remove(&self, boot: &str, cgroup: u64) -> io::Result<()> {
-        remove(&self.dir, &record::file_name(boot, cgroup))
+        let name = record::file_name(boot, cgroup);
+        remove(&self.dir, &name)?;
+        self.note_size(&name, 0);
+        Ok(())
+    }
+
+    /// Whether older records should go so that newer ones have room: that of a round, and of the largest one.
+    pub(super) fn is_tight(&self) -> bool {
+        self.sizes.borrow().1 > self.max_total / 4 * 3
+    }
+
+    fn has_room(&self, name: &str, bytes: u64) -> bool {
+        let sizes = self.sizes.borrow();
+        let old = sizes.0.get(name).copied().unwrap_or(0);
+        sizes.1.saturating_sub(old).saturating_add(bytes) <= self.max_total
+    }
+
+    /// A record's file has so many bytes now; 0: it is gone.
+    fn note_size(&self, name: &str, bytes: u64) {
+        let mut sizes = self.sizes.borrow_mut();
+        let (known, total) = &mut *sizes;
+        let old = if bytes == 0 { known.remove(name) } else { known.insert(name.to_owned(), bytes) };
+        *total = total.saturating_sub(old.unwrap_or(0)).saturating_add(bytes);
     }
 
     /// Makes what was written and removed last, through a loss of power too.

@@ -1,14 +1,14 @@
 //! What adds up: rows of the kernel's map by container. No clock, no kernel, no file: the keeper says what it read and
 //! when.
 
+mod learn;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag, cap_slot};
 
-use super::granted::{Place, Sets};
-use super::run::{Run, Who};
-use crate::enrich::container::Container;
+use super::run::Run;
 
 /// Containers that run, or ended a moment ago, at most.
 pub const MAX_RUNS: usize = 16_384;
@@ -165,144 +165,8 @@ impl Table {
         }
     }
 
-    /// Learns which cgroups there are now. `seen` are the sets of processes that ran already, by cgroup.
-    pub fn learn(&mut self, places: &[Place], seen: &HashMap<u64, Sets>, now: Now) {
-        self.dirs.values_mut().for_each(|dir| dir.listed = false);
-        // A container's own directory comes before those below it.
-        let mut places: Vec<&Place> = places.iter().collect();
-        places.sort_by_key(|place| place.cgroup.path.len());
-        for place in places.iter().filter(|place| place.removed) {
-            self.dir(place.id.0).gone.get_or_insert(now.boot);
-        }
-        let mut alive: HashSet<Arc<str>> = HashSet::new();
-        for place in places {
-            let owner = match (&place.cgroup.key, place.cgroup.container()) {
-                (Some(key), Some(container)) => {
-                    self.meet(key, container, place, seen.get(&place.id.0).copied(), now);
-                    if !place.removed {
-                        alive.insert(Arc::clone(key));
-                    }
-                    Owner::Run(Arc::clone(key))
-                }
-                _ => Owner::Host,
-            };
-            let dir = self.dir(place.id.0);
-            (dir.owner, dir.listed) = (owner, true);
-            if !place.removed {
-                dir.gone = None;
-            }
-        }
-        // What the pipeline has forgotten was removed a minute ago.
-        for dir in self.dirs.values_mut().filter(|dir| !dir.listed && dir.owner != Owner::Unknown) {
-            dir.gone.get_or_insert(now.boot);
-        }
-        for (key, entry) in &mut self.runs {
-            if alive.contains(key) {
-                let since = entry.alive.replace(now.mono).unwrap_or(now.mono);
-                entry.run.observed = entry.run.observed.saturating_add(now.mono.saturating_sub(since));
-                entry.run.until = entry.run.until.max(now.boot);
-                entry.ended = None;
-            } else if entry.ended.is_none() {
-                (entry.alive, entry.ended, entry.run.dirty) = (None, Some(now.boot), true);
-            }
-        }
-        let mut left: Vec<Kept> = std::mem::take(&mut self.resumable).into_values().collect();
-        left.sort_by_key(|kept| kept.run.until);
-        for kept in left {
-            // Ended while nobody watched.
-            self.put_away(Kept { running: false, written: false, ..kept });
-        }
-        self.learnt = now;
-    }
-
     fn dir(&mut self, id: u64) -> &mut Dir {
         self.dirs.entry(id).or_insert(Dir { owner: Owner::Unknown, listed: false, gone: None })
-    }
-
-    /// Makes sure that the container of a place is known, and notes what the place tells.
-    fn meet(&mut self, key: &Arc<str>, container: &Container, place: &Place, seen: Option<Sets>, now: Now) {
-        let id = place.id.0;
-        let is_new = self.dirs.get(&id).is_none_or(|dir| dir.owner == Owner::Unknown);
-        let who = Who::of(container, place);
-        let main = self.runs.get(key).map(|entry| entry.main);
-        let main_gone = main.is_some_and(|main| self.dirs.get(&main).is_none_or(|dir| dir.gone.is_some()));
-        if is_new && main_gone && !place.removed {
-            self.began_again(key, container, place);
-        }
-        if !self.runs.contains_key(key) {
-            // One that was put away while the pipeline still remembers it stays where it is.
-            if place.removed && !is_new {
-                return;
-            }
-            if self.runs.len() >= self.max_runs && !self.make_room() {
-                self.shortage.refused += u64::from(is_new);
-                return;
-            }
-            let entry = self.begun(key, container, place, who.clone(), now);
-            self.runs.insert(Arc::clone(key), entry);
-        }
-        let Some(entry) = self.runs.get_mut(key) else { return };
-        entry.run.dirty |= entry.run.who.update(who);
-        entry.run.own_user_ns = place.own_user_ns.or(entry.run.own_user_ns);
-        if let Some(sets) = seen {
-            entry.run.grant(sets, false);
-        }
-        if let Some(grant) = place.grant {
-            entry.run.grant(grant.sets, grant.first.0 != 0);
-        }
-    }
-
-    /// A container that had ended has a directory again.
-    fn began_again(&mut self, key: &Arc<str>, container: &Container, place: &Place) {
-        if container.has_long_id() {
-            if let Some(entry) = self.runs.get_mut(key) {
-                entry.main = place.id.0;
-                entry.run.restarts = entry.run.restarts.saturating_add(1);
-                entry.run.start_seen |= !place.before;
-            }
-        } else if let Some(entry) = self.runs.remove(key) {
-            // A name may be given to another container.
-            self.keep(entry.run);
-        }
-    }
-
-    /// The entry of a container that is not in the table: one that was put away goes on, another one begins.
-    fn begun(&mut self, key: &Arc<str>, container: &Container, place: &Place, who: Who, now: Now) -> Entry {
-        let id = place.id.0;
-        let boot = Arc::clone(&self.boot);
-        let goes_on = |kept: &Kept| {
-            kept.boot == boot && kept.run.key == *key && (container.has_long_id() || kept.run.cgroup == id)
-        };
-        let resumed = match self.resumable.remove(key) {
-            Some(kept) if goes_on(&kept) => Some(kept),
-            other => {
-                other.into_iter().for_each(|kept| self.put_away(kept));
-                let at = self.archive.iter().position(goes_on);
-                at.and_then(|at| self.archive.remove(at))
-            }
-        };
-        if let Some(kept) = resumed {
-            let mut run = kept.run;
-            // Only one that ran when it was last written went on while nobody watched.
-            run.gaps = run.gaps.saturating_add(kept.running.into());
-            if !kept.running {
-                run.restarts = run.restarts.saturating_add(1);
-                run.start_seen |= !place.before;
-            }
-            run.dirty = true;
-            return Entry { run, main: id, alive: None, ended: None };
-        }
-        let mut run = Run::new(Arc::clone(key), id, who, now.boot);
-        run.start_seen = !place.before;
-        if let Some(grant) = place.grant.filter(|grant| grant.first.0 != 0 && run.start_seen) {
-            // It has been watched since its first program began.
-            run.since = run.since.min(grant.first.0);
-            if !place.removed {
-                let known = now.mono.saturating_sub(self.learnt.mono);
-                run.observed = now.boot.saturating_sub(run.since).min(known);
-            }
-        }
-        Entry { run, main: id, alive: None, ended: None }
     }
 
     /// Puts away whoever ended first.
@@ -321,11 +185,8 @@ impl Table {
     }
 
     fn put_away(&mut self, kept: Kept) {
-        if self.archive.len() >= self.max_archived
-            && let Some(oldest) = self.archive.pop_front()
-        {
-            self.shortage.forgotten += 1;
-            self.dropped.push((oldest.boot, oldest.run.cgroup));
+        if self.archive.len() >= self.max_archived {
+            self.forget_oldest();
         }
         self.archive.push_back(kept);
     }
@@ -488,6 +349,14 @@ impl Table {
     /// As [`Table::archived`], to be marked as written.
     pub fn archived_mut(&mut self) -> impl Iterator<Item = &mut Kept> {
         self.archive.iter_mut()
+    }
+
+    /// Forgets the container that was put away first; false if none is.
+    pub fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.archive.pop_front() else { return false };
+        self.shortage.forgotten += 1;
+        self.dropped.push((oldest.boot, oldest.run.cgroup));
+        true
     }
 
     /// Records that the state directory had no room for.

@@ -152,6 +152,31 @@ fn the_oldest_go_first_when_there_are_too_many() {
 }
 
 #[test]
+fn bytes_are_bounded_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let most = 8 << 10;
+    let world = World::new();
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path()).bounded(1000, most)));
+    for number in 1..=40 {
+        world.make(number, &path(number));
+        for cap in 0..8 {
+            world.check(number, cap, 0, 1);
+        }
+        world.pass(&mut keeper, 10);
+        world.remove(number);
+        world.pass(&mut keeper, 130);
+        world.machine().places.clear();
+        let files = fs::read_dir(dir.path().join("capabilities")).unwrap();
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert!(bytes <= most, "{bytes} after {number}");
+    }
+    let forgotten = keeper.table().shortage().forgotten;
+    assert!(forgotten > 0 && keeper.state_errors() == 0, "{forgotten}");
+    assert_eq!(forgotten + keeper.table().archived().count() as u64, 40);
+    assert!(told(&keeper, &id(40)).name.is_some(), "the latest stays");
+}
+
+#[test]
 fn a_disk_that_refuses_is_told_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let open = state(dir.path());
