@@ -22,7 +22,6 @@ use hooks::{Hook, LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
 
 use crate::btf::{BtfError, KernelTypes};
-use crate::capabilities::{CapLedgerMap, CapUncountedMap};
 use crate::config::AttachChoice;
 use crate::hierarchy::{Hierarchy, v2_root};
 use crate::kernel_files;

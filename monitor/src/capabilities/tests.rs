@@ -172,7 +172,8 @@ impl World {
             machine.uncounted[cap_slot(cap.into(), flags & 1 != 0) as usize] += times;
             return;
         }
-        let fresh = CapCount { count: 0, first_ns: now, last_ns: now, last_nr: NO_CALL, last_abi: 0 };
+        let fresh =
+            CapCount { count: 0, first_ns: now, last_ns: now, last_nr: NO_CALL, last_abi: 0, last_tick: 0 };
         let row = machine.rows.entry(key).or_insert(fresh);
         row.count += times;
         (row.last_ns, row.last_nr) = (now, 126);

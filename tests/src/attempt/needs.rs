@@ -89,11 +89,28 @@ pub const NEEDS: &[Need] = &[
         call: "ioperm",
         what: "asks for access to one I/O port",
         harmless: "the process touches no port",
-        // Kernels can be built without.
-        granted: &[0, libc::ENOSYS],
+        granted: &[0],
         refused: libc::EPERM,
         // SAFETY: concerns this thread alone, which touches no port.
         run: |_| unsafe { answer(libc::syscall(libc::SYS_ioperm, 0x80, 1, 1)) },
+    },
+    Need {
+        name: "map-zero",
+        cap: Cap::SysRawio,
+        call: "mmap",
+        what: "maps page 0",
+        harmless: "it is the process's own memory",
+        granted: &[0],
+        refused: libc::EPERM,
+        // SAFETY: nothing lies at page 0, and nothing of ours refers to it.
+        run: |_| unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+            call(
+                Abi::X86_64,
+                libc::SYS_mmap as u32,
+                [0, 4096, libc::PROT_READ as u64, flags as u64, u64::MAX, 0],
+            )
+        },
     },
     Need {
         name: "tick",
