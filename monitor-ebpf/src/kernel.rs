@@ -4,6 +4,7 @@
 //! A read that fails gives zero: the kernel hands out zeroed memory for a faulting address, and a zero
 //! namespace or process id is "unknown" everywhere.
 
+pub mod calling;
 pub mod exec;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs};
@@ -157,8 +158,7 @@ impl Current {
     /// True if the thread has a seccomp filter.
     #[inline(always)]
     pub fn has_seccomp_filter(&self) -> bool {
-        let offset = offset!(task_seccomp_mode);
-        offset != MISSING && self.task.get::<u32>(offset) >= SECCOMP_MODE_FILTER
+        has_seccomp_filter(self.task)
     }
 
     /// The number (`orig_ax`) of the call that the thread is in; for hooks that are not handed the registers.
@@ -205,6 +205,13 @@ impl Current {
     pub fn caps(&self) -> u64 {
         caps_of(self.task)
     }
+}
+
+/// True if the task has a seccomp filter.
+#[inline(always)]
+fn has_seccomp_filter(task: Ptr) -> bool {
+    let offset = offset!(task_seccomp_mode);
+    offset != MISSING && task.get::<u32>(offset) >= SECCOMP_MODE_FILTER
 }
 
 /// The task's effective capabilities.

@@ -16,6 +16,7 @@ use aya::programs::{
 };
 use aya::{Btf, Ebpf, EbpfLoader};
 use monitor_common::control::{MISSING, Offsets};
+use monitor_common::syscall_set::{SYSCALL_SETS, SyscallSet};
 
 use hooks::{LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
@@ -109,6 +110,13 @@ pub type CounterMap = PerCpuArray<MapData, [u64; 4]>;
 /// Lost records by cgroup and slot (the slot's number in the second word).
 pub type LostMap = HashMap<MapData, [u64; 2], u64>;
 
+/// The sets of system calls by cgroup: a [`monitor_common::syscall_set::SyscallSet`] each, as words.
+pub type SyscallSetMap = HashMap<MapData, u64, [u64; SET_WORDS]>;
+/// Words of a set.
+pub const SET_WORDS: usize = size_of::<SyscallSet>() / size_of::<u64>();
+/// Calls that no set had room for.
+pub type UnnotedMap = PerCpuArray<MapData, u64>;
+
 /// The tasks whose records are canaries ([`monitor_common::control::CanaryTasks`]): start time and thread id of each.
 pub type CanaryMap = Array<MapData, [u64; 4]>;
 
@@ -149,6 +157,9 @@ enum CapHook {
 /// Loads and attaches the programs, with a ring buffer of `ring_bytes` (a power of two, whole pages). Cgroups are
 /// known by their directories in `hierarchy`; without one, no event has a cgroup.
 ///
+/// With `syscall_sets`, the calls of each cgroup are noted, for which each call of the machine pays; without, nothing
+/// of that is loaded.
+///
 /// What can be missing is reported in [`Attached::probes`] and the rest still runs, unless `strict`.
 ///
 /// # Errors
@@ -157,13 +168,14 @@ pub fn attach(
     choice: AttachChoice,
     strict: bool,
     ring_bytes: u32,
+    syscall_sets: bool,
     hierarchy: Option<&Hierarchy>,
 ) -> Result<Attached, AttachError> {
     let types = KernelTypes::from_file(Path::new(KernelTypes::PATH))?;
     let btf = Btf::from_sys_fs().map_err(|e| AttachError::Load(e.to_string()))?;
     let place = hierarchy_settings(&types, hierarchy)?;
     let hierarchy = hierarchy.cloned();
-    let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes, hierarchy, place };
+    let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes, syscall_sets, hierarchy, place };
     let caps = if loader.types.has_tracepoint("cap_capable") { CapHook::Tracepoint } else { CapHook::Return };
     let attached = match choice {
         AttachChoice::Trampoline => loader.trampoline(caps)?,
@@ -204,6 +216,7 @@ struct Loader {
     btf: Btf,
     offsets: [u32; Offsets::COUNT],
     ring_bytes: u32,
+    syscall_sets: bool,
     hierarchy: Option<Hierarchy>,
     /// `hierarchy` and `hierarchy_subsys` of [`monitor_common::control::Settings`].
     place: [u32; 2],
@@ -291,6 +304,7 @@ impl Loader {
             .override_global("OFFSETS", &self.offsets[..], true)
             .override_global("SETTINGS", &settings[..], true)
             .map_max_entries("EVENTS", self.ring_bytes)
+            .map_max_entries("SYSCALL_SETS", if self.syscall_sets { SYSCALL_SETS } else { 1 })
             .load(&OBJECT.0)
             .map_err(|e| AttachError::Load(chain(&e)))?;
         Ok(Attached { ebpf, mode, probes: Vec::new(), hierarchy: self.hierarchy.clone() })
@@ -328,6 +342,26 @@ impl Loader {
         }
         let cost = "refused opens of devices are told by the path that the caller claims";
         self.put(attached, Plan { program: "device_asked".to_owned(), hook: Hook::DeviceCgroup, cost });
+        if self.syscall_sets {
+            self.put_syscall_sets(attached);
+        }
+    }
+
+    /// What notes the calls of each cgroup.
+    fn put_syscall_sets(&self, attached: &mut Attached) {
+        let perf = KernelVersion::running() >= Some(PREEMPTIBLE_TRACEPOINTS);
+        let probes = [
+            ("syscall_entered", "sys_enter", "no system call is noted: there are no seccomp profiles"),
+            ("syscall_refused", "sys_exit", "calls that a seccomp filter refuses are not noted"),
+        ];
+        for (program, tracepoint, cost) in probes {
+            let (program, hook) = if perf {
+                (format!("{program}_perf"), Hook::Perf("raw_syscalls", tracepoint))
+            } else {
+                (program.to_owned(), Hook::Tracepoint(tracepoint))
+            };
+            self.put(attached, Plan { program, hook, cost });
+        }
     }
 
     fn put(&self, attached: &mut Attached, plan: Plan) {
@@ -435,6 +469,12 @@ impl Attached {
     /// Takes the table that says whose records were lost.
     pub fn take_lost(&mut self) -> Option<LostMap> {
         HashMap::try_from(self.ebpf.take_map("LOST")?).ok()
+    }
+
+    /// Takes the sets of system calls, and the counter of calls that no set had room for.
+    pub fn take_syscall_sets(&mut self) -> Option<(SyscallSetMap, UnnotedMap)> {
+        let sets = HashMap::try_from(self.ebpf.take_map("SYSCALL_SETS")?).ok()?;
+        Some((sets, PerCpuArray::try_from(self.ebpf.take_map("SYSCALLS_UNNOTED")?).ok()?))
     }
 
     /// Takes the table of the tasks whose records are canaries.

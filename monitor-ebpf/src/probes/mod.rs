@@ -7,3 +7,4 @@ mod cgroups;
 mod device;
 mod namespaces;
 mod processes;
+mod syscalls;
