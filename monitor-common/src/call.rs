@@ -3,6 +3,8 @@
 //! A [`Call`] is what was asked for, whichever ABI asked. Several numbers may lead to one call: i386
 //! `clock_settime` (264) and `clock_settime64` (404) are both [`Call::ClockSettime`].
 
+use crate::capability::Door;
+
 /// Makes [`Call`] together with the tables that must never miss a member.
 macro_rules! calls {
     ($($(#[$doc:meta])* $variant:ident = $id:literal, $name:literal;)*) => {
@@ -161,16 +163,52 @@ pub const I386_CALLS: &[(u16, Call)] = &[
     (437, Call::Openat2),
 ];
 
-/// A table from call number to wire number of [`Call`], 0 where nothing is watched.
+/// Numbers of the 64-bit table by which credentials may grow, besides those of [`X86_64_CALLS`].
+pub const X86_64_DOORS: &[(u16, Door)] = &[
+    (105, Door::Setuid),
+    (113, Door::Setreuid),
+    (117, Door::Setresuid),
+    (122, Door::Setfsuid),
+    (126, Door::Capset),
+    (157, Door::Prctl),
+    (272, Door::Unshare),
+    (308, Door::Setns),
+];
+
+/// The same of the 32-bit table, where some calls have a form with ids of 16 bits, too.
+pub const I386_DOORS: &[(u16, Door)] = &[
+    (23, Door::Setuid),
+    (70, Door::Setreuid),
+    (138, Door::Setfsuid),
+    (164, Door::Setresuid),
+    (172, Door::Prctl),
+    (185, Door::Capset),
+    (203, Door::Setreuid),
+    (208, Door::Setresuid),
+    (213, Door::Setuid),
+    (215, Door::Setfsuid),
+    (310, Door::Unshare),
+    (346, Door::Setns),
+];
+
+/// A table by call number: in the lower byte the wire number of the [`Call`], 0 where nothing is watched; in the upper
+/// that of the [`Door`], 0 where there is none.
 pub type NrTable = [u16; NR_SLOTS];
 
 /// Lays out the pairs as a table; numbers from [`NR_SLOTS`] on cannot occur.
-pub const fn nr_table(pairs: &[(u16, Call)]) -> NrTable {
+pub const fn nr_table(calls: &[(u16, Call)], doors: &[(u16, Door)]) -> NrTable {
     let mut table = [0; NR_SLOTS];
     let mut i = 0;
-    while i < pairs.len() {
-        table[pairs[i].0 as usize] = pairs[i].1 as u16;
+    while i < calls.len() {
+        table[calls[i].0 as usize] = calls[i].1 as u16;
+        i += 1;
+    }
+    let mut i = 0;
+    while i < doors.len() {
+        table[doors[i].0 as usize] |= (doors[i].1 as u16) << 8;
         i += 1;
     }
     table
 }
+
+const _: () = assert!(CALL_SLOTS <= 256, "a call's number fits into the lower byte of its slot");

@@ -75,4 +75,89 @@ pub struct CapSets {
     pub ambient: u64,
 }
 
+impl CapSets {
+    /// The five sets as numbers, in the order of the members.
+    pub const fn to_array(self) -> [u64; 5] {
+        [self.effective, self.permitted, self.inheritable, self.bounding, self.ambient]
+    }
+
+    /// The inverse of [`CapSets::to_array`].
+    pub const fn from_array(sets: [u64; 5]) -> Self {
+        let [effective, permitted, inheritable, bounding, ambient] = sets;
+        CapSets { effective, permitted, inheritable, bounding, ambient }
+    }
+
+    /// What is in these sets and not in the same of `before`.
+    pub const fn gained(self, before: CapSets) -> CapSets {
+        CapSets {
+            effective: self.effective & !before.effective,
+            permitted: self.permitted & !before.permitted,
+            inheritable: self.inheritable & !before.inheritable,
+            bounding: self.bounding & !before.bounding,
+            ambient: self.ambient & !before.ambient,
+        }
+    }
+
+    /// Whether no set has a member.
+    pub const fn is_empty(self) -> bool {
+        self.effective | self.permitted | self.inheritable | self.bounding | self.ambient == 0
+    }
+}
+
+/// Makes [`Door`] with its names.
+macro_rules! doors {
+    ($($(#[$doc:meta])* $variant:ident = $id:literal, $name:literal;)*) => {
+        /// A way by which a task's credentials may grow and the kernel means them to. The numbers are part of the wire
+        /// format. The calls of the group family are none: they leave the capabilities alone.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Door {
+            $($(#[$doc])* $variant = $id,)*
+        }
+
+        impl Door {
+            /// Every door.
+            pub const ALL: &[Door] = &[$(Door::$variant),*];
+
+            /// The door with this wire number.
+            pub const fn from_wire(id: u16) -> Option<Door> {
+                match id {
+                    $($id => Some(Door::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The word in events (`cap.door`).
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Door::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+doors! {
+    /// capset(2).
+    Capset = 1, "capset";
+    /// execve(2): a set-uid program, one with file capabilities, root's or ambient capabilities.
+    Exec = 2, "exec";
+    /// setuid(2).
+    Setuid = 3, "setuid";
+    /// setreuid(2).
+    Setreuid = 4, "setreuid";
+    /// setresuid(2).
+    Setresuid = 5, "setresuid";
+    /// setfsuid(2).
+    Setfsuid = 6, "setfsuid";
+    /// prctl(2): an ambient raise.
+    Prctl = 7, "prctl";
+    /// unshare(2) into a new user namespace.
+    Unshare = 8, "unshare";
+    /// setns(2) into a user namespace.
+    Setns = 9, "setns";
+    /// clone(2) or clone3(2) with a new user namespace.
+    Clone = 10, "clone";
+}
+
 const _: () = assert!(size_of::<CapKey>() == 16 && size_of::<CapCount>() == 32 && size_of::<CapSets>() == 40);

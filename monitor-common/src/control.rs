@@ -73,7 +73,11 @@ offsets! {
     task_group_leader = "task_struct", "group_leader", Required;
     /// Since 5.5.
     task_start = "task_struct", "start_boottime", Required;
+    /// Execs so far, of 64 bits since 5.7.
+    task_exec_id = "task_struct", "self_exec_id", Required;
     task_cred = "task_struct", "cred", Required;
+    /// What the task is to others; [`Offsets::task_cred`] differs from it while the kernel acts for somebody else.
+    task_real_cred = "task_struct", "real_cred", Required;
     task_nsproxy = "task_struct", "nsproxy", Required;
     task_mm = "task_struct", "mm", Required;
     task_files = "task_struct", "files", Required;
@@ -101,7 +105,12 @@ offsets! {
     upid_nr = "upid", "nr", Required;
     cred_euid = "cred", "euid", Required;
     cred_egid = "cred", "egid", Required;
+    cred_uid = "cred", "uid", Required;
+    cred_cap_inheritable = "cred", "cap_inheritable", Required;
+    cred_cap_permitted = "cred", "cap_permitted", Required;
     cred_cap_effective = "cred", "cap_effective", Required;
+    cred_cap_bounding = "cred", "cap_bset", Required;
+    cred_cap_ambient = "cred", "cap_ambient", Required;
     cred_user_ns = "cred", "user_ns", Required;
     nsproxy_mnt = "nsproxy", "mnt_ns", Required;
     nsproxy_pid = "nsproxy", "pid_ns_for_children", Required;
@@ -115,6 +124,7 @@ offsets! {
     pid_ns_inum = "pid_namespace", "ns.inum", Required;
     user_ns_inum = "user_namespace", "ns.inum", Required;
     user_ns_parent = "user_namespace", "parent", Required;
+    user_ns_level = "user_namespace", "level", Required;
     net_inum = "net", "ns.inum", Required;
     uts_ns_inum = "uts_namespace", "ns.inum", Required;
     ipc_ns_inum = "ipc_namespace", "ns.inum", Required;
@@ -180,6 +190,10 @@ pub struct Settings {
     pub hierarchy: u32,
     /// Place in `css_set.subsys` of the version 1 controller that leads to it; [`MISSING`] for version 2.
     pub hierarchy_subsys: u32,
+    /// 1 if every known door by which credentials may grow is watched: else that they grew proves nothing.
+    pub doors_watched: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 impl Settings {
@@ -193,6 +207,8 @@ impl Settings {
         kcore_ino: 0,
         hierarchy: MISSING,
         hierarchy_subsys: MISSING,
+        doors_watched: 0,
+        pad: 0,
     };
 }
 

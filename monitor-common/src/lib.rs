@@ -16,4 +16,4 @@ pub mod verdict;
 pub mod wire;
 
 /// Version of the record layouts in [`wire`]. A daemon refuses records of another version.
-pub const WIRE_VERSION: u16 = 2;
+pub const WIRE_VERSION: u16 = 3;

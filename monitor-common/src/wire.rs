@@ -5,6 +5,8 @@
 
 use core::mem::{offset_of, size_of};
 
+use crate::capability::CapSets;
+
 /// Kinds of record. Part of the wire format: never renumbered.
 pub mod kind {
     /// [`super::CallRecord`], or [`super::OpenRecord`] if the length says so.
@@ -26,13 +28,19 @@ pub mod kind {
     pub const CANARY: u16 = 8;
     /// [`super::NsproxyRecord`].
     pub const NSPROXY: u16 = 9;
+    /// [`super::CapabilityRecord`].
+    pub const CAPABILITY: u16 = 10;
+    /// [`super::GainRecord`]: credentials grew by a known door.
+    pub const GAINED: u16 = 11;
+    /// [`super::GainRecord`]: credentials were found to have grown, and no door was seen.
+    pub const GAINED_UNSEEN: u16 = 12;
 
     /// Set in the kind of a record that a canary made: a call by which the daemon tests its own hooks.
     pub const CANARY_BIT: u16 = 1 << 15;
 }
 
 /// Highest record kind, plus one.
-pub const KIND_SLOTS: usize = 10;
+pub const KIND_SLOTS: usize = 13;
 
 /// Names of the record kinds by number, for labels; there is no kind 0.
 pub const KIND_NAMES: [&str; KIND_SLOTS] = [
@@ -46,9 +54,12 @@ pub const KIND_NAMES: [&str; KIND_SLOTS] = [
     "cgroup_attach",
     "canary",
     "nsproxy",
+    "capability",
+    "gained",
+    "gained_unseen",
 ];
 
-const _: () = assert!(kind::NSPROXY as usize + 1 == KIND_SLOTS, "each kind has its name");
+const _: () = assert!(kind::GAINED_UNSEEN as usize + 1 == KIND_SLOTS, "each kind has its name");
 
 /// First in each record.
 #[derive(Clone, Copy, Debug)]
@@ -225,6 +236,8 @@ pub struct ExecRecord {
     pub exe_mnt_ns: u32,
     /// The process's own namespaces, of all kinds.
     pub ns: NsSet,
+    /// The thread's credentials after the exec.
+    pub caps: CapSets,
     /// Bits of [`exec_flag`].
     pub flags: u32,
     /// Device number of the controlling terminal (`tty_devnum`), `major << 20 | minor`; 0 without one.
@@ -320,6 +333,64 @@ pub struct NsproxyRecord {
     pub ns_after: NsSet,
 }
 
+/// The first capability check of its kind: a row of the ledger was made for it ([`crate::capability::CapKey`]).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CapabilityRecord {
+    /// Kind [`kind::CAPABILITY`].
+    pub header: Header,
+    /// Who was checked.
+    pub task: Task,
+    /// Its namespaces.
+    pub ns: NsSet,
+    /// Its effective capabilities.
+    pub effective: u64,
+    /// The capability's number.
+    pub cap: u16,
+    /// Bits of [`crate::capability::cap_flag`].
+    pub flags: u16,
+    /// Number of the system call that made the check, without the x32 bit; [`crate::capability::NO_CALL`] outside of one.
+    pub nr: u32,
+    /// Wire number of [`crate::call::Abi`] of that call.
+    pub abi: u16,
+    /// Zero.
+    pub pad: u16,
+    /// Inode of the user namespace in which the capability was asked for.
+    pub target_ns: u32,
+}
+
+/// Bits of [`GainRecord::flags`].
+pub mod gain_flag {
+    /// The user namespace in which the sets count now is not the initial one.
+    pub const CHILD_NS: u16 = 1 << 0;
+    /// The task is a visitor in its cgroup, see [`crate::capability::cap_flag::VISITOR`].
+    pub const VISITOR: u16 = 1 << 1;
+    /// `before` is what the task that made this one had: it is a new child.
+    pub const CHILD: u16 = 1 << 2;
+}
+
+/// A task's credentials are larger than the last that were known of it, or count in another user namespace.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct GainRecord {
+    /// Kind [`kind::GAINED`] or [`kind::GAINED_UNSEEN`].
+    pub header: Header,
+    /// Whose.
+    pub task: Task,
+    /// Its namespaces; the third is the user namespace in which `after` counts.
+    pub ns: NsSet,
+    /// What was known of it before.
+    pub before: CapSets,
+    /// What it has.
+    pub after: CapSets,
+    /// Inode of the user namespace in which `before` counted.
+    pub user_ns_before: u32,
+    /// Wire number of [`crate::capability::Door`]; 0 without one.
+    pub door: u16,
+    /// Bits of [`gain_flag`].
+    pub flags: u16,
+}
+
 /// Fails the build if a type has padding or another size than stated.
 macro_rules! assert_layout {
     ($($ty:ty: $size:expr, last $last:ident: $last_ty:ty;)*) => {
@@ -336,10 +407,12 @@ assert_layout! {
     NsSet: 32, last inum: [u32; 8];
     CallRecord: 288, last file_ino: u64;
     OpenRecord: 288 + 8 + CLAIMED_PATH, last path: [u8; CLAIMED_PATH];
-    ExecRecord: 16 + 72 + 72 + EXEC_TEXT, last text: [u8; EXEC_TEXT];
+    ExecRecord: 16 + 72 + 72 + 40 + EXEC_TEXT, last text: [u8; EXEC_TEXT];
     ForkRecord: 104, last caller_start_ns: u64;
     ExitRecord: 32, last start_ns: u64;
     CgroupRecord: 32 + CGROUP_PATH, last path: [u8; CGROUP_PATH];
     AttachRecord: 40, last pad: u32;
     NsproxyRecord: 120, last ns_after: NsSet;
+    CapabilityRecord: 16 + 72 + 32 + 8 + 16, last target_ns: u32;
+    GainRecord: 16 + 72 + 32 + 80 + 8, last flags: u16;
 }

@@ -6,15 +6,18 @@
 use core::mem::{MaybeUninit, offset_of};
 
 use monitor_common::call::{Abi, Call, X32_SYSCALL_BIT};
+use monitor_common::capability::Door;
 use monitor_common::caps::Cap;
 use monitor_common::wire::{CallRecord, OpenRecord, call_flag, kind};
 
+use crate::kernel::creds::own_cred;
 use crate::kernel::{
     Current, Ptr, Registers, Regs, Watched, caps_of, namespaces, namespaces_differ, parent_user_ns,
     pid_as_seen_by, watched_file, zero,
 };
 use crate::maps::{Mark, mark, reserve, submit};
-use crate::settings::{call_i386, call_x86_64, offset, setting};
+use crate::settings::{call_in, door_in, offset, setting, slot_i386, slot_x86_64};
+use crate::tasks;
 use crate::user::{self, Claims};
 
 /// `CLONE_NEW*` (include/uapi/linux/sched.h). `CLONE_NEWTIME` is 0x80, which clone(2) takes as part of
@@ -107,7 +110,38 @@ pub struct Returned {
 #[inline(always)]
 pub fn may_be_watched(orig_ax: u64) -> bool {
     let nr = orig_ax as u32 & !X32_SYSCALL_BIT;
-    call_x86_64(nr) != 0 || call_i386(nr) != 0
+    call_in(slot_x86_64(nr)) != 0 || call_in(slot_i386(nr)) != 0
+}
+
+/// As [`may_be_watched`], and also true for the doors by which credentials may grow.
+#[inline(always)]
+pub fn may_matter(orig_ax: u64) -> bool {
+    let nr = orig_ax as u32 & !X32_SYSCALL_BIT;
+    slot_x86_64(nr) | slot_i386(nr) != 0
+}
+
+/// Wire number of the door that a call is, [`tasks::NO_DOOR`] if it is none. `argument` is its first.
+#[inline(always)]
+pub fn door_of(orig_ax: u64, is_compat: bool, argument: u64) -> u16 {
+    /// `PR_CAP_AMBIENT` (include/uapi/linux/prctl.h): of prctl's many things the one that may add a capability.
+    const PR_CAP_AMBIENT: u32 = 47;
+    let nr = orig_ax as u32 & !X32_SYSCALL_BIT;
+    let door = door_in(if is_compat { slot_i386(nr) } else { slot_x86_64(nr) });
+    if door == Door::Prctl as u16 && argument as u32 != PR_CAP_AMBIENT { tasks::NO_DOOR } else { door }
+}
+
+/// Holds the credentials with which a call has returned against those that were known.
+#[inline(always)]
+pub fn settle(current: &Current, regs: impl Registers, ret: i64) {
+    let is_compat = current.is_compat();
+    let number = regs.get(offset_of!(Regs, orig_ax));
+    let first = if is_compat { offset_of!(Regs, bx) } else { offset_of!(Regs, di) };
+    let door = door_of(number, is_compat, regs.get(first));
+    if door != tasks::NO_DOOR || may_be_watched(number) {
+        // What failed opened no door.
+        let door = if ret < 0 { tasks::NO_DOOR } else { door };
+        tasks::settle(current, own_cred(current.task), door);
+    }
 }
 
 impl Returned {
@@ -120,7 +154,7 @@ impl Returned {
         let compat = current.is_compat();
         let call = match only {
             Some(call) => call,
-            None => Call::from_wire(if compat { call_i386(nr) } else { call_x86_64(nr) })?,
+            None => Call::from_wire(call_in(if compat { slot_i386(nr) } else { slot_x86_64(nr) }))?,
         };
         let low = |register: usize| regs.get(register) & 0xffff_ffff;
         let (abi, args) = if compat {

@@ -1,10 +1,12 @@
 //! The only module that reads kernel structures, by offsets from the running kernel's BTF; what a new program is,
-//! in `exec`.
+//! in `exec`; credentials in `creds`; what a capability check needs of the running thread in `running`, and what every
+//! call of the machine needs in `calling`.
 //!
 //! A read that fails gives zero: the kernel hands out zeroed memory for a faulting address, and a zero
 //! namespace or process id is "unknown" everywhere.
 
 pub mod calling;
+pub mod creds;
 pub mod exec;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs};
@@ -15,7 +17,9 @@ use monitor_common::wire::{NsSet, Task};
 use crate::settings::{offset, setting};
 
 mod registers;
+mod running;
 pub use registers::{WrapperRegs, call_number_from_stack};
+pub use running::Running;
 
 /// `sizeof(struct pt_regs)` on x86-64, part of the kernel's user ABI (ptrace).
 const PT_REGS_SIZE: u64 = 168;

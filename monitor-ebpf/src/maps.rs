@@ -131,7 +131,7 @@ impl Mark {
 
 /// Adds one. Atomic, because on a preemptible kernel two programs may take turns on one CPU.
 #[inline(always)]
-fn add(counter: *mut u64) {
+pub fn add(counter: *mut u64) {
     // SAFETY: the pointer is into a map value, and the instruction touches these eight bytes only. `core`
     // has no atomic addition for this target.
     unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };

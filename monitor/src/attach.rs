@@ -4,7 +4,9 @@
 //! anything; `tracepoint` hooks the end of every call, for machines that refuse trampolines. The programs
 //! behind both are the same.
 
+mod explain;
 mod hooks;
+mod syscall_sets;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,10 +18,12 @@ use aya::programs::{
 };
 use aya::{Btf, Ebpf, EbpfLoader};
 use monitor_common::control::{MISSING, Offsets};
-use monitor_common::syscall_set::{SYSCALL_SETS, SyscallSet};
+use monitor_common::syscall_set::SYSCALL_SETS;
 
+use explain::chain;
 use hooks::{LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
+pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
 use crate::btf::{BtfError, KernelTypes};
 use crate::config::AttachChoice;
@@ -110,13 +114,6 @@ pub type CounterMap = PerCpuArray<MapData, [u64; 4]>;
 /// Lost records by cgroup and slot (the slot's number in the second word).
 pub type LostMap = HashMap<MapData, [u64; 2], u64>;
 
-/// The sets of system calls by cgroup: a [`monitor_common::syscall_set::SyscallSet`] each, as words.
-pub type SyscallSetMap = HashMap<MapData, u64, [u64; SET_WORDS]>;
-/// Words of a set.
-pub const SET_WORDS: usize = size_of::<SyscallSet>() / size_of::<u64>();
-/// Calls that no set had room for.
-pub type UnnotedMap = PerCpuArray<MapData, u64>;
-
 /// The tasks whose records are canaries ([`monitor_common::control::CanaryTasks`]): start time and thread id of each.
 pub type CanaryMap = Array<MapData, [u64; 4]>;
 
@@ -146,10 +143,18 @@ struct Plan {
 /// they were, but cost every call a little more.
 const PREEMPTIBLE_TRACEPOINTS: KernelVersion = KernelVersion { major: 7, minor: 0 };
 
+fn preemptible_tracepoints() -> bool {
+    KernelVersion::running() >= Some(PREEMPTIBLE_TRACEPOINTS)
+}
+
 /// How capability checks are seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CapHook {
+    /// `tp_btf/cap_capable`, since 6.14.
     Tracepoint,
+    /// The same by perf's tracepoint, see [`PREEMPTIBLE_TRACEPOINTS`].
+    Perf,
+    /// `fexit/cap_capable`.
     Return,
     None,
 }
@@ -176,11 +181,15 @@ pub fn attach(
     let place = hierarchy_settings(&types, hierarchy)?;
     let hierarchy = hierarchy.cloned();
     let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes, syscall_sets, hierarchy, place };
-    let caps = if loader.types.has_tracepoint("cap_capable") { CapHook::Tracepoint } else { CapHook::Return };
+    let caps = match loader.types.has_tracepoint("cap_capable") {
+        true if preemptible_tracepoints() => CapHook::Perf,
+        true => CapHook::Tracepoint,
+        false => CapHook::Return,
+    };
     let attached = match choice {
-        AttachChoice::Trampoline => loader.trampoline(caps)?,
+        AttachChoice::Trampoline => loader.trampoline(true)?,
         AttachChoice::Tracepoint => loader.tracepoint(caps)?,
-        AttachChoice::Auto => match loader.trampoline(caps) {
+        AttachChoice::Auto => match loader.trampoline(true) {
             Err(AttachError::NoTrampolines(reason)) => {
                 tracing::info!(reason, "trampolines are refused here: using tracepoints");
                 loader.tracepoint(caps)?
@@ -223,8 +232,11 @@ struct Loader {
 }
 
 impl Loader {
-    fn trampoline(&self, caps: CapHook) -> Result<Attached, AttachError> {
-        let mut attached = self.load(AttachMode::Trampoline, caps)?;
+    /// `doors`: each change of credentials is seen.
+    fn trampoline(&self, doors: bool) -> Result<Attached, AttachError> {
+        // The function tells more than the tracepoint: whether the kernel only looks.
+        let caps = CapHook::Return;
+        let mut attached = self.load(AttachMode::Trampoline, caps, doors)?;
         // The first of its kind tells whether the machine allows the kind.
         let args = self.types.function_args("__seccomp_filter").unwrap_or(2);
         let seccomp = Plan {
@@ -235,6 +247,17 @@ impl Loader {
         self.put(&mut attached, seccomp);
         if let Some(Probe { missing: Some(reason), .. }) = attached.probes.last() {
             return Err(AttachError::NoTrampolines(reason.clone()));
+        }
+        let committed = Plan {
+            program: "credentials_committed".to_owned(),
+            hook: Hook::Entry("commit_creds"),
+            cost: "capabilities that grow otherwise than by an exec or a clone are not seen",
+        };
+        self.put(&mut attached, committed);
+        if doors && attached.probes.last().is_some_and(|probe| probe.missing.is_some()) {
+            // The programs must know that growth proves nothing: load them again, told so.
+            drop(attached);
+            return self.trampoline(false);
         }
         self.put_common(&mut attached, caps);
         let switch = Plan {
@@ -254,7 +277,7 @@ impl Loader {
     }
 
     fn tracepoint(&self, caps: CapHook) -> Result<Attached, AttachError> {
-        let mut attached = self.load(AttachMode::Tracepoint, caps)?;
+        let mut attached = self.load(AttachMode::Tracepoint, caps, true)?;
         self.put_common(&mut attached, caps);
         let unseen = |probe: &Probe| probe.name.starts_with("cap_capable") && probe.missing.is_some();
         if caps != CapHook::None && attached.probes.iter().any(unseen) {
@@ -262,7 +285,7 @@ impl Loader {
             drop(attached);
             return self.tracepoint(CapHook::None);
         }
-        let (program, hook) = if KernelVersion::running() >= Some(PREEMPTIBLE_TRACEPOINTS) {
+        let (program, hook) = if preemptible_tracepoints() {
             ("sys_exit_perf", Hook::Perf("raw_syscalls", "sys_exit"))
         } else {
             ("sys_exit", Hook::Tracepoint("sys_exit"))
@@ -275,7 +298,7 @@ impl Loader {
     }
 
     /// Loads the object with the settings that fit kernel and mode; attaches nothing yet.
-    fn load(&self, mode: AttachMode, caps: CapHook) -> Result<Attached, AttachError> {
+    fn load(&self, mode: AttachMode, caps: CapHook, doors: bool) -> Result<Attached, AttachError> {
         if OBJECT.0.is_empty() {
             return Err(AttachError::NoObject);
         }
@@ -291,13 +314,14 @@ impl Loader {
             "resolved from BTF"
         );
         let [hierarchy, subsys] = self.place.map(u64::from);
-        // The layout of monitor_common::control::Settings: four u32, two u64, two u32.
-        let settings: [u64; 5] = [
+        // The layout of monitor_common::control::Settings: four u32, two u64, four u32.
+        let settings: [u64; 6] = [
             has_pt_regs | trampoline << 32,
             caps_hooked | wrappers_typed << 32,
             inode(kernel_files::PROC_KMSG),
             inode(kernel_files::PROC_KCORE),
             hierarchy | subsys << 32,
+            u64::from(doors),
         ];
         let ebpf = EbpfLoader::new()
             .btf(Some(&self.btf))
@@ -318,8 +342,16 @@ impl Loader {
                 Plan { program: (*program).to_owned(), hook: Hook::Tracepoint(tracepoint), cost },
             );
         }
-        let cost = "who refused is not told apart: seccomp, capability and others are reported as `other`";
+        let cost = "capability checks are not counted, and who refused is not told apart: seccomp, capability and others are reported as `other`";
         match caps {
+            CapHook::Perf => self.put(
+                attached,
+                Plan {
+                    program: "cap_capable_perf".to_owned(),
+                    hook: Hook::Perf("capability", "cap_capable"),
+                    cost,
+                },
+            ),
             CapHook::Tracepoint => self.put(
                 attached,
                 Plan { program: "cap_capable_tp".to_owned(), hook: Hook::Tracepoint("cap_capable"), cost },
@@ -346,24 +378,6 @@ impl Loader {
             self.put_syscall_sets(attached);
         }
     }
-
-    /// What notes the calls of each cgroup.
-    fn put_syscall_sets(&self, attached: &mut Attached) {
-        let perf = KernelVersion::running() >= Some(PREEMPTIBLE_TRACEPOINTS);
-        let probes = [
-            ("syscall_entered", "sys_enter", "no system call is noted: there are no seccomp profiles"),
-            ("syscall_refused", "sys_exit", "calls that a seccomp filter refuses are not noted"),
-        ];
-        for (program, tracepoint, cost) in probes {
-            let (program, hook) = if perf {
-                (format!("{program}_perf"), Hook::Perf("raw_syscalls", tracepoint))
-            } else {
-                (program.to_owned(), Hook::Tracepoint(tracepoint))
-            };
-            self.put(attached, Plan { program, hook, cost });
-        }
-    }
-
     fn put(&self, attached: &mut Attached, plan: Plan) {
         let result = self.try_put(&mut attached.ebpf, &plan);
         let hook = match &plan.hook {
@@ -426,35 +440,6 @@ impl Loader {
     }
 }
 
-/// Keeps the beginning of a line and its end, where the verifier's log says what it did not like.
-fn shorten(line: &str) -> String {
-    const HEAD: usize = 100;
-    const TAIL: usize = 300;
-    if line.len() <= HEAD + TAIL {
-        return line.to_owned();
-    }
-    let head = line.floor_char_boundary(HEAD);
-    let tail = line.ceil_char_boundary(line.len() - TAIL);
-    format!("{} … {}", line[..head].trim_end(), line[tail..].trim())
-}
-
-/// An error with its causes, in one line; the verifier's log, which has many, is shortened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    if tracing::enabled!(tracing::Level::TRACE) {
-        return text;
-    }
-    shorten(&text.replace('\n', " "))
-}
-
 impl Attached {
     /// Takes the ring buffer; the next call gives `None`.
     pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
@@ -469,12 +454,6 @@ impl Attached {
     /// Takes the table that says whose records were lost.
     pub fn take_lost(&mut self) -> Option<LostMap> {
         HashMap::try_from(self.ebpf.take_map("LOST")?).ok()
-    }
-
-    /// Takes the sets of system calls, and the counter of calls that no set had room for.
-    pub fn take_syscall_sets(&mut self) -> Option<(SyscallSetMap, UnnotedMap)> {
-        let sets = HashMap::try_from(self.ebpf.take_map("SYSCALL_SETS")?).ok()?;
-        Some((sets, PerCpuArray::try_from(self.ebpf.take_map("SYSCALLS_UNNOTED")?).ok()?))
     }
 
     /// Takes the table of the tasks whose records are canaries.

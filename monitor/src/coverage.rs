@@ -83,6 +83,8 @@ pub struct Sight {
     no_entries: Option<String>,
     /// Each change of a task's namespaces is seen, whichever door it took.
     every_move: bool,
+    /// Why credentials that grow are not seen at once, or not at all, if so.
+    no_gains: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -202,8 +204,9 @@ impl Sight {
         }
         if !caps {
             let reason = "capability checks cannot be seen: the state before a call is not known".to_owned();
-            gaps.push(Gap { fields: BEFORE, types: every, reason });
+            gaps.push(Gap { fields: BEFORE, types: TypeSet::of(Call::ALL.iter().copied()), reason });
         }
+        let doors = ["credentials_committed", "process_exec"].into_iter().find_map(missing);
         let needed = ["process_exec", "cgroup_attach"].into_iter().find_map(missing);
         Sight {
             mode,
@@ -213,6 +216,7 @@ impl Sight {
             device_witness: missing("device_asked").is_none(),
             no_entries: needed.map(|probe| format!("{} is missing: {}", probe.hook, probe.cost)),
             every_move: probes.iter().filter(attached).any(|probe| probe.hook.contains(NAMESPACE_SWITCH)),
+            no_gains: doors.map(|probe| format!("{} is missing: {}", probe.hook, probe.cost)),
         }
     }
 
@@ -263,11 +267,15 @@ impl Sight {
 
     /// Events that are no calls are found in records of other kinds.
     fn sees_state(&self, ty: EventType) -> Seen {
-        match (ty, &self.no_entries) {
-            (EventType::Entered, Some(reason)) => Seen::No(reason.clone()),
-            (EventType::Escaped, _) if !self.every_move => Seen::Late(
+        match (ty, &self.no_entries, &self.no_gains) {
+            (EventType::Entered, Some(reason), _) => Seen::No(reason.clone()),
+            (EventType::Escaped, _, _) if !self.every_move => Seen::Late(
                 "an escape by a door that is no watched call is seen at the next exec or watched call only",
             ),
+            (EventType::Capability, _, _) if !self.caps => {
+                Seen::No("capability checks cannot be seen".to_owned())
+            }
+            (EventType::Gained, _, Some(reason)) => Seen::No(reason.clone()),
             _ => Seen::Yes,
         }
     }
@@ -333,7 +341,8 @@ fn situations() -> impl Iterator<Item = Situation> {
         verdicts.map(move |verdict| Situation { ty: call.into(), abi: Some(abi), verdict })
     });
     let states = EventType::NO_CALLS.map(|ty| Situation { ty, abi: None, verdict: Verdict::Allowed });
-    calls.chain(states)
+    let refused = Verdict::Refused(RefusedBy::Capability);
+    calls.chain(states).chain([Situation { ty: EventType::Capability, abi: None, verdict: refused }])
 }
 
 impl Situation {

@@ -1,8 +1,10 @@
 //! Bytes from the ring buffer to [`RawEvent`]s. The bytes are input, not memory: nothing is cast, every
 //! length and every number is checked, and nothing here can panic.
 
+mod caps;
 mod exec;
 
+pub use caps::{RawCheck, RawGain};
 pub use exec::RawExec;
 
 use monitor_common::WIRE_VERSION;
@@ -34,6 +36,9 @@ pub enum DecodeError {
     /// A part of variable length claims more than its room.
     #[error("length of a part out of range")]
     Length,
+    /// Not a door.
+    #[error("unknown way to gain capabilities")]
+    Door,
 }
 
 impl DecodeError {
@@ -46,6 +51,7 @@ impl DecodeError {
         DecodeError::Call,
         DecodeError::Abi,
         DecodeError::Length,
+        DecodeError::Door,
     ];
 
     /// The label of the counter.
@@ -58,6 +64,7 @@ impl DecodeError {
             DecodeError::Call => "call",
             DecodeError::Abi => "abi",
             DecodeError::Length => "length",
+            DecodeError::Door => "door",
         }
     }
 }
@@ -224,6 +231,28 @@ pub enum RawEvent<'r> {
         /// What it gets; for the user namespace see [`monitor_common::wire::NsproxyRecord::ns_after`].
         ns: NsSet,
     },
+    /// A capability was checked for the first time in this way.
+    Capability {
+        /// When.
+        boot: BootNs,
+        /// Who was checked.
+        task: RawTask,
+        /// Its namespaces.
+        ns: NsSet,
+        /// What was asked for, and what came of it.
+        check: RawCheck,
+    },
+    /// A task's credentials grew.
+    Gained {
+        /// When.
+        boot: BootNs,
+        /// Whose.
+        task: RawTask,
+        /// Its namespaces.
+        ns: NsSet,
+        /// From what to what.
+        gain: RawGain,
+    },
 }
 
 /// When a canary made this record; `None` for a record of any other task, and for one too short to tell.
@@ -289,6 +318,15 @@ pub fn decode(bytes: &[u8]) -> Result<RawEvent<'_>, DecodeError> {
             RawEvent::Attach { process: ProcessKey { tgid, start }, cgroup }
         }
         kind::NSPROXY => RawEvent::Nsproxy { boot, task: r.task()?, ns: r.ns_set()? },
+        kind::CAPABILITY => {
+            let (task, ns) = (r.task()?, r.ns_set()?);
+            RawEvent::Capability { boot, task, ns, check: r.check()? }
+        }
+        kind::GAINED | kind::GAINED_UNSEEN => {
+            let (task, ns) = (r.task()?, r.ns_set()?);
+            let gain = r.gain(&ns, kind == kind::GAINED_UNSEEN)?;
+            RawEvent::Gained { boot, task, ns, gain }
+        }
         _ => return Err(DecodeError::Kind),
     };
     if r.rest.is_empty() { Ok(event) } else { Err(DecodeError::Long) }

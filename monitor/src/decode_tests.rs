@@ -1,8 +1,11 @@
 //! The decoder against good records and a table of broken ones.
 
+use core::mem::offset_of;
+
+use monitor_common::capability::{CapSets, Door, NO_CALL, cap_flag};
 use monitor_common::wire::{
-    AttachRecord, CallRecord, CgroupRecord, ExecRecord, ExitRecord, ForkRecord, NsproxyRecord, OpenRecord,
-    exec_flag,
+    AttachRecord, CallRecord, CapabilityRecord, CgroupRecord, ExecRecord, ExitRecord, ForkRecord, GainRecord,
+    NsproxyRecord, OpenRecord, exec_flag, gain_flag,
 };
 
 use super::*;
@@ -85,6 +88,10 @@ fn an_exec_is_decoded() {
     assert_eq!(exec.ns, core::array::from_fn(|kind| NsInum(301 + kind as u32)));
     assert_eq!((exec.args, exec.args_total, exec.tty), (&b"date\0-u\0"[..], 8, 136 << 20 | 3));
     assert_eq!((exec.upper_layer, exec.memfd), (true, false));
+    let mut bytes = bytes;
+    put(&mut bytes, offset_of!(ExecRecord, caps) + 24, &7_u64.to_ne_bytes());
+    let Ok(RawEvent::Exec(exec)) = decode(&bytes) else { panic!("not an exec") };
+    assert_eq!(exec.caps, CapSets { bounding: 7, ..CapSets::default() });
 }
 
 #[test]
@@ -108,6 +115,65 @@ fn a_change_of_namespaces_is_decoded() {
     assert_eq!((boot, task, ns[3]), (BootNs(77), RawTask::default(), NsInum(99)));
 }
 
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    bytes[at..at + value.len()].copy_from_slice(value);
+}
+
+fn check_record() -> Vec<u8> {
+    let mut bytes = record(kind::CAPABILITY, size_of::<CapabilityRecord>(), 0);
+    put(&mut bytes, offset_of!(CapabilityRecord, effective), &3_u64.to_ne_bytes());
+    put(&mut bytes, offset_of!(CapabilityRecord, cap), &25_u16.to_ne_bytes());
+    put(&mut bytes, offset_of!(CapabilityRecord, flags), &cap_flag::DENIED.to_ne_bytes());
+    put(&mut bytes, offset_of!(CapabilityRecord, nr), &227_u32.to_ne_bytes());
+    put(&mut bytes, offset_of!(CapabilityRecord, target_ns), &88_u32.to_ne_bytes());
+    bytes
+}
+
+#[test]
+fn a_first_check_is_decoded() {
+    let mut bytes = check_record();
+    let Ok(RawEvent::Capability { boot, check, .. }) = decode(&bytes) else { panic!("no check") };
+    assert_eq!((boot, check.cap, check.effective, check.target_ns), (BootNs(77), 25, 3, NsInum(88)));
+    assert_eq!((check.call, check.audited()), (Some((Abi::X86_64, 227)), Some(true)));
+    assert!(check.has(cap_flag::DENIED) && !check.has(cap_flag::VISITOR));
+    put(&mut bytes, offset_of!(CapabilityRecord, nr), &NO_CALL.to_ne_bytes());
+    for (flags, audited) in [(cap_flag::SILENT, Some(false)), (cap_flag::MAYBE_SILENT, None)] {
+        put(&mut bytes, offset_of!(CapabilityRecord, flags), &flags.to_ne_bytes());
+        let Ok(RawEvent::Capability { check, .. }) = decode(&bytes) else { panic!("no check") };
+        assert_eq!((check.call, check.audited()), (None, audited));
+    }
+}
+
+fn gain_record(kind: u16, door: u16) -> Vec<u8> {
+    let mut bytes = record(kind, size_of::<GainRecord>(), 0);
+    let user_ns = offset_of!(GainRecord, ns) + 8;
+    put(&mut bytes, user_ns, &90_u32.to_ne_bytes());
+    put(&mut bytes, offset_of!(GainRecord, user_ns_before), &90_u32.to_ne_bytes());
+    for (at, first) in [(offset_of!(GainRecord, before), 1_u64), (offset_of!(GainRecord, after), 6)] {
+        for i in 0..5 {
+            put(&mut bytes, at + 8 * i as usize, &(first + i).to_ne_bytes());
+        }
+    }
+    put(&mut bytes, offset_of!(GainRecord, door), &door.to_ne_bytes());
+    bytes
+}
+
+#[test]
+fn a_gain_is_decoded() {
+    let mut bytes = gain_record(kind::GAINED, Door::Setuid as u16);
+    let Ok(RawEvent::Gained { gain, .. }) = decode(&bytes) else { panic!("no gain") };
+    let sets = CapSets { effective: 1, permitted: 2, inheritable: 3, bounding: 4, ambient: 5 };
+    assert_eq!((gain.before, gain.after.to_array()), (sets, [6, 7, 8, 9, 10]));
+    assert_eq!((gain.door, gain.unseen, gain.moved), (Some(Door::Setuid), false, false));
+    put(&mut bytes, offset_of!(GainRecord, user_ns_before), &91_u32.to_ne_bytes());
+    put(&mut bytes, offset_of!(GainRecord, flags), &gain_flag::CHILD_NS.to_ne_bytes());
+    let Ok(RawEvent::Gained { gain, .. }) = decode(&bytes) else { panic!("no gain") };
+    assert!(gain.moved && gain.in_child_ns() && !gain.has(gain_flag::VISITOR));
+    let unseen = gain_record(kind::GAINED_UNSEEN, 0);
+    let Ok(RawEvent::Gained { gain, .. }) = decode(&unseen) else { panic!("no gain") };
+    assert_eq!((gain.door, gain.unseen), (None, true));
+}
+
 #[test]
 fn a_canarys_record_is_one_like_any_other() {
     let sizes = [
@@ -118,6 +184,9 @@ fn a_canarys_record_is_one_like_any_other() {
         (kind::CGROUP_RMDIR, size_of::<CgroupRecord>()),
         (kind::CGROUP_ATTACH, size_of::<AttachRecord>()),
         (kind::NSPROXY, size_of::<NsproxyRecord>()),
+        (kind::CAPABILITY, size_of::<CapabilityRecord>()),
+        (kind::GAINED, size_of::<GainRecord>()),
+        (kind::GAINED_UNSEEN, size_of::<GainRecord>()),
     ];
     let others = sizes.map(|(kind, size)| record(kind, size, 0));
     for plain in [call_record(size_of::<CallRecord>())].into_iter().chain(others) {
@@ -173,6 +242,12 @@ fn broken_bytes_are_refused_with_their_reason() {
         ("directory beyond the record", with(&exec, cwd_len, &8u32.to_ne_bytes()), DecodeError::Length),
         ("arguments beyond the record", with(&exec, args_len, &4u32.to_ne_bytes()), DecodeError::Length),
         ("bytes that belong to no part", with(&exec, args_len, &2u32.to_ne_bytes()), DecodeError::Long),
+        (
+            "a check in no ABI",
+            with(&check_record(), offset_of!(CapabilityRecord, abi), &[3]),
+            DecodeError::Abi,
+        ),
+        ("a door that is none", gain_record(kind::GAINED, 11), DecodeError::Door),
         ("an exec without its lengths", resized(&exec, TEXT_AT - 4), DecodeError::Short),
     ];
     for (what, bytes, reason) in table {
@@ -183,9 +258,14 @@ fn broken_bytes_are_refused_with_their_reason() {
 #[test]
 fn no_cut_of_a_good_record_is_taken_for_one() {
     let exec = exec_record(b"sh\0", b"tmp\0", b"sh\0", 3, 0);
-    for good in
-        [call_record(size_of::<CallRecord>()), record(kind::FORK, 104, 7), record(kind::EXIT, 32, 7), exec]
-    {
+    for good in [
+        call_record(size_of::<CallRecord>()),
+        record(kind::FORK, 104, 7),
+        record(kind::EXIT, 32, 7),
+        exec,
+        check_record(),
+        gain_record(kind::GAINED, 1),
+    ] {
         assert!(decode(&good).is_ok());
         for len in 0..good.len() {
             assert!(decode(&good[..len]).is_err(), "{len} bytes");
@@ -195,7 +275,7 @@ fn no_cut_of_a_good_record_is_taken_for_one() {
 
 proptest::proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..1400), kind in 0u16..12) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..1400), kind in 0u16..14) {
         let _ = decode(&bytes);
         let mut framed = record(kind, bytes.len() + 16, 0);
         framed[16..].copy_from_slice(&bytes);

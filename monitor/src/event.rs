@@ -1,6 +1,9 @@
 //! An enriched event: a watched call with everything that is known about its caller, as fields.
 
+mod capability;
 mod process;
+
+pub use capability::CapFacts;
 
 use std::borrow::Cow;
 
@@ -49,6 +52,8 @@ pub struct Event<'e> {
     pub device: Option<Device>,
     /// Whose namespaces these are, and where it led.
     pub namespaces: Facts,
+    /// What it tells of capabilities, if that is what it is about.
+    pub caps: Option<CapFacts>,
     /// The host's namespaces.
     pub host: &'e Host,
     /// The host's users.
@@ -94,7 +99,11 @@ fn names_another(raw: &RawCall<'_>) -> bool {
 
 /// What an event is about.
 pub const fn category(ty: EventType) -> &'static str {
-    let EventType::Call(call) = ty else { return "namespace" };
+    let call = match ty {
+        EventType::Call(call) => call,
+        EventType::Entered | EventType::Escaped => return "namespace",
+        EventType::Capability | EventType::Gained | EventType::GainedUnseen => return "capability",
+    };
     match call {
         Call::Capset => "capability",
         Call::Setns | Call::Unshare | Call::Clone | Call::Clone3 => "namespace",
@@ -129,9 +138,8 @@ impl<'e> Event<'e> {
     /// The fields that only calls have, for an event that is none.
     fn of_no_call(&self, field: FieldRef) -> Option<Value<'_>> {
         match field.field {
-            Field::EvtVerdict => Some(Value::text(Verdict::Allowed.name())),
-            Field::EvtFailed => Some(Value::Bool(false)),
-            _ => (!field.types().has(self.ty)).then_some(Value::Absent),
+            _ if !field.types().has(self.ty) => Some(Value::Absent),
+            field => self.caps.and_then(|caps| caps.value(field)),
         }
     }
 
@@ -255,7 +263,8 @@ impl FieldSource for Event<'_> {
             Field::EvtArgsClaimed => Value::Bool(args::are_claimed(raw)),
             Field::EvtBootNs => number(raw.boot.0),
             Field::EvtPhase => some(self.container(), |_| {
-                let starting = self.process.is_some_and(|process| process.starting);
+                let visits = self.caps.is_some_and(|caps| caps.is_visitor());
+                let starting = visits || self.process.is_some_and(|process| process.starting);
                 Value::text(if starting { "starting" } else { "running" })
             }),
             Field::ContainerId => {
@@ -351,6 +360,21 @@ impl FieldSource for Event<'_> {
             Field::CapDropped => some(self.caps_before(), |before| Self::caps(before & !raw.caps_after)),
             Field::CapDenied => Self::caps(raw.caps_denied),
             Field::CapUsed => Self::caps(raw.caps_granted),
+            // Only events that are no calls have these, and their facts were asked before.
+            Field::CapName
+            | Field::CapAudited
+            | Field::CapCall
+            | Field::CapUserNs
+            | Field::CapDoor
+            | Field::CapGainedPermitted
+            | Field::CapPermitted
+            | Field::CapPermittedBefore
+            | Field::CapInheritable
+            | Field::CapInheritableBefore
+            | Field::CapBounding
+            | Field::CapBoundingBefore
+            | Field::CapAmbient
+            | Field::CapAmbientBefore => Value::Absent,
             Field::NsBefore if !(self.before_known() || raw.has(call_flag::NS_BEFORE_KNOWN)) => Value::Absent,
             Field::NsBefore | Field::NsAfter => {
                 let set = if field.field == Field::NsBefore { &raw.ns_before } else { &raw.ns_after };

@@ -10,6 +10,8 @@ use crate::enrich::device::ProcFiles;
 
 #[path = "event_tests/state.rs"]
 mod state;
+#[path = "event_tests/capability.rs"]
+mod capability;
 #[path = "event_tests/held.rs"]
 mod held;
 #[path = "event_tests/unknown.rs"]

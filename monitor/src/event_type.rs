@@ -11,14 +11,30 @@ pub enum EventType {
     Entered,
     /// A process was found in other namespaces than those of the container that it belongs to.
     Escaped,
+    /// The kernel checked a capability for the first time in this way (see [`monitor_common::capability::CapKey`]).
+    Capability,
+    /// A task's credentials grew by a known door.
+    Gained,
+    /// A task's credentials were found to have grown, and no door was seen.
+    GainedUnseen,
 }
 
 /// Number of event types, and of the numbers between them that stand for no call.
-pub const TYPE_SLOTS: usize = CALL_SLOTS + 2;
+pub const TYPE_SLOTS: usize = CALL_SLOTS + 5;
 
 impl EventType {
     /// The types that are no calls.
-    pub const NO_CALLS: [EventType; 2] = [EventType::Entered, EventType::Escaped];
+    pub const NO_CALLS: [EventType; 5] = [
+        EventType::Entered,
+        EventType::Escaped,
+        EventType::Capability,
+        EventType::Gained,
+        EventType::GainedUnseen,
+    ];
+    /// Of these, the ones that tell where a process is.
+    pub const MOVES: [EventType; 2] = [EventType::Entered, EventType::Escaped];
+    /// Of these, the ones that tell of credentials that grew.
+    pub const GAINS: [EventType; 2] = [EventType::Gained, EventType::GainedUnseen];
 
     /// Every type.
     pub fn all() -> impl Iterator<Item = EventType> {
@@ -31,6 +47,9 @@ impl EventType {
             EventType::Call(call) => call.name(),
             EventType::Entered => "entered",
             EventType::Escaped => "escaped",
+            EventType::Capability => "capability",
+            EventType::Gained => "gained",
+            EventType::GainedUnseen => "gained_unseen",
         }
     }
 
@@ -40,6 +59,9 @@ impl EventType {
             EventType::Call(call) => call as usize,
             EventType::Entered => CALL_SLOTS,
             EventType::Escaped => CALL_SLOTS + 1,
+            EventType::Capability => CALL_SLOTS + 2,
+            EventType::Gained => CALL_SLOTS + 3,
+            EventType::GainedUnseen => CALL_SLOTS + 4,
         }
     }
 
@@ -47,7 +69,7 @@ impl EventType {
     pub const fn call(self) -> Option<Call> {
         match self {
             EventType::Call(call) => Some(call),
-            EventType::Entered | EventType::Escaped => None,
+            _ => None,
         }
     }
 }

@@ -299,9 +299,9 @@ macro_rules! fields {
 }
 
 fields! {
-    EvtType "evt.type" Text ArgSpec::None, "The watched call: capset, setns, unshare, clone, clone3, settimeofday, clock_settime, stime, adjtimex, clock_adjtime, syslog, iopl, ioperm, open, creat, openat, openat2 or open_by_handle_at. Or what no single call tells: entered (a process from outside began its first program in a container that already ran, as docker exec does), escaped (a process was found in namespaces that are not those of its container).";
+    EvtType "evt.type" Text ArgSpec::None, "The watched call: capset, setns, unshare, clone, clone3, settimeofday, clock_settime, stime, adjtimex, clock_adjtime, syslog, iopl, ioperm, open, creat, openat, openat2 or open_by_handle_at. Or what no single call tells: entered (a process from outside began its first program in a container that already ran, as docker exec does), escaped (a process was found in namespaces that are not those of its container), capability (the kernel checked a capability for the first time in this way: one event per cgroup, capability, outcome and kind of user namespace), gained (capabilities grew by a call or an exec that may do so), gained_unseen (they were found to have grown, and nothing that may do so was seen: what an exploit of the kernel leaves).";
     EvtCategory "evt.category" Text ArgSpec::None, "What the call is about: capability, namespace, clock, kernel-log or raw-io.";
-    EvtVerdict "evt.verdict" Text ArgSpec::None, "allowed, refused, or failed (a plain error such as EINVAL). What is no call has happened, so it is allowed.";
+    EvtVerdict "evt.verdict" Text ArgSpec::None, "allowed, refused, or failed (a plain error such as EINVAL). A capability check that found nothing is refused. Whatever else is no call has happened, so it is allowed.";
     EvtRefusedBy "evt.refused_by" Text ArgSpec::None, "Who refused: seccomp, capability, lsm, device-cgroup or other; absent unless refused.";
     EvtRes "evt.res" Text ArgSpec::None, "SUCCESS, or the name of the error, such as EPERM; absent if the event is no call.";
     EvtRawRes "evt.rawres" Number ArgSpec::None, "The call's return value; an error is negative.";
@@ -313,7 +313,7 @@ fields! {
     EvtArgs "evt.args" Text ArgSpec::None, "All arguments of the call, decoded, as `name=value` separated by blanks.";
     EvtArgsClaimed "evt.args_claimed" Bool ArgSpec::None, "True if some argument was read from user memory, which the caller can rewrite at any time.";
     EvtBootNs "evt.boot_ns" Number ArgSpec::None, "When the call returned: nanoseconds since boot.";
-    EvtPhase "evt.phase" Text ArgSpec::None, "running or starting: whether the caller's container was still being set up by its runtime; absent on the host.";
+    EvtPhase "evt.phase" Text ArgSpec::None, "running or starting: whether the caller's container was still being set up by its runtime; absent on the host. Of capability and gained also starting if the process came from another cgroup and has begun no program of its own since, as a runtime that enters the container.";
     ContainerId "container.id" Text ArgSpec::None, "The container's id as its runtime knows it, first 12 digits (for lxc and systemd-nspawn its name); `host`, or `unknown` if the cgroup is not known.";
     ContainerFullId "container.full_id" Text ArgSpec::None, "The container's whole id; absent on the host.";
     ContainerRuntime "container.runtime" Text ArgSpec::None, "docker, containerd, cri-o, podman, kubernetes (runtime not known), lxc, systemd-nspawn, `host`, or `unknown` as in container.id.";
@@ -371,12 +371,26 @@ fields! {
     UserLoginname "user.loginname" Text ArgSpec::None, "The host's name for user.loginuid; absent if it has none, and without a login.";
     GroupGid "group.gid" Number ArgSpec::None, "Effective group id, in the initial user namespace.";
     GroupName "group.name" Text ArgSpec::None, "The host's name for that id; absent if it has none.";
-    CapBefore "cap.before" TextList ArgSpec::None, "Effective capabilities before the call; absent where nobody could see them.";
-    CapAfter "cap.after" TextList ArgSpec::None, "Effective capabilities after the call.";
-    CapGained "cap.gained" TextList ArgSpec::None, "Effective capabilities that the call added.";
+    CapBefore "cap.before" TextList ArgSpec::None, "Effective capabilities before the call; absent where nobody could see them. Of gained and gained_unseen the last that were known.";
+    CapAfter "cap.after" TextList ArgSpec::None, "Effective capabilities after the call; of capability, gained and gained_unseen at that moment.";
+    CapGained "cap.gained" TextList ArgSpec::None, "Effective capabilities that the call added. If gained or gained_unseen led into another user namespace, all of them: there the process had none.";
     CapDropped "cap.dropped" TextList ArgSpec::None, "Effective capabilities that the call took away.";
-    CapDenied "cap.denied" TextList ArgSpec::None, "Capabilities that the kernel asked for during the call and did not find.";
-    CapUsed "cap.used" TextList ArgSpec::None, "Capabilities that the kernel asked for during the call and found.";
+    CapDenied "cap.denied" TextList ArgSpec::None, "Capabilities that the kernel asked for during the call, or in the check that a capability event tells of, and did not find.";
+    CapUsed "cap.used" TextList ArgSpec::None, "Capabilities that the kernel asked for during the call, or in the check that a capability event tells of, and found.";
+    CapName "cap.name" Text ArgSpec::None, "The capability that a capability event is about, such as CAP_SYS_TIME.";
+    CapAudited "cap.audited" Bool ArgSpec::None, "Of a capability event: false if the kernel only looked, so that a denial refused nothing that was asked for; absent where that cannot be told (from 6.14 on in the tracepoint mode).";
+    CapCall "cap.call" Text ArgSpec::None, "The system call that made the check of a capability event, by name; absent outside of one, as in a page fault.";
+    CapUserNs "cap.user_ns" Text ArgSpec::None, "initial or child: the user namespace in which the capability was asked for, or in which the capabilities of gained and gained_unseen count. Those of a child lead to nothing that belongs to the host itself.";
+    CapDoor "cap.door" Text ArgSpec::None, "By what the capabilities of a gained event grew: capset, exec, setuid, setreuid, setresuid, setfsuid, prctl (an ambient raise), or a user namespace by unshare, setns or clone (clone3 too). Of gained_unseen what the process did when it was noticed, if that was one of these.";
+    CapGainedPermitted "cap.gained_permitted" TextList ArgSpec::None, "Permitted capabilities that were added, as in cap.gained.";
+    CapPermitted "cap.permitted" TextList ArgSpec::None, "Permitted capabilities after a gain: what the process can make effective.";
+    CapPermittedBefore "cap.permitted_before" TextList ArgSpec::None, "Permitted capabilities before it.";
+    CapInheritable "cap.inheritable" TextList ArgSpec::None, "Inheritable capabilities after a gain.";
+    CapInheritableBefore "cap.inheritable_before" TextList ArgSpec::None, "Inheritable capabilities before it.";
+    CapBounding "cap.bounding" TextList ArgSpec::None, "Bounding capabilities after a gain: what an exec can give at most.";
+    CapBoundingBefore "cap.bounding_before" TextList ArgSpec::None, "Bounding capabilities before it.";
+    CapAmbient "cap.ambient" TextList ArgSpec::None, "Ambient capabilities after a gain: what every program that the process execs keeps.";
+    CapAmbientBefore "cap.ambient_before" TextList ArgSpec::None, "Ambient capabilities before it.";
     ThreadCapEffective "thread.cap_effective" TextList ArgSpec::None, "Falco's name for cap.after.";
     NsBefore "ns.before" Number ArgSpec::Key(NS_KINDS), "Inode of the caller's namespace of a kind before the call.";
     NsAfter "ns.after" Number ArgSpec::Key(NS_KINDS), "Inode after the call; for clone the child's. The pid namespace is the one that children get.";

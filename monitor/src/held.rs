@@ -20,7 +20,7 @@ use crate::enrich::names::Named;
 use crate::enrich::namespaces::Facts;
 use crate::enrich::process::{Lineage, Processes};
 use crate::enrich::users::Users;
-use crate::event::Event;
+use crate::event::{CapFacts, Event};
 use crate::event_type::EventType;
 
 /// Events that may wait at once.
@@ -152,6 +152,7 @@ pub struct Held {
     cgroup: Option<Arc<Cgroup>>,
     device: Option<Device>,
     namespaces: Facts,
+    caps: Option<CapFacts>,
     /// When it happened: nanoseconds since 1970 UTC, by the offset of that time.
     pub unix_ns: i64,
 }
@@ -173,6 +174,7 @@ impl Held {
             cgroup,
             device: event.device,
             namespaces: event.namespaces.clone(),
+            caps: event.caps,
             unix_ns,
         }
     }
@@ -205,6 +207,7 @@ impl Held {
             named,
             device: self.device,
             namespaces: self.namespaces.clone(),
+            caps: self.caps,
             host,
             users,
         }

@@ -16,7 +16,7 @@ pub use crate::alerting::{Format, Output};
 use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
 use crate::control::{self, Answer, Question, Tables, Topic};
-use crate::decode::{DecodeError, RawCall, RawEvent, boot_of, canary_boot, decode};
+use crate::decode::{DecodeError, RawCall, RawEvent, RawTask, boot_of, canary_boot, decode};
 use crate::enrich::Host;
 use crate::enrich::container::{Cgroups, Container, MAX_CGROUPS};
 use crate::enrich::device::{Device, ProcFiles};
@@ -25,7 +25,7 @@ use crate::enrich::names::{MAX_NAMES, Named, Names};
 use crate::enrich::namespaces::{At, Facts, MAX_NAMESPACES, Namespaces};
 use crate::enrich::process::{MAX_TEXT_BYTES, Processes};
 use crate::enrich::users::Users;
-use crate::event::{Event, verdict};
+use crate::event::{CapFacts, Event, verdict};
 use crate::event_type::EventType;
 use crate::generation::Handover;
 use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
@@ -242,6 +242,14 @@ impl Pipeline {
                 self.received(kind::NSPROXY);
                 self.switched(&task, &ns, boot);
             }
+            RawEvent::Capability { boot, task, ns, check } => {
+                self.received(kind::CAPABILITY);
+                self.told_of_caps(CapFacts::Check(check), boot, task, ns);
+            }
+            RawEvent::Gained { boot, task, ns, gain } => {
+                self.received(if gain.unseen { kind::GAINED_UNSEEN } else { kind::GAINED });
+                self.told_of_caps(CapFacts::Gain(gain), boot, task, ns);
+            }
         }
     }
 
@@ -265,6 +273,14 @@ impl Pipeline {
         self.metrics.events_received[usize::from(kind)].inc();
     }
 
+    /// Learns of a process that the table misses.
+    fn meet(&mut self, task: &RawTask) {
+        if self.processes.get(task.process).is_none() {
+            self.processes.learn(task);
+            self.settle_unknown(task.process);
+        }
+    }
+
     fn call(&mut self, raw: &RawCall<'_>, is_canary: bool) {
         let device = if is_open(raw.call) {
             match self.proc_files.of(raw) {
@@ -277,12 +293,9 @@ impl Pipeline {
         } else {
             None
         };
-        if self.processes.get(raw.task.process).is_none() {
-            self.processes.learn(&raw.task);
-            self.settle_unknown(raw.task.process);
-        }
+        self.meet(&raw.task);
         if is_canary {
-            return self.event(raw.call.into(), raw, Facts::default(), device, true);
+            return self.event(raw.call.into(), raw, Facts::default(), device, None, true);
         }
         let key = raw.task.process;
         let ns = if raw.ns_before[0].0 == 0 { &raw.ns_after } else { &raw.ns_before };
@@ -297,7 +310,7 @@ impl Pipeline {
         if standing != before {
             self.processes.set_standing(key, standing);
         }
-        self.event(raw.call.into(), raw, facts, device, false);
+        self.event(raw.call.into(), raw, facts, device, None, false);
         if let Some(found) = found {
             let ns = if raw.has(call_flag::CHILD) { raw.ns_before } else { raw.ns_after };
             self.found(found, raw.boot, raw.task, ns);
@@ -311,6 +324,7 @@ impl Pipeline {
         raw: &RawCall<'_>,
         namespaces: Facts,
         device: Option<Device>,
+        caps: Option<CapFacts>,
         is_canary: bool,
     ) {
         let cgroup = self.cgroups.get(raw.task.cgroup, raw.boot);
@@ -331,13 +345,14 @@ impl Pipeline {
         let event = Event {
             ty,
             raw,
-            verdict: verdict(raw),
+            verdict: caps.map_or_else(|| verdict(raw), |caps| caps.verdict()),
             process,
             ancestors: Ancestors::Table(&self.processes),
             cgroup: cgroup.as_deref(),
             named: self.names.of(container),
             device,
             namespaces,
+            caps,
             host: &self.host,
             users: &self.users,
         };

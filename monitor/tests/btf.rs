@@ -140,6 +140,11 @@ fn faults(kernel: &Kernel) -> Vec<String> {
         "Some(5)".to_owned(),
     );
     expect(
+        "arguments of commit_creds",
+        format!("{:?}", types.function_args("commit_creds")),
+        "Some(1)".to_owned(),
+    );
+    expect(
         "arguments of switch_task_namespaces",
         format!("{:?}", types.function_args("switch_task_namespaces")),
         "Some(2)".to_owned(),

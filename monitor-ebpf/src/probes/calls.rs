@@ -14,14 +14,14 @@ use aya_ebpf::macros::{btf_tracepoint, fexit, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
 use monitor_common::call::Call;
 
-use crate::call::{Returned, may_be_watched};
+use crate::call::{Returned, may_be_watched, may_matter, settle};
 use crate::kernel::{Current, Registers, Regs, WrapperRegs};
 
 /// match-proto: sys_exit(struct pt_regs *regs, long ret)
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs = ctx.arg::<*const Regs>(0);
-    if may_be_watched(regs.get(offset_of!(Regs, orig_ax))) {
+    if may_matter(regs.get(offset_of!(Regs, orig_ax))) {
         returned(&Current::with_cgroup(), None, regs, ctx.arg(1));
     }
     0
@@ -36,7 +36,7 @@ const EXIT_RET: usize = 16;
 pub fn sys_exit_perf(ctx: TracePointContext) -> u32 {
     // SAFETY: members of the program's context, which the verifier lets it read.
     let field = |offset: usize| unsafe { *ctx.as_ptr().cast::<u8>().add(offset).cast::<i64>() };
-    if may_be_watched(field(EXIT_ID).cast_unsigned()) {
+    if may_matter(field(EXIT_ID).cast_unsigned()) {
         let current = Current::get();
         returned(&current, None, current.registers(), field(EXIT_RET));
     }
@@ -45,6 +45,7 @@ pub fn sys_exit_perf(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn returned(current: &Current, only: Option<Call>, regs: impl Registers, ret: i64) {
+    settle(current, regs, ret);
     if let Some(call) = Returned::new(current, only, regs, ret) {
         call.report(current);
     }

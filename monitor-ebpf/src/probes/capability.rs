@@ -1,13 +1,15 @@
-//! Capability checks that the kernel makes during a watched call: who refused, and what was before.
+//! Capability checks: each is counted, and during a watched call it shows who refused, and what was before.
 //!
 //! The first check of a call runs before the call has changed anything, so it also shows the state before.
 
-use aya_ebpf::macros::{btf_tracepoint, fexit};
-use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::{btf_tracepoint, fexit, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
 use monitor_common::call::X32_SYSCALL_BIT;
 
 use crate::call::may_be_watched;
-use crate::kernel::{Current, namespaces};
+use crate::checks::Check;
+use crate::kernel::{Current, Ptr, Running, caps_of, namespaces};
 use crate::maps::{Mark, mark};
 
 /// Since 6.14.
@@ -15,15 +17,35 @@ use crate::maps::{Mark, mark};
 ///              const struct user_namespace *capable_ns, int cap, int ret)
 #[btf_tracepoint(function = "cap_capable")]
 pub fn cap_capable_tp(ctx: BtfTracePointContext) -> i32 {
-    checked(ctx.arg(3), ctx.arg(4));
+    let ret: i32 = ctx.arg(4);
+    checked(&Check { cap: ctx.arg(3), denied: ret != 0, target: Ptr(ctx.arg(1)), opts: None });
     0
 }
 
-/// Before 6.14, where the machine allows trampolines.
+/// Fields of `capability:cap_capable` in its record (`events/capability/cap_capable/format` in tracefs).
+const TARGET_NS: usize = 16;
+const CAP: usize = 32;
+const RET: usize = 36;
+
+/// From 7.0 on. Tracepoints run preemptible there (`__bpf_trace_run`), those of perf do not.
+#[tracepoint]
+pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
+    // SAFETY: members of the program's context, which the verifier lets it read.
+    let (target, cap, ret) = unsafe {
+        let at = |offset: usize| ctx.as_ptr().cast::<u8>().add(offset);
+        (*at(TARGET_NS).cast::<u64>(), *at(CAP).cast::<u32>(), *at(RET).cast::<i32>())
+    };
+    checked(&Check { cap, denied: ret != 0, target: Ptr(target), opts: None });
+    0
+}
+
+/// Where the machine allows trampolines, and before 6.14: it is told how the kernel asks.
 /// match-proto: int cap_capable(const struct cred *cred, struct user_namespace *targ_ns, int cap, unsigned int opts)
 #[fexit]
 pub fn cap_capable(ctx: FExitContext) -> i32 {
-    checked(ctx.arg(2), ctx.arg(4));
+    let ret: i32 = ctx.arg(4);
+    let target = Ptr(ctx.arg(1));
+    checked(&Check { cap: ctx.arg(2), denied: ret != 0, target, opts: Some(ctx.arg(3)) });
     0
 }
 
@@ -32,33 +54,35 @@ pub fn cap_capable(ctx: FExitContext) -> i32 {
 #[fexit]
 pub fn security_capset(_ctx: FExitContext) -> i32 {
     // The new credentials are committed later: the task still has the old ones.
-    let _ = note(&Current::get());
+    let current = Current::get();
+    let _ = note(current.task, current.tid, current.call_number());
     0
 }
 
 #[inline(always)]
-fn checked(cap: i32, ret: i32) {
-    let Some(mark) = note(&Current::get()) else { return };
-    let bit = 1u64 << (cap as u32 & 63);
-    if ret == 0 {
-        mark.granted |= bit;
-    } else {
+fn checked(check: &Check) {
+    let running = Running::get();
+    check.count(&running);
+    let Some(mark) = note(running.task, running.tid, running.orig_ax) else { return };
+    let bit = 1u64 << (check.cap & 63);
+    if check.denied {
         mark.denied |= bit;
+    } else {
+        mark.granted |= bit;
     }
 }
 
 /// The mark of the call that the thread is in, with the state before the call; `None` if it is not watched.
 #[inline(always)]
-fn note(current: &Current) -> Option<&'static mut Mark> {
-    let number = current.call_number();
+fn note(task: Ptr, tid: u32, number: u64) -> Option<&'static mut Mark> {
     if !may_be_watched(number) {
         return None;
     }
-    let mark = Mark::of_call(current.tid, number as u32 & !X32_SYSCALL_BIT)?;
+    let mark = Mark::of_call(tid, number as u32 & !X32_SYSCALL_BIT)?;
     if mark.filled & mark::BEFORE == 0 {
         mark.filled |= mark::BEFORE;
-        mark.caps_before = current.caps();
-        namespaces(current.task, true, &raw mut mark.ns_before);
+        mark.caps_before = caps_of(task);
+        namespaces(task, true, &raw mut mark.ns_before);
     }
     Some(mark)
 }

@@ -4,6 +4,7 @@ mod calls;
 mod canary;
 mod capability;
 mod cgroups;
+mod credentials;
 mod device;
 mod namespaces;
 mod processes;

@@ -6,22 +6,26 @@ use monitor_common::wire::{ExitRecord, ForkRecord, kind};
 
 use crate::call::{child_made, ended_inside};
 use crate::canary;
+use crate::kernel::creds::{Creds, own_cred};
 use crate::kernel::exec::program;
 use crate::kernel::{Current, Ptr, describe_child, namespaces, start_of};
 use crate::maps::{EXEC_SCRATCH, kind_slot, reserve, send_exec, submit};
 use crate::settings::offset;
+use crate::tasks;
 
 /// match-proto: sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
 #[btf_tracepoint(function = "sched_process_exec")]
-pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
+pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let Some(record) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's scratch record; a tracepoint's program is not re-entered on its CPU.
     let record = unsafe { &mut *record };
     let current = Current::get();
     current.describe(&raw mut record.task);
     namespaces(current.task, true, &raw mut record.ns);
+    record.caps = Creds::of(own_cred(current.task)).caps;
     let filled = program(current.task, record);
     send_exec(record, filled);
+    tasks::execed(&current, ctx.arg(1), record);
     0
 }
 
@@ -32,6 +36,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let child = Ptr(ctx.arg(1));
     let current = Current::get();
     child_made(&current, child);
+    tasks::forked(&current, child);
     let tgid: u32 = child.get(offset!(task_tgid));
     if tgid != child.get::<u32>(offset!(task_pid)) {
         return 0;
@@ -60,12 +65,13 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let current = Current::get();
     ended_inside(&current);
+    let cgroup_id = current.cgroup_id();
+    tasks::exited(&current, cgroup_id);
     // do_exit counts the thread down before it comes here. The leader may end long before the others do.
     if current.task.follow(offset!(task_signal)).get::<u32>(offset!(signal_live)) != 0 {
         return 0;
     }
     let slot = kind_slot(kind::EXIT);
-    let cgroup_id = current.cgroup_id();
     let Some(mut entry) = reserve::<ExitRecord>(slot, kind::EXIT, cgroup_id) else { return 0 };
     let record = entry.as_mut_ptr();
     // SAFETY: the reserved room; each member behind the header is written.

@@ -67,7 +67,8 @@ pub(super) const RETURNS: &[(&str, Call)] = &[
 
 /// Names of the functions that the trampoline mode hooks, those included that are no call's wrapper.
 pub fn hooked_functions() -> impl Iterator<Item = String> {
-    let others = ["__seccomp_filter", "cap_capable", "security_capset", "switch_task_namespaces"];
+    let others =
+        ["__seccomp_filter", "cap_capable", "security_capset", "commit_creds", "switch_task_namespaces"];
     hooked_wrappers().chain(others.map(str::to_owned))
 }
 

@@ -59,7 +59,9 @@ impl Matcher {
         let known = match event {
             RawEvent::Call(call) => self.is_own(&call.task),
             RawEvent::Exec(exec) => self.is_own(&exec.task),
-            RawEvent::Nsproxy { task, .. } => self.is_own(task),
+            RawEvent::Nsproxy { task, .. }
+            | RawEvent::Capability { task, .. }
+            | RawEvent::Gained { task, .. } => self.is_own(task),
             RawEvent::Fork { caller, .. } => self.own.is_none_or(|own| caller.tgid == own),
             // These do not tell who did it, and hide no call.
             RawEvent::Exit { .. } | RawEvent::Cgroup { .. } | RawEvent::Attach { .. } => true,
@@ -115,7 +117,8 @@ impl Matcher {
     pub fn life_cycle(&self, event: &RawEvent<'_>, boot: BootNs) {
         self.board.count();
         let kind = match event {
-            RawEvent::Call(_) => return,
+            // Its checks and credentials make no records.
+            RawEvent::Call(_) | RawEvent::Capability { .. } | RawEvent::Gained { .. } => return,
             RawEvent::Exec(_) => kind::EXEC,
             RawEvent::Fork { .. } => kind::FORK,
             RawEvent::Exit { .. } => kind::EXIT,

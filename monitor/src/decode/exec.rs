@@ -1,5 +1,6 @@
 //! The record of an exec, whose parts are of variable length.
 
+use monitor_common::capability::CapSets;
 use monitor_common::ids::NsInum;
 use monitor_common::wire::exec_flag;
 
@@ -18,6 +19,8 @@ pub struct RawExec<'r> {
     pub exe_mnt_ns: NsInum,
     /// Namespaces of the process.
     pub ns: NsSet,
+    /// Credentials of the thread after the exec.
+    pub caps: CapSets,
     /// The executable has a file of its own in an overlayfs's upper layer.
     pub upper_layer: bool,
     /// The executable is a memfd.
@@ -43,6 +46,7 @@ impl<'r> Reader<'r> {
         let task = self.task()?;
         let (exe_ino, exe_dev) = (self.u64()?, self.u32()?);
         let (exe_mnt_ns, ns) = (NsInum(self.u32()?), self.ns_set()?);
+        let caps = self.cap_sets()?;
         let (flags, tty) = (self.u32()?, self.u32()?);
         let (exe_len, cwd_len) = (self.u32()?, self.u32()?);
         let (args_len, args_total) = (self.u32()?, self.u32()?);
@@ -54,6 +58,7 @@ impl<'r> Reader<'r> {
             exe_dev,
             exe_mnt_ns,
             ns,
+            caps,
             upper_layer: flags & exec_flag::UPPER_LAYER != 0,
             memfd: flags & exec_flag::MEMFD != 0,
             tty,

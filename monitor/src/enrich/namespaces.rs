@@ -319,6 +319,11 @@ impl Namespaces {
         (self.facts(led, &raw.ns_after, standing), found)
     }
 
+    /// Whose the namespaces are that a process is in, where it went nowhere.
+    pub fn whose(&self, ns: &NsSet, standing: &Standing) -> Facts {
+        self.facts(None, ns, standing)
+    }
+
     fn facts(&self, led: Option<Move>, ns: &NsSet, standing: &Standing) -> Facts {
         Facts {
             led,

@@ -166,6 +166,7 @@ impl World {
             cgroup: Some(&self.cgroup),
             device: None,
             namespaces: Facts::default(),
+            caps: None,
             host: &self.host,
             users: &self.users,
         }

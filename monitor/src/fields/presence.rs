@@ -9,23 +9,34 @@ const NAMESPACE_CALLS: &[Call] = &[Call::Setns, Call::Unshare, Call::Clone, Call
 const OPENS: &[Call] = &[Call::Open, Call::Creat, Call::Openat, Call::Openat2, Call::OpenByHandleAt];
 const CLOCK_CALLS: &[Call] =
     &[Call::Settimeofday, Call::ClockSettime, Call::Stime, Call::Adjtimex, Call::ClockAdjtime];
+/// The events about capabilities that are no calls.
+const CAPABILITIES: [EventType; 3] = [EventType::Capability, EventType::Gained, EventType::GainedUnseen];
 
 impl FieldRef {
     /// The types of event that can have the field. Of all others it is always absent; these may lack it, too.
     pub fn types(self) -> TypeSet {
         match self.field {
-            Field::EvtRefusedBy
-            | Field::EvtRes
+            Field::EvtRefusedBy | Field::CapDenied | Field::CapUsed => calls_and(&[EventType::Capability]),
+            Field::CapName | Field::CapAudited | Field::CapCall => TypeSet::of([EventType::Capability]),
+            Field::CapUserNs => TypeSet::of(CAPABILITIES),
+            Field::CapAfter | Field::ThreadCapEffective => calls_and(&CAPABILITIES),
+            Field::CapBefore | Field::CapGained | Field::CapDropped => calls_and(&EventType::GAINS),
+            Field::CapDoor
+            | Field::CapGainedPermitted
+            | Field::CapPermitted
+            | Field::CapPermittedBefore
+            | Field::CapInheritable
+            | Field::CapInheritableBefore
+            | Field::CapBounding
+            | Field::CapBoundingBefore
+            | Field::CapAmbient
+            | Field::CapAmbientBefore => TypeSet::of(EventType::GAINS),
+            Field::EvtRes
             | Field::EvtRawRes
             | Field::EvtAbi
             | Field::EvtNr
             | Field::EvtArgs
             | Field::EvtArgsClaimed
-            | Field::CapBefore
-            | Field::CapAfter
-            | Field::CapGained
-            | Field::CapDropped
-            | Field::ThreadCapEffective
             | Field::NsBefore => calls(Call::ALL),
             Field::EvtFlags => calls(NAMESPACE_CALLS),
             Field::EvtArg => match self.arg {
@@ -39,11 +50,16 @@ impl FieldRef {
             }
             Field::NsDirection | Field::NsFrom | Field::NsTo => {
                 let calls = NAMESPACE_CALLS.iter().copied().map(EventType::Call);
-                TypeSet::of(calls.chain(EventType::NO_CALLS))
+                TypeSet::of(calls.chain(EventType::MOVES))
             }
             _ => TypeSet::of(EventType::all()),
         }
     }
+}
+
+/// Every call, and these.
+fn calls_and(others: &[EventType]) -> TypeSet {
+    TypeSet::of(Call::ALL.iter().copied().map(EventType::Call).chain(others.iter().copied()))
 }
 
 fn calls(calls: &[Call]) -> TypeSet {

@@ -1,6 +1,7 @@
 //! Fields whose values come from a closed set: the words that an event can have there, for messages about others.
 
 use monitor_common::call::Abi;
+use monitor_common::capability::Door;
 use monitor_common::caps::Cap;
 use monitor_common::verdict::{RefusedBy, Verdict};
 
@@ -34,7 +35,19 @@ impl Field {
             | Field::CapDropped
             | Field::CapDenied
             | Field::CapUsed
+            | Field::CapName
+            | Field::CapGainedPermitted
+            | Field::CapPermitted
+            | Field::CapPermittedBefore
+            | Field::CapInheritable
+            | Field::CapInheritableBefore
+            | Field::CapBounding
+            | Field::CapBoundingBefore
+            | Field::CapAmbient
+            | Field::CapAmbientBefore
             | Field::ThreadCapEffective => Cap::ALL.iter().map(|cap| cap.name()).collect(),
+            Field::CapUserNs => vec!["initial", "child"],
+            Field::CapDoor => Door::ALL.iter().map(|door| door.name()).collect(),
             Field::NsChanged | Field::NsHost | Field::NsEnteredHost | Field::ProcEscaped => NS_KINDS.to_vec(),
             Field::NsDirection => {
                 use Direction::{ContainerToContainer, ContainerToHost, HostToContainer, New, Own};
@@ -63,6 +76,11 @@ mod tests {
             let elsewhere = [
                 "Effective capabilities",
                 "Capabilities that",
+                "The capability that",
+                "Permitted capabilities",
+                "Inheritable capabilities",
+                "Bounding capabilities",
+                "Ambient capabilities",
                 "Falco's name",
                 "Kinds of namespace",
                 "SUCCESS",

@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Pipeline;
 use crate::decode::{NsSet, ProcessKey, RawCall, RawExec, RawTask};
 use crate::enrich::namespaces::{At, Found, Home, Standing, Switch, namespaces_of, task_of};
+use crate::event::CapFacts;
 
 impl Pipeline {
     /// Learns whose the namespaces are that exist, and tells of the processes that are astray already.
@@ -128,10 +129,18 @@ impl Pipeline {
         self.processes.get(task.process).map(|process| (process.standing.clone(), process.starting))
     }
 
+    /// Takes a capability check, or credentials that grew, to the rules.
+    pub(super) fn told_of_caps(&mut self, caps: CapFacts, boot: BootNs, task: RawTask, ns: NsSet) {
+        self.meet(&task);
+        let raw = RawCall::of_state(boot, task, ns);
+        let facts = self.namespaces.whose(&ns, &self.processes.standing(task.process));
+        self.event(caps.event_type(), &raw, facts, None, Some(caps), false);
+    }
+
     /// Takes what was found to the rules.
     pub(super) fn found(&mut self, found: Found, boot: BootNs, task: RawTask, ns: NsSet) {
         let raw = RawCall::of_state(boot, task, ns);
-        self.event(found.ty, &raw, found.facts, None, false);
+        self.event(found.ty, &raw, found.facts, None, None, false);
     }
 }
 
