@@ -25,6 +25,7 @@ use hooks::{LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
 pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
+use crate::capabilities::{CapLedgerMap, CapUncountedMap};
 use crate::btf::{BtfError, KernelTypes};
 use crate::config::AttachChoice;
 use crate::hierarchy::{Hierarchy, v2_root};
@@ -454,6 +455,12 @@ impl Attached {
     /// Takes the table that says whose records were lost.
     pub fn take_lost(&mut self) -> Option<LostMap> {
         HashMap::try_from(self.ebpf.take_map("LOST")?).ok()
+    }
+
+    /// Takes the capability ledger: its rows, and the counters of what found no room.
+    pub fn take_cap_ledger(&mut self) -> Option<(CapLedgerMap, CapUncountedMap)> {
+        let rows = HashMap::try_from(self.ebpf.take_map("CAP_LEDGER")?).ok()?;
+        Some((rows, PerCpuArray::try_from(self.ebpf.take_map("CAP_UNCOUNTED")?).ok()?))
     }
 
     /// Takes the table of the tasks whose records are canaries.

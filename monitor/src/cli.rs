@@ -1,6 +1,7 @@
 //! The command line: arguments, commands, exit codes.
 
 mod backtest;
+mod caps;
 mod check;
 mod containers;
 mod coverage;
@@ -18,6 +19,7 @@ mod rules;
 pub(crate) mod rules_command;
 mod status;
 
+pub use caps::{CapsArgs, PatchFormat};
 pub use failure::Failure;
 pub use fields::fields_markdown;
 pub use record::{BacktestArgs, RecordArgs, ReplayArgs};
@@ -87,6 +89,8 @@ pub enum Command {
     },
     /// List the containers that the running daemon knows
     Containers(AskArgs),
+    /// Say what containers were granted of capabilities, used and were refused; or the change that drops the rest
+    Caps(CapsArgs),
     /// Say how the running daemon is: its rules, what it sees, what it lost
     Status(AskArgs),
     /// List the fields that conditions and outputs may use
@@ -334,6 +338,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
                 )));
             }
         }
+        Command::Caps(args) => args.run()?,
         Command::Status(AskArgs { socket, config, output }) => {
             let status = status::ask(socket, &config)?;
             emit(&status::show(&status, output))?;

@@ -5,9 +5,11 @@
 
 mod assign;
 mod file;
+mod state_dir;
 
 pub use assign::Assignment;
 pub use file::{ConfigError, FileConfig};
+pub use state_dir::{DEFAULT_STATE_DIR, StateDir, check_unused_series};
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -191,6 +193,10 @@ pub struct Settings {
     pub metadata_wait_ms: u32,
     /// Where the host's files and the state of its container runtimes are.
     pub roots: Roots,
+    /// Where what must outlive the daemon is kept.
+    pub state_dir: StateDir,
+    /// Series of the metric `capability_unused_info`, at most; 0 for none.
+    pub capability_unused_series: u32,
 }
 
 impl Default for Settings {
@@ -218,6 +224,8 @@ impl Default for Settings {
             canary_interval: CanaryInterval::Every(DEFAULT_CANARY_INTERVAL_MS),
             metadata_wait_ms: DEFAULT_METADATA_WAIT_MS,
             roots: Roots::default(),
+            state_dir: StateDir::default(),
+            capability_unused_series: 0,
         }
     }
 }
@@ -303,6 +311,8 @@ impl Settings {
             podman_roots,
             rule_selection,
             append_output,
+            state_dir,
+            capability_unused_series,
         } = file;
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
@@ -312,6 +322,8 @@ impl Settings {
         set(&mut self.watch_rules, watch_rules);
         set(&mut self.rule_selection, rule_selection);
         set(&mut self.append_output, append_output);
+        set(&mut self.state_dir, state_dir.map(|dir| dir.0));
+        set(&mut self.capability_unused_series, capability_unused_series.map(|series| series.0));
         set(&mut self.listen, listen.map(|listen| listen.0));
         set(&mut self.control_socket, control_socket.map(|socket| socket.0));
         set(&mut self.ring_bytes, ring_bytes.map(|bytes| bytes.0));

@@ -2,9 +2,12 @@
 //!
 //! What can fail for a reason outside is tried first, so that nothing is attached when the start fails.
 
+mod capabilities;
 mod record;
 
 pub use record::{RecordPlan, RecordSummary, record};
+
+use capabilities::start_capabilities;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +21,7 @@ use crate::alert::{JsonLines, Palette, TextLines};
 use crate::attach::{AttachError, Attached, Probe, attach};
 use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::canary::{Canaries, Reporter, Trial, Watch};
+use crate::capabilities::CapabilitySource;
 use crate::config::{CanaryInterval, OutputFormat, Settings};
 use crate::control::{self, Board, BoardParts, ControlError};
 use crate::enrich::names::Names;
@@ -160,6 +164,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     metrics.add_kernel(Arc::clone(&ledger) as Arc<_>)?;
     let misses = Arc::new(Misses::new(program_files(&attached)));
     metrics.add_source(Arc::clone(&misses))?;
+    let cap_metrics = CapabilitySource::default();
+    metrics.add_source(cap_metrics.clone())?;
     let ring = attached.take_ring().ok_or(missing_map())?;
     let canaries =
         trial.and_then(|trial| start_canaries(trial, &mut attached, &metrics, settings.ring_bytes));
@@ -210,7 +216,11 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
 
     let (asker, questions) = control::channel();
-    let control = control.map(|bound| tokio::spawn(control::serve(bound, asker, board, outcomes)));
+    let asker = Arc::new(asker);
+    let capabilities =
+        start_capabilities(&mut attached, &settings, hierarchy.as_ref(), &asker, &misses, &cap_metrics);
+    let sources = control::Sources { asker, board, capabilities: capabilities.clone() };
+    let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
     let reloading = tokio::spawn(reloader.run(hangup, pipeline.handover()));
     let (stop, stopped) = watch::channel(false);
     let mut reading =
@@ -236,6 +246,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     drop(watch);
     // Detach first: what is in the ring then is all there will be.
     attached.detach();
+    if let Some(capabilities) = capabilities {
+        capabilities.finish().await;
+    }
     let ended = match ended {
         Some(ended) => ended,
         None => {

@@ -27,6 +27,13 @@ pub fn boot_id() -> Option<u32> {
     parse_boot_id(&fs::read("/proc/sys/kernel/random/boot_id").ok()?)
 }
 
+/// The boot's whole id, 32 hexadecimal digits without dashes.
+pub fn whole_boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id: String = text.trim().chars().filter(|c| *c != '-').collect();
+    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))).then_some(id)
+}
+
 fn parse_boot_id(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(text.get(..8)?).ok()?, 16).ok()
 }
@@ -40,5 +47,6 @@ mod tests {
         assert_eq!(parse_boot_id(b"0c2a4b1f-7d0c-4a5e-9f0a-2f6f0c1d2e3f\n"), Some(0x0c2a_4b1f));
         assert_eq!((parse_boot_id(b"0c2a"), parse_boot_id(b"0c2a4b-\xff")), (None, None));
         assert!(boot_id().is_some());
+        assert!(whole_boot_id().is_some());
     }
 }

@@ -28,6 +28,9 @@ pub mod sink;
 pub mod recording;
 pub mod pipeline;
 
+// Beside the path: what is counted without events.
+pub mod capabilities;
+
 // What the path's stations use.
 pub mod append;
 pub mod args;

@@ -1,5 +1,6 @@
 //! The path of one event inside the daemon: decode, enrich, match, alert. One owner, no lock, no `await`.
 
+mod capabilities;
 mod state;
 mod waiting;
 
@@ -15,6 +16,7 @@ use crate::alerting::{Alerting, Moment};
 pub use crate::alerting::{Format, Output};
 use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
+use crate::capabilities::Granted;
 use crate::control::{self, Answer, Question, Tables, Topic};
 use crate::decode::{DecodeError, RawCall, RawEvent, RawTask, boot_of, canary_boot, decode};
 use crate::enrich::Host;
@@ -106,6 +108,7 @@ pub struct Pipeline {
     alerting: Alerting,
     processes: Processes,
     cgroups: Cgroups,
+    granted: Granted,
     namespaces: Namespaces,
     host: Host,
     users: Users,
@@ -148,6 +151,7 @@ impl Pipeline {
                 .with_why(alert_why),
             processes: Processes::new(process_entries, host.namespaces[0]),
             cgroups: Cgroups::new(hierarchy),
+            granted: Granted::default(),
             namespaces: Namespaces::new(host.namespaces),
             host,
             users,
@@ -167,6 +171,7 @@ impl Pipeline {
     /// nothing falls between.
     pub fn seed(&mut self) {
         self.cgroups.walk();
+        self.granted.ran_before(&self.cgroups);
         self.ask_names();
         self.processes.seed(self.cgroups.hierarchy());
         self.seed_namespaces();
@@ -439,6 +444,7 @@ impl Pipeline {
                 residents: self.namespaces.residents(),
                 host: &self.host,
             })),
+            Topic::Capabilities => Answer::Capabilities(self.places()),
         });
     }
 

@@ -40,7 +40,8 @@ impl BootOffset {
         i64::try_from(boot.0).unwrap_or(i64::MAX).saturating_add(self.0)
     }
 
-    fn now() -> i64 {
+    /// The offset as it is now, in nanoseconds.
+    pub fn now() -> i64 {
         let boot = clock_gettime(ClockId::Boottime);
         let boot = boot.tv_sec * 1_000_000_000 + boot.tv_nsec;
         // A wall clock before 1970 counts as 1970.

@@ -58,7 +58,7 @@ pub(super) fn ask_daemon(
 }
 
 /// What the daemon says may hold anything, if it is another program.
-fn failure(error: ClientError) -> Failure {
+pub(super) fn failure(error: ClientError) -> Failure {
     Failure::environment(visible(&error.to_string()))
 }
 
@@ -102,7 +102,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Ids of most runtimes are 64 digits, of which their own tools show 12. Names that stand for ids are shown whole.
-fn short(id: &str) -> String {
+pub(super) fn short(id: &str) -> String {
     let digits = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     id.get(..12).filter(|_| digits).unwrap_or(id).to_owned()
 }
@@ -201,7 +201,7 @@ fn line<'c>(
 }
 
 /// A text as a table may have it. Besides controls, what takes no column would make a text look like another one.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let mut out = String::new();
     for c in visible(text).chars() {
         if c.width().is_none_or(|width| width == 0) {
@@ -214,7 +214,7 @@ fn cell(text: &str) -> String {
 }
 
 /// Columns that a text takes.
-fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::{
-    AttachChoice, CanaryInterval, Listen, OutputFormat, Settings, check_metadata_wait_ms,
-    check_process_table_entries, check_ring_bytes, check_root, parse_priority,
+    AttachChoice, CanaryInterval, Listen, OutputFormat, Settings, StateDir, check_metadata_wait_ms,
+    check_process_table_entries, check_ring_bytes, check_root, check_unused_series, parse_priority,
 };
 use crate::control::ControlSocket;
 use crate::hierarchy::HierarchyChoice;
@@ -51,6 +51,8 @@ pub struct FileConfig {
     pub(super) podman_roots: Option<Vec<Checked<PathBuf>>>,
     pub(super) rule_selection: Option<Vec<Selection>>,
     pub(super) append_output: Option<Vec<AppendOutput>>,
+    pub(super) state_dir: Option<Checked<StateDir>>,
+    pub(super) capability_unused_series: Option<UnusedSeries>,
 }
 
 /// A value that is read by a parser of ours, so that the error stands at the value.
@@ -65,6 +67,13 @@ impl<'de> Deserialize<'de> for Checked<Listen> {
 }
 
 impl<'de> Deserialize<'de> for Checked<ControlSocket> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<StateDir> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map(Checked).map_err(serde::de::Error::custom)
@@ -107,6 +116,16 @@ impl<'de> Deserialize<'de> for MetadataWait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ms = u64::deserialize(deserializer)?;
         check_metadata_wait_ms(ms).map(MetadataWait).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct UnusedSeries(pub(super) u32);
+
+impl<'de> Deserialize<'de> for UnusedSeries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let series = u64::deserialize(deserializer)?;
+        check_unused_series(series).map(UnusedSeries).map_err(serde::de::Error::custom)
     }
 }
 

@@ -24,7 +24,7 @@ fn every_setting_is_read() {
          process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
          metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
          crio_roots: []\npodman_roots: [/p]\nrule_selection: [{disable: {rule: '*'}}, {enable: {tag: t}}]\n\
-         append_output: [{extra_output: o}]\n",
+         append_output: [{extra_output: o}]\nstate_dir: /s\ncapability_unused_series: 5\n",
     )
     .unwrap();
     assert_eq!(
@@ -60,6 +60,8 @@ fn every_setting_is_read() {
                 crio: Vec::new(),
                 podman: vec!["/p".into()],
             },
+            state_dir: StateDir::At("/s".into()),
+            capability_unused_series: 5,
         }
     );
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::capabilities::Place;
 use crate::control::Row;
 
 /// From one question to the next, at least.
@@ -25,6 +26,8 @@ const QUEUE: usize = 4;
 pub enum Topic {
     /// The containers that are known.
     Containers,
+    /// All cgroups that are known, for the capability ledger.
+    Capabilities,
 }
 
 /// What the owner of the tables gives: parts of them, shared, not yet text.
@@ -32,6 +35,8 @@ pub enum Topic {
 pub enum Answer {
     /// To [`Topic::Containers`].
     Containers(Vec<Row>),
+    /// To [`Topic::Capabilities`].
+    Capabilities(Vec<Place>),
 }
 
 /// A question to the owner of the tables.

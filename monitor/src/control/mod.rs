@@ -28,8 +28,9 @@ pub use client::{ClientError, ask};
 pub use containers::{Row, Tables, containers};
 pub use place::{ControlSocket, DEFAULT_CONTROL_SOCKET};
 pub use protocol::{ContainerInfo, Listing, Phase, Pod, Refusal, Reply, Request};
-pub use server::{Outcome, serve};
+pub use server::{Outcome, Sources, serve};
 pub use socket::{Bound, ControlError, bind};
+pub(crate) use status::rfc3339;
 pub use status::{
     Board, BoardParts, EventsStatus, MissingProbe, OutputStatus, RefusedStatus, RulesStatus, Status,
 };

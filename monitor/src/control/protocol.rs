@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities::CapsListing;
 use crate::control::Status;
 
 /// Bytes that a request may have, its line feed included.
 pub(super) const MAX_REQUEST: usize = 4096;
 
 /// A question, such as `{"request":"containers"}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     // With braces, because serde lets unknown members of a bare variant pass.
@@ -21,6 +22,12 @@ pub enum Request {
     Containers {},
     /// How the daemon is.
     Status {},
+    /// What containers were granted of capabilities, and what they did with them.
+    Caps {
+        /// Only those that this id, beginning of an id, or name stands for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
+    },
 }
 
 /// An answer, such as `{"containers":{"known":[…],"omitted":0}}` or `{"error":{…}}`.
@@ -31,6 +38,8 @@ pub enum Reply {
     Containers(Listing),
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Caps`].
+    Caps(Box<CapsListing>),
     /// There is no answer.
     Error(Refusal),
 }
@@ -133,11 +142,17 @@ mod tests {
     fn requests_are_read_strictly() {
         let read = |text| serde_json::from_str::<Request>(text).ok();
         assert_eq!(read(r#"{"request":"containers"}"#), Some(Request::Containers {}));
+        let caps = |container: Option<&str>| Request::Caps { container: container.map(str::to_owned) };
+        assert_eq!(read(r#"{"request":"caps"}"#), Some(caps(None)));
+        assert_eq!(read(r#"{"request":"caps","container":"web"}"#), Some(caps(Some("web"))));
+        assert_eq!(serde_json::to_string(&caps(None)).unwrap(), r#"{"request":"caps"}"#);
         assert_eq!(read(" {\"request\" : \"containers\"}\r\n"), Some(Request::Containers {}));
         assert_eq!(read(r#"{"request":"status"}"#), Some(Request::Status {}));
         let wrong = [
             "",
             r#"{"request":"status","all":true}"#,
+            r#"{"request":"caps","containers":"web"}"#,
+            r#"{"request":"caps","container":1}"#,
             "containers",
             "\"containers\"",
             "[]",

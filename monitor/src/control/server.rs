@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::alert::json_visible;
+use crate::capabilities::{self, Capabilities, CapsListing, select};
 use crate::control::ask::{Answer, Asker, Topic};
 use crate::control::protocol::{MAX_REQUEST, Refusal, Reply, Request};
 use crate::control::socket::{Bound, Owner};
@@ -79,17 +80,16 @@ impl Outcome {
 
 /// Serves until the future is dropped, which removes the socket. Never fails: what goes wrong with a connection ends
 /// that one. `outcomes` are counters by [`Outcome`]'s number.
-pub async fn serve(bound: Bound, asker: Asker, board: Arc<Board>, outcomes: Vec<IntCounter>) {
+pub async fn serve(bound: Bound, sources: Sources, outcomes: Vec<IntCounter>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let asker = Arc::new(asker);
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match bound.listener.accept().await {
             Ok((stream, _)) => {
-                let (asker, board, outcomes) = (Arc::clone(&asker), Arc::clone(&board), outcomes.clone());
+                let (sources, outcomes) = (sources.clone(), outcomes.clone());
                 let owner = bound.owner;
                 tokio::spawn(async move {
-                    let outcome = connection(stream, owner, &asker, &board).await;
+                    let outcome = connection(stream, owner, &sources).await;
                     drop(slot);
                     if let Some(count) = outcomes.get(outcome as usize) {
                         count.inc();
@@ -104,16 +104,29 @@ pub async fn serve(bound: Bound, asker: Asker, board: Arc<Board>, outcomes: Vec<
     }
 }
 
+/// Who knows the answers.
+#[derive(Clone)]
+pub struct Sources {
+    /// Asks the owner of the tables.
+    pub asker: Arc<Asker>,
+    /// Knows how the daemon is.
+    pub board: Arc<Board>,
+    /// The capability ledger, if the daemon keeps one.
+    pub capabilities: Option<Capabilities>,
+}
+
 /// What there is to answer.
 enum Found {
     /// The owner of the tables gave it.
     Asked(Answer),
     /// How the daemon is.
     Status(Box<Status>),
+    /// What the capability ledger knows.
+    Caps(Box<CapsListing>),
 }
 
 /// One request, one answer.
-async fn connection(mut stream: UnixStream, owner: Owner, asker: &Asker, board: &Board) -> Outcome {
+async fn connection(mut stream: UnixStream, owner: Owner, sources: &Sources) -> Outcome {
     let asked = match allowed(&stream, owner) {
         Ok(true) => request(&mut stream).await,
         Ok(false) => Err((
@@ -123,12 +136,14 @@ async fn connection(mut stream: UnixStream, owner: Owner, asker: &Asker, board: 
         Err(error) => Err((Outcome::Denied, format!("the kernel does not say who asks: {error}"))),
     };
     let answer = match asked {
-        Ok(Request::Containers {}) => asker
+        Ok(Request::Containers {}) => sources
+            .asker
             .ask(Topic::Containers)
             .await
             .map(Found::Asked)
             .map_err(|error| (Outcome::Unavailable, error.to_string())),
-        Ok(Request::Status {}) => Ok(Found::Status(Box::new(board.status().await))),
+        Ok(Request::Status {}) => Ok(Found::Status(Box::new(sources.board.status().await))),
+        Ok(Request::Caps { container }) => caps(sources.capabilities.as_ref(), container.as_deref()).await,
         Err(refused) => Err(refused),
     };
     let (outcome, sent) = match &answer {
@@ -139,6 +154,11 @@ async fn connection(mut stream: UnixStream, owner: Owner, asker: &Asker, board: 
             let reply = Reply::Status(status.clone());
             (Outcome::Answered, timeout(SEND_TIMEOUT, send(&mut stream, &reply)).await)
         }
+        Ok(Found::Caps(listing)) => {
+            (Outcome::Answered, timeout(SEND_TIMEOUT, send_caps(&mut stream, listing)).await)
+        }
+        // It was asked for containers.
+        Ok(Found::Asked(Answer::Capabilities(_))) => return Outcome::Unavailable,
         Err((Outcome::Disconnected, _)) => return Outcome::Disconnected,
         Err((outcome, message)) => {
             (*outcome, timeout(SEND_TIMEOUT, refuse(&mut stream, *outcome, message)).await)
@@ -172,10 +192,24 @@ async fn request(stream: &mut UnixStream) -> Result<Request, (Outcome, String)> 
     serde_json::from_slice(&line).map_err(|error| {
         // The library's text names what it found, and a client may print what it gets.
         let what = json_visible(&error.to_string());
-        let known =
-            r#"known: {"request":"containers"}, {"request":"status"}; is the daemon older than the command?"#;
+        let known = r#"known: {"request":"containers"}, {"request":"status"}, {"request":"caps"}; is the daemon older than the command?"#;
         (Outcome::Malformed, format!("no request that this daemon knows: {what}; {known}"))
     })
+}
+
+/// What the capability ledger knows of those that are wanted.
+async fn caps(
+    capabilities: Option<&Capabilities>,
+    wanted: Option<&str>,
+) -> Result<Found, (Outcome, String)> {
+    let unavailable = |error: capabilities::AskError| (Outcome::Unavailable, error.to_string());
+    let capabilities = capabilities.ok_or_else(|| unavailable(capabilities::AskError::Gone))?;
+    let mut listing = capabilities.ask().await.map_err(unavailable)?;
+    if let Some(wanted) = wanted {
+        let found = select(&listing.containers, wanted).into_iter().cloned().collect();
+        listing.containers = found;
+    }
+    Ok(Found::Caps(Box::new(listing)))
 }
 
 async fn refuse(stream: &mut UnixStream, outcome: Outcome, message: &str) -> io::Result<()> {
@@ -212,6 +246,39 @@ async fn send_rows(stream: &mut UnixStream, rows: &[Row]) -> io::Result<()> {
     }
     piece.push_str(&format!("],\"omitted\":{}}}}}\n", rows.len() - said));
     stream.write_all(piece.as_bytes()).await
+}
+
+/// As many containers as have room.
+async fn send_caps(stream: &mut UnixStream, listing: &CapsListing) -> io::Result<()> {
+    let mut rows = Vec::new();
+    let mut size = 0;
+    for info in &listing.containers {
+        let text = json_line(info)?;
+        size += text.len() + 1;
+        if size > MAX_ROWS {
+            break;
+        }
+        rows.push(text);
+    }
+    let rest = CapsListing {
+        containers: Vec::new(),
+        omitted: listing.omitted + (listing.containers.len() - rows.len()) as u64,
+        ..*listing
+    };
+    let rest = json_line(&Reply::Caps(Box::new(rest)))?;
+    // The list is the first member, and empty in what stands around it.
+    let Some((head, tail)) = rest.split_once("[]") else { return Err(io::Error::other("no list")) };
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(b"[").await?;
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            stream.write_all(b",").await?;
+        }
+        stream.write_all(row.as_bytes()).await?;
+    }
+    stream.write_all(b"]").await?;
+    stream.write_all(tail.as_bytes()).await?;
+    stream.write_all(b"\n").await
 }
 
 fn json_line(value: &impl serde::Serialize) -> io::Result<String> {

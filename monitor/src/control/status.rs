@@ -289,7 +289,8 @@ fn output(name: &str, stats: &SinkStats) -> OutputStatus {
     }
 }
 
-fn rfc3339(unix_ns: i64) -> String {
+/// A moment in RFC 3339.
+pub(crate) fn rfc3339(unix_ns: i64) -> String {
     let mut text = Vec::new();
     WallClock::default().push_rfc3339(unix_ns, &mut text);
     String::from_utf8_lossy(&text).into_owned()

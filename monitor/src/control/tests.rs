@@ -40,6 +40,11 @@ fn board() -> Arc<Board> {
     Arc::new(Board::bare(health, Arc::new(rules), metrics))
 }
 
+/// What a daemon without a capability ledger knows.
+fn sources(asker: Asker) -> Sources {
+    Sources { asker: Arc::new(asker), board: board(), capabilities: None }
+}
+
 fn at(path: &Path) -> ControlSocket {
     ControlSocket::At(path.to_owned())
 }
@@ -76,7 +81,7 @@ impl Served {
         let (asker, mut questions) = channel();
         let _inside = runtime.enter();
         let bound = bind(&at(&path)).unwrap().unwrap();
-        runtime.spawn(serve(bound, asker, board(), outcomes.clone()));
+        runtime.spawn(serve(bound, sources(asker), outcomes.clone()));
         let count = asked.clone();
         runtime.spawn(async move {
             while let Some(question) = questions.recv().await {
@@ -198,7 +203,7 @@ fn a_pipeline_that_is_gone_is_said_so() {
     let (asker, questions) = channel();
     drop(questions);
     let _inside = runtime.enter();
-    runtime.spawn(serve(bind(&at(&path)).unwrap().unwrap(), asker, board(), Vec::new()));
+    runtime.spawn(serve(bind(&at(&path)).unwrap().unwrap(), sources(asker), Vec::new()));
     let error = std::thread::spawn(move || ask(&path, Request::Containers {})).join().unwrap().unwrap_err();
     assert!(
         matches!(&error, ClientError::Refused { .. }) && error.to_string().contains("stopping"),

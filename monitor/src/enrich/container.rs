@@ -275,14 +275,17 @@ impl Cgroups {
         self.expire(now);
     }
 
-    /// Forgets the directories that were removed a minute ago.
-    pub fn expire(&mut self, now: BootNs) {
+    /// Forgets the directories that were removed a minute ago. True if there were any.
+    pub fn expire(&mut self, now: BootNs) -> bool {
         let is_old = |(when, _): &mut (BootNs, CgroupId)| now.0.saturating_sub(when.0) >= KEEP_REMOVED_NS;
+        let mut any = false;
         while let [host, others] = &mut self.removed
             && let Some((_, id)) = host.pop_front_if(is_old).or_else(|| others.pop_front_if(is_old))
         {
             self.forget(id);
+            any = true;
         }
+        any
     }
 
     /// Every known directory, and whether it was removed.

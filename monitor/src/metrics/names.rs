@@ -79,6 +79,17 @@ metrics! {
     BLIND "blind" Gauge [] "1 while something that was seen is seen no longer; /readyz says what.";
     BLINDNESS "blindness_total" Counter ["cause"] "How often blindness was found, by cause.";
     CONTROL_REQUESTS "control_requests_total" Counter ["outcome"] "Connections to the control socket by what became of them.";
+    CAPABILITY_CHECKS "capability_checks_total" Counter ["capability", "result"] "Capability checks of the kernel, of containers and of the host: allowed, denied, and those of which the kernel says that it only looked (silent_allowed, silent_denied). As of the last read, at most ten seconds ago.";
+    CAPABILITY_UNCOUNTED "capability_checks_uncounted_total" Counter ["capability", "result"] "Capability checks that found no room in the kernel's map; whose they were is not known. Not part of capability_checks_total.";
+    CAPABILITY_ROWS "capability_rows" Gauge [] "Rows in use of the kernel's map of capability checks: one for each kind of check of a cgroup.";
+    CAPABILITY_ROWS_CAPACITY "capability_rows_capacity" Gauge [] "Rows that the kernel's map of capability checks has room for.";
+    CAPABILITY_CONTAINERS "capability_containers" Gauge ["state"] "Containers whose capability checks are known: running, or ended.";
+    CAPABILITY_FORGOTTEN "capability_containers_evicted_total" Counter ["reason"] "Containers whose capability checks are no longer kept: no_room (too many run), or oldest (too many have ended).";
+    CAPABILITY_UNATTRIBUTED "capability_checks_unattributed_total" Counter [] "Capability checks of cgroups that were gone before it was known whose they were. Part of capability_checks_total.";
+    CAPABILITY_READ_ERRORS "capability_read_errors_total" Counter [] "Looks at the kernel's map of capability checks, or at the pipeline's cgroups, that failed; what was counted stays in the kernel until the next one.";
+    CAPABILITY_STATE_ERRORS "capability_state_errors_total" Counter [] "Records in the state directory that were refused, and rounds in which one could not be written.";
+    CAPABILITY_UNUSED "capability_unused_info" Gauge ["container_id", "container_name", "capability"] "1 for a capability that a running container was granted and has not used while it was watched. Only with capability_unused_series.";
+    CAPABILITY_UNUSED_DROPPED "capability_unused_series_dropped" Gauge [] "Series of capability_unused_info that capability_unused_series leaves no room for.";
     ATTACH_MODE "attach_mode_info" Gauge ["mode"] "The attach mode in force.";
     HIERARCHY "cgroup_hierarchy_info" Gauge ["hierarchy"] "The cgroup hierarchy by which containers are known: v2, a version 1 controller, or none.";
     BUILD_INFO "build_info" Gauge ["version"] "The running version.";

@@ -77,9 +77,11 @@ fn every_series_is_there_from_the_start() {
     let sink = Sink::start("test", std::io::sink(), DEFAULT_QUEUE_BYTES).unwrap();
     metrics.add_sinks([&sink]).unwrap();
     metrics.add_source(crate::recording::RecordSource::default()).unwrap();
+    metrics.add_source(crate::capabilities::CapabilitySource::default()).unwrap();
     let text = metrics.encode().unwrap();
-    // The kernel's statistics of programs need programs.
-    for spec in METRICS.iter().filter(|spec| spec.name != PROBE_MISSED.name) {
+    // The kernel's statistics of programs need programs; series by container are there on request only.
+    let later = [PROBE_MISSED.name, CAPABILITY_UNUSED.name];
+    for spec in METRICS.iter().filter(|spec| !later.contains(&spec.name)) {
         let kind = if spec.kind == Kind::Counter { "counter" } else { "gauge" };
         has(&text, &format!("# TYPE {} {kind}", spec.name));
     }
@@ -88,6 +90,8 @@ fn every_series_is_there_from_the_start() {
     has(&text, "ringfence_kernel_counters_read_errors_total 1");
     has(&text, "ringfence_output_dropped_total{output=\"test\",reason=\"queue_full\"} 0");
     has(&text, "ringfence_record_dropped_total{reason=\"write_error\"} 0");
+    has(&text, "ringfence_capability_checks_total{capability=\"CAP_SYS_TIME\",result=\"silent_denied\"} 0");
+    has(&text, "ringfence_capability_checks_uncounted_total{capability=\"other\",result=\"denied\"} 0");
     has(&text, "ringfence_attach_mode_info{mode=\"tracepoint\"} 1");
     assert!(!text.contains("mode=\"trampoline\""), "two attach modes at once");
     has(&text, "ringfence_cgroup_hierarchy_info{hierarchy=\"none\"} 1");

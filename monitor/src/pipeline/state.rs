@@ -121,7 +121,9 @@ impl Pipeline {
 
     /// Forgets cgroups and containers that have been gone for a minute, also if no other one goes.
     pub(super) fn expire(&mut self, now: BootNs) {
-        self.cgroups.expire(now);
+        if self.cgroups.expire(now) {
+            self.granted.keep(&self.cgroups);
+        }
         self.namespaces.expire(now);
     }
 

@@ -1,0 +1,330 @@
+//! What is told of a container: times on the wall clock, names instead of numbers. The same over the control socket, from
+//! the state directory, and as JSON for programs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use monitor_common::capability::cap_flag;
+use serde::{Deserialize, Serialize};
+
+use super::names::{call_name, cap_name, cap_names};
+use super::run::{Lost, Run, Tally};
+use super::table::{Kept, Shortage};
+use crate::control::{Pod, rfc3339};
+
+/// Checks of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// How many.
+    pub count: u64,
+    /// When the first was made, RFC 3339.
+    pub first: String,
+    /// When the last was made.
+    pub last: String,
+    /// The system call of the last; none outside of one, such as a page fault.
+    pub last_call: Option<String>,
+    /// Of how many the kernel does not say whether it only looked.
+    pub perhaps_silent: u64,
+}
+
+/// A capability in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapInfo {
+    /// `CAP_NET_ADMIN` and so on.
+    pub capability: String,
+    /// `permitted` (programs began with it), `bounding` (set-uid programs and file capabilities can give it), `no`; none if
+    /// no sets are known.
+    pub granted: Option<String>,
+    /// Checks by the container's own tasks that it passed.
+    pub used: Option<Count>,
+    /// Those that it failed.
+    pub refused: Option<Count>,
+    /// Passed in another user namespace than the initial one.
+    pub used_in_child: Option<Count>,
+    /// Failed there.
+    pub refused_in_child: Option<Count>,
+    /// Passed when the kernel only looked.
+    pub silent_allowed: Option<Count>,
+    /// Failed when the kernel only looked: no refusal of what was asked for.
+    pub silent_denied: Option<Count>,
+    /// Checks by the runtime that builds or enters the container, whatever came of them.
+    pub runtime: Option<Count>,
+}
+
+/// What programs of a container were granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantedInfo {
+    /// What an exec could give at most.
+    pub bounding: Vec<String>,
+    /// What programs began with.
+    pub permitted: Vec<String>,
+    /// What passes an exec without file capabilities.
+    pub ambient: Vec<String>,
+    /// `exec` if programs were seen to begin; `proc` if only running ones were looked at.
+    pub from: String,
+}
+
+/// What may be missing of a container's checks. The kernel does not say whose they were.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostInfo {
+    /// Checks that found no room in the kernel's map while it ran, of all containers together.
+    pub no_room: u64,
+    /// The capabilities that the allowed ones of these asked for.
+    pub capabilities: Vec<String>,
+    /// Runs of the counting probe that the kernel skipped while it ran.
+    pub skipped: u64,
+}
+
+/// What is known of a container's capabilities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapsInfo {
+    /// The whole id that its runtime gave it.
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// The image it was made from.
+    pub image: Option<String>,
+    /// Who runs it, as `container.runtime` says.
+    pub runtime: String,
+    /// The service of Docker Compose that it is of.
+    pub compose_service: Option<String>,
+    /// Its Kubernetes pod.
+    pub pod: Option<Pod>,
+    /// Whether it runs.
+    pub running: bool,
+    /// When it was first known, RFC 3339.
+    pub since: String,
+    /// When it was last known to be there.
+    pub until: String,
+    /// For how long it was watched.
+    pub observed_seconds: u64,
+    /// Whether one of its starts was seen whole; otherwise it ran already.
+    pub start_seen: bool,
+    /// How often it went on while no daemon watched.
+    pub gaps: u32,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Whether it has a user namespace of its own.
+    pub own_user_namespace: Option<bool>,
+    /// What it was granted; none if no program was seen.
+    pub granted: Option<GrantedInfo>,
+    /// Every capability that it was granted or that was asked for, by number.
+    pub capabilities: Vec<CapInfo>,
+    /// What may be missing.
+    pub lost: LostInfo,
+}
+
+/// What `caps` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapsListing {
+    /// Running containers first, each group the latest first.
+    pub containers: Vec<CapsInfo>,
+    /// How many more there are, for which the answer had no room.
+    pub omitted: u64,
+    /// Ended containers that were forgotten for newer ones, since the daemon's start.
+    pub forgotten: u64,
+    /// Containers that found no room, since the daemon's start.
+    pub refused: u64,
+    /// Checks by cgroups that nobody could name, since the daemon's start.
+    pub unattributed: u64,
+}
+
+/// Everything that is kept, with times on the wall clock: `runs` of the boot `boot`, which began at `offset`, and the
+/// `kept` ones.
+pub(super) fn listing<'r>(
+    runs: impl Iterator<Item = (&'r Run, bool)>,
+    kept: impl Iterator<Item = &'r Kept>,
+    boot: &str,
+    offset: i64,
+    shortage: Shortage,
+) -> CapsListing {
+    let mut told: HashMap<Arc<str>, Told> = HashMap::new();
+    let mut others: Vec<Told> = Vec::new();
+    let all = kept
+        // The offset of this boot is known better now.
+        .map(|kept| Told::new(&kept.run, if *kept.boot == *boot { offset } else { kept.offset }, false))
+        .chain(runs.map(|(run, running)| Told::new(run, offset, running)));
+    for one in all {
+        match told.get_mut(&one.run.key) {
+            // The same container, before and after a restart of the machine.
+            Some(known) if one.is_unique() => known.join(one),
+            // A name that was given again.
+            Some(known) => others.push(std::mem::replace(known, one)),
+            None => {
+                told.insert(Arc::clone(&one.run.key), one);
+            }
+        }
+    }
+    let mut told: Vec<Told> = told.into_values().chain(others).collect();
+    told.sort_by(|a, b| {
+        (b.running, b.run.until, &a.run.key).cmp(&(a.running, a.run.until, &b.run.key))
+    });
+    CapsListing {
+        containers: told.into_iter().map(Told::info).collect(),
+        omitted: 0,
+        forgotten: shortage.forgotten,
+        refused: shortage.refused,
+        unattributed: shortage.unattributed,
+    }
+}
+
+/// A run whose times are Unix times in nanoseconds.
+struct Told {
+    run: Run,
+    running: bool,
+}
+
+impl Told {
+    fn new(run: &Run, offset: i64, running: bool) -> Self {
+        let mut run = run.clone();
+        let wall = |boot: u64| {
+            let unix = i128::from(boot) + i128::from(offset);
+            u64::try_from(unix.clamp(0, i128::from(i64::MAX))).unwrap_or(0)
+        };
+        (run.since, run.until) = (wall(run.since), wall(run.until));
+        for tally in run.rows.values_mut() {
+            (tally.first, tally.last) = (wall(tally.first), wall(tally.last));
+        }
+        Told { run, running }
+    }
+
+    fn is_unique(&self) -> bool {
+        let id = &self.run.who.id;
+        id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
+    fn join(&mut self, newer: Told) {
+        let Told { run: newer, running } = newer;
+        self.running |= running;
+        let run = &mut self.run;
+        run.who.update(newer.who);
+        run.own_user_ns = newer.own_user_ns.or(run.own_user_ns);
+        if let Some(sets) = newer.sets {
+            run.grant(sets, newer.sets_from_exec);
+        }
+        run.start_seen |= newer.start_seen;
+        run.since = run.since.min(newer.since);
+        run.until = run.until.max(newer.until);
+        run.observed = run.observed.saturating_add(newer.observed);
+        run.gaps = run.gaps.saturating_add(newer.gaps);
+        run.restarts = run.restarts.saturating_add(newer.restarts).saturating_add(1);
+        run.lost.no_room = run.lost.no_room.saturating_add(newer.lost.no_room);
+        run.lost.allowed |= newer.lost.allowed;
+        run.lost.skipped = run.lost.skipped.saturating_add(newer.lost.skipped);
+        for (kind, tally) in &newer.rows {
+            run.rows.entry(*kind).or_insert(Tally::NONE).join(tally);
+        }
+    }
+
+    fn info(self) -> CapsInfo {
+        let Told { run, running } = self;
+        let who = run.who;
+        let granted = run.sets.map(|sets| GrantedInfo {
+            bounding: cap_names(sets.bounding),
+            permitted: cap_names(sets.permitted),
+            ambient: cap_names(sets.ambient),
+            from: if run.sets_from_exec { "exec" } else { "proc" }.to_owned(),
+        });
+        let mut rows: BTreeMap<u16, Vec<(u16, Tally)>> = BTreeMap::new();
+        let all = run.sets.map_or(0, |sets| sets.all());
+        for cap in (0..64).filter(|cap| all & (1 << cap) != 0) {
+            rows.entry(cap).or_default();
+        }
+        for ((cap, flags), tally) in &run.rows {
+            rows.entry(*cap).or_default().push((*flags, *tally));
+        }
+        let grant_of = |cap: u16| {
+            let bit = 1u64.checked_shl(cap.into()).unwrap_or(0);
+            run.sets.map(|sets| {
+                let word = match (sets.permitted & bit != 0, sets.all() & bit != 0) {
+                    (true, _) => "permitted",
+                    (false, true) => "bounding",
+                    (false, false) => "no",
+                };
+                word.to_owned()
+            })
+        };
+        CapsInfo {
+            id: who.id,
+            name: who.name,
+            image: who.image,
+            runtime: who.runtime,
+            compose_service: who.service,
+            pod: who.pod.map(|pod| Pod {
+                uid: None,
+                name: Some(pod),
+                namespace: who.pod_namespace,
+                container_name: who.pod_container,
+            }),
+            running,
+            since: time(run.since),
+            until: time(run.until),
+            observed_seconds: run.observed / 1_000_000_000,
+            start_seen: run.start_seen,
+            gaps: run.gaps,
+            restarts: run.restarts,
+            own_user_namespace: run.own_user_ns,
+            granted,
+            capabilities: rows.into_iter().map(|(cap, rows)| cap_info(cap, &rows, grant_of(cap))).collect(),
+            lost: lost(run.lost),
+        }
+    }
+}
+
+fn lost(lost: Lost) -> LostInfo {
+    LostInfo { no_room: lost.no_room, capabilities: cap_names(lost.allowed), skipped: lost.skipped }
+}
+
+fn time(unix_ns: u64) -> String {
+    rfc3339(i64::try_from(unix_ns).unwrap_or(i64::MAX))
+}
+
+fn cap_info(cap: u16, rows: &[(u16, Tally)], granted: Option<String>) -> CapInfo {
+    use cap_flag::{CHILD_NS, DENIED, MAYBE_SILENT, SILENT, VISITOR};
+    let count = |fits: &dyn Fn(u16) -> bool| {
+        let mut sum = Tally::NONE;
+        let mut perhaps_silent: u64 = 0;
+        for (flags, tally) in rows.iter().filter(|(flags, _)| fits(*flags)) {
+            sum.join(tally);
+            if flags & MAYBE_SILENT != 0 {
+                perhaps_silent = perhaps_silent.saturating_add(tally.count);
+            }
+        }
+        (sum.count > 0).then(|| Count {
+            count: sum.count,
+            first: time(sum.first),
+            last: time(sum.last),
+            last_call: call_name(sum.nr, sum.abi),
+            perhaps_silent,
+        })
+    };
+    // Each row is in exactly one of the seven: what the runtime did, then what was only looked at, then by namespace.
+    let kinds = VISITOR | SILENT | CHILD_NS | DENIED;
+    let own = |wanted: u16| count(&move |flags| flags & kinds == wanted);
+    let silent = |denied: u16| {
+        count(&move |flags| flags & VISITOR == 0 && flags & SILENT != 0 && flags & DENIED == denied)
+    };
+    CapInfo {
+        capability: cap_name(cap),
+        granted,
+        used: own(0),
+        refused: own(DENIED),
+        used_in_child: own(CHILD_NS),
+        refused_in_child: own(CHILD_NS | DENIED),
+        silent_allowed: silent(0),
+        silent_denied: silent(DENIED),
+        runtime: count(&|flags| flags & VISITOR != 0),
+    }
+}
+
+/// Those that are meant by an id, the beginning of one, or a name. A name stands for its latest container. More than one
+/// if the beginning fits several ids.
+pub fn select<'c>(containers: &'c [CapsInfo], wanted: &str) -> Vec<&'c CapsInfo> {
+    if let Some(one) = containers.iter().find(|info| info.id == wanted) {
+        return vec![one];
+    }
+    if let Some(latest) = containers.iter().find(|info| info.name.as_deref() == Some(wanted)) {
+        return vec![latest];
+    }
+    containers.iter().filter(|info| !wanted.is_empty() && info.id.starts_with(wanted)).collect()
+}

@@ -1,0 +1,437 @@
+//! The thread that reads the kernel's map on a timer and when asked, and writes to the state directory.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::granted::{Place, Sets};
+use super::info::{CapsListing, listing};
+use super::metrics::{CapabilitySource, Published};
+use super::run::Run;
+use super::source::{Source, Tree};
+use super::state::State;
+use super::table::{Kept, Now, Table};
+use monitor_common::caps;
+
+/// From one look at the map to the next.
+const PERIOD: Duration = Duration::from_secs(10);
+/// A question within this time gets what was read then.
+const FRESH: Duration = Duration::from_millis(500);
+/// A look that a question asks for comes so many times as late as the last one took.
+const SHARE: u32 = 20;
+/// From one look over the whole cgroup tree to the next.
+const WALK_NS: u64 = 60_000_000_000;
+/// Containers whose rows changed are written so often.
+const WRITE_NS: u64 = 60_000_000_000;
+/// All that run are written so often, so that little of their time of observation is lost.
+const WRITE_ALL_NS: u64 = 600_000_000_000;
+/// Files that are written in a round, at most; the others' turn comes with the next one.
+const MAX_WRITES: usize = 512;
+/// Questions that wait for the keeper.
+const QUEUE: usize = 4;
+/// How long a question may wait for its answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long the last round may take.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Gives the cgroups that are known now, or says why it cannot.
+pub(super) type Places = Box<dyn FnMut() -> Result<Vec<Place>, String> + Send>;
+/// Tells the time, and Unix time of the boot's beginning in nanoseconds.
+pub(super) type Clock = Box<dyn Fn() -> (Now, i64) + Send>;
+
+/// What a keeper is made of.
+pub struct KeeperParts {
+    /// The kernel's map.
+    pub source: Box<dyn Source>,
+    /// The pipeline's cgroups.
+    pub places: Places,
+    /// The sets of processes that run already, by cgroup.
+    pub seen: HashMap<u64, Sets>,
+    /// The cgroup directories that exist.
+    pub tree: Tree,
+    /// The clocks.
+    pub clock: Clock,
+    /// Where records are kept; none: nowhere.
+    pub state: Option<State>,
+    /// The boot's id, as [`super::record::is_boot`] wants it.
+    pub boot: Arc<str>,
+    /// What the metrics show.
+    pub metrics: CapabilitySource,
+    /// Series of `capability_unused_info`, at most; 0: none.
+    pub unused_series: usize,
+}
+
+/// Reads, adds up and writes. Driven by a thread ([`Capabilities`]), or by a test.
+pub struct Keeper {
+    parts: KeeperParts,
+    table: Table,
+    walked: Option<u64>,
+    written: Now,
+    written_all: Now,
+    read_errors: u64,
+    state_errors: u64,
+    /// The last read and the last write failed: that was logged.
+    complained: [bool; 2],
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    /// Takes over what the state directory holds; what is refused there is logged.
+    pub fn new(parts: KeeperParts) -> Self {
+        let (now, _) = (parts.clock)();
+        let mut keeper = Keeper {
+            table: Table::new(Arc::clone(&parts.boot)),
+            parts,
+            walked: None,
+            written: now,
+            written_all: now,
+            read_errors: 0,
+            state_errors: 0,
+            complained: [false; 2],
+        };
+        keeper.load();
+        keeper.publish();
+        keeper
+    }
+
+    fn load(&mut self) {
+        let Some(state) = &self.parts.state else { return };
+        let loaded = match state.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.state_errors += 1;
+                let path = state.path().display();
+                tracing::error!(%path, %error, "what earlier daemons counted of capabilities cannot be read");
+                return;
+            }
+        };
+        for (file, reason) in &loaded.refused {
+            tracing::warn!(file, reason, "a record in the state directory is refused, and stays as it is");
+        }
+        self.state_errors += loaded.refused_count;
+        self.table.restore(loaded.kept);
+        self.table.drop_files(loaded.dropped);
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// One look: reads the map, adds up, removes what is due, writes what is due.
+    pub fn round(&mut self) {
+        let (now, _) = (self.parts.clock)();
+        self.read(now);
+        self.write(now, false);
+        self.publish();
+    }
+
+    fn read(&mut self, now: Now) {
+        let before = self.table.learnt();
+        let mut failed = None;
+        // First who is there, then what they did: rows of a new cgroup then have an owner.
+        let learnt = match (self.parts.places)() {
+            Ok(places) => {
+                self.table.learn(&places, &self.parts.seen, now);
+                self.parts.seen.clear();
+                true
+            }
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        };
+        match self.parts.source.rows() {
+            Ok(rows) => {
+                self.table.take(&rows);
+                self.tidy(now);
+            }
+            Err(error) => failed = Some(error.to_string()),
+        }
+        match self.parts.source.uncounted() {
+            Ok(uncounted) if learnt => {
+                let skipped = self.parts.source.skipped();
+                self.table.note_lost(&uncounted, skipped, before);
+            }
+            Ok(_) => {}
+            Err(error) => failed = Some(error.to_string()),
+        }
+        self.table.archive_ended(now);
+        self.read_errors += u64::from(failed.is_some());
+        if let Some(error) = &failed
+            && !self.complained[0]
+        {
+            tracing::error!(error, "capability checks could not be read; they stay in the kernel until they can");
+        }
+        self.complained[0] = failed.is_some();
+    }
+
+    /// Removes the rows of cgroups that have been gone for long. They were read just now.
+    fn tidy(&mut self, now: Now) {
+        let unknown = self.table.unknown();
+        let is_due = self.walked.is_none_or(|walked| now.boot.saturating_sub(walked) >= WALK_NS);
+        if !unknown.is_empty() && is_due {
+            self.walked = Some(now.boot);
+            if let Some(directories) = (self.parts.tree)() {
+                self.table.exist(&unknown, &directories, now);
+            }
+        }
+        let due = self.table.due(now);
+        match self.parts.source.remove(&due) {
+            Ok(()) => self.table.removed(&due),
+            // What was removed all the same appears again from 0, if it does.
+            Err(error) => {
+                self.read_errors += 1;
+                tracing::debug!(%error, "rows of removed cgroups stay in the kernel's map");
+            }
+        }
+    }
+
+    /// Writes who was put away, and in their turns those that run; `all` of them at the end.
+    fn write(&mut self, now: Now, all: bool) {
+        let offset = (self.parts.clock)().1;
+        let dropped = self.table.take_dropped();
+        let Some(state) = &self.parts.state else { return };
+        let deadline = Instant::now() + LAST;
+        let mut error = None;
+        let mut writes = 0;
+        let may = |count: &mut usize| {
+            *count += 1;
+            if all { Instant::now() < deadline } else { *count <= MAX_WRITES }
+        };
+        for (boot, cgroup) in dropped {
+            error = state.remove(&boot, cgroup).err().or(error);
+        }
+        let boot = Arc::clone(self.table.boot());
+        for kept in self.table.archived_mut().filter(|kept| !kept.written) {
+            if !may(&mut writes) {
+                break;
+            }
+            if *kept.boot == *boot {
+                kept.offset = offset;
+            }
+            match state.write(kept, !all) {
+                Ok(()) => kept.written = true,
+                Err(cause) => error = Some(cause),
+            }
+        }
+        let since = |then: Now| now.mono.saturating_sub(then.mono);
+        let everyone = all || since(self.written_all) >= WRITE_ALL_NS;
+        let mut left = 0;
+        if everyone || since(self.written) >= WRITE_NS {
+            if everyone {
+                self.table.runs_mut().for_each(|(run, _)| run.dirty = true);
+                self.written_all = now;
+            }
+            for (run, running) in self.table.runs_mut().filter(|(run, _)| run.dirty) {
+                if !may(&mut writes) {
+                    left += 1;
+                    continue;
+                }
+                let kept =
+                    Kept { boot: Arc::clone(&boot), offset, running, run: run.clone(), written: false };
+                match state.write(&kept, !all) {
+                    Ok(()) => run.dirty = false,
+                    Err(cause) => error = Some(cause),
+                }
+            }
+            // Who is left has its turn in the next round.
+            if left == 0 {
+                self.written = now;
+            }
+        }
+        if all {
+            error = state.settle().err().or(error);
+            if left > 0 {
+                tracing::error!(left, "containers whose capability checks could not be written before the end");
+            }
+        }
+        self.state_errors += u64::from(error.is_some());
+        if let Some(error) = &error
+            && !self.complained[1]
+        {
+            let path = state.path().display();
+            tracing::error!(%path, %error, "capability checks cannot be written: a restart forgets them");
+        }
+        self.complained[1] = error.is_some();
+    }
+
+    /// The last round of a daemon.
+    pub fn finish(&mut self) {
+        let (now, _) = (self.parts.clock)();
+        self.read(now);
+        self.write(now, true);
+        self.publish();
+    }
+
+    /// What there is to tell.
+    pub fn listing(&self) -> CapsListing {
+        let (_, offset) = (self.parts.clock)();
+        let table = &self.table;
+        listing(table.runs(), table.archived(), table.boot(), offset, table.shortage())
+    }
+
+    fn publish(&self) {
+        let running = self.table.runs().filter(|(_, running)| *running).count();
+        let all = self.table.runs().count() + self.table.archived().count();
+        let (unused, unused_dropped) = self.unused();
+        self.parts.metrics.publish(Published {
+            totals: self.table.totals().to_vec(),
+            uncounted: self.table.uncounted().to_vec(),
+            rows: self.table.row_count(),
+            running: running as u64,
+            ended: all.saturating_sub(running) as u64,
+            shortage: self.table.shortage(),
+            read_errors: self.read_errors,
+            state_errors: self.state_errors,
+            unused,
+            unused_dropped,
+        });
+    }
+
+    /// Series of what running containers were granted and never used, and how many found no room.
+    fn unused(&self) -> (Vec<(String, String, &'static str)>, u64) {
+        let most = self.parts.unused_series;
+        if most == 0 {
+            return (Vec::new(), 0);
+        }
+        let mut runs: Vec<&Run> =
+            self.table.runs().filter(|(_, running)| *running).map(|(run, _)| run).collect();
+        // Who was there first keeps its series.
+        runs.sort_by_key(|run| (run.since, Arc::clone(&run.key)));
+        let mut series = Vec::new();
+        let mut dropped = 0;
+        let mut told = HashSet::new();
+        for run in runs {
+            let unused = run.sets.map_or(0, |sets| sets.all() & !run.used());
+            for name in caps::names(unused) {
+                let labels = (run.who.id.clone(), run.who.name.clone().unwrap_or_default(), name);
+                // Containers of different runtimes or users may have one id: a series may be there once only.
+                if series.len() < most && told.insert((run.who.id.clone(), name)) {
+                    series.push(labels);
+                } else {
+                    dropped += 1;
+                }
+            }
+        }
+        (series, dropped)
+    }
+}
+
+enum Message {
+    Ask(oneshot::Sender<CapsListing>),
+    Finish(oneshot::Sender<()>),
+}
+
+/// Why the keeper does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It has too much to do.
+    #[error("the capability ledger is busy; try again")]
+    Busy,
+    /// It ended, or never began.
+    #[error("this daemon keeps no capability ledger; the log says why")]
+    Gone,
+}
+
+/// The keeper's thread, as others see it.
+#[derive(Clone, Debug)]
+pub struct Capabilities(SyncSender<Message>);
+
+impl Capabilities {
+    /// Starts the thread, named `capabilities`. `make` makes the keeper there, for it reads files.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(make: impl FnOnce() -> Keeper + Send + 'static) -> io::Result<Self> {
+        let (sender, messages) = sync_channel(QUEUE);
+        thread::Builder::new()
+            .name("capabilities".to_owned())
+            .spawn(move || run(make(), &messages))?;
+        Ok(Capabilities(sender))
+    }
+
+    /// Asks what there is to tell; the map is read for it, unless that was done just now.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask(&self) -> Result<CapsListing, AskError> {
+        let (reply, answer) = oneshot::channel();
+        match self.0.try_send(Message::Ask(reply)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(AskError::Busy),
+            Err(TrySendError::Disconnected(_)) => return Err(AskError::Gone),
+        }
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(listing)) => Ok(listing),
+            Ok(Err(_)) => Err(AskError::Gone),
+            Err(_) => Err(AskError::Busy),
+        }
+    }
+
+    /// Reads and writes a last time and ends the thread; the pipeline must still answer. Waits for it for a few seconds.
+    pub async fn finish(self) {
+        let (done, ended) = oneshot::channel();
+        // Questions that wait are answered first; they are few.
+        let mut message = Message::Finish(done);
+        let deadline = Instant::now() + LAST;
+        while let Err(TrySendError::Full(back)) = self.0.try_send(message) {
+            if Instant::now() >= deadline {
+                break;
+            }
+            message = back;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if tokio::time::timeout(2 * LAST, ended).await.is_err() {
+            tracing::error!("the last capability checks could not be read and written before the end");
+        }
+    }
+}
+
+fn run(mut keeper: Keeper, messages: &Receiver<Message>) {
+    let mut next = Instant::now();
+    let mut fresh_until = next;
+    loop {
+        let wait = next.saturating_duration_since(Instant::now());
+        match messages.recv_timeout(wait) {
+            Ok(Message::Ask(reply)) => {
+                if reply.is_closed() {
+                    continue;
+                }
+                if Instant::now() >= fresh_until {
+                    fresh_until = timed_round(&mut keeper);
+                }
+                // Who gave up gets nothing.
+                let _ = reply.send(keeper.listing());
+            }
+            Ok(Message::Finish(done)) => {
+                keeper.finish();
+                let _ = done.send(());
+                return;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                fresh_until = timed_round(&mut keeper);
+                next = Instant::now() + PERIOD;
+            }
+            // The daemon broke down: what is known is written all the same.
+            Err(RecvTimeoutError::Disconnected) => return keeper.finish(),
+        }
+    }
+}
+
+/// A round, and until when what it read is fresh enough for a question.
+fn timed_round(keeper: &mut Keeper) -> Instant {
+    let start = Instant::now();
+    keeper.round();
+    Instant::now() + FRESH.max(start.elapsed() * SHARE)
+}

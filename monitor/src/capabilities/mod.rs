@@ -1,0 +1,44 @@
+//! The capability ledger's side in the daemon: which capability checks each container made, and what it was granted.
+//!
+//! The programs count checks in rows of a kernel map (`monitor_common::capability`); no check makes a record. A thread
+//! of its own, the [`Keeper`], reads the map every few seconds and when somebody asks, adds rows up by container, takes
+//! rows of gone cgroups out of the map, and writes what must outlive the daemon to the state directory.
+//!
+//! ```text
+//! kernel map ── Source ── Keeper ── Table ── State (files)
+//!                           │  └─ what `caps` and the metrics show
+//! pipeline ── Place ────────┘  (whose a cgroup is, what its programs were granted)
+//! ```
+//!
+//! The path of events is not touched: the pipeline keeps [`Granted`] for itself, and hands a copy over when the keeper
+//! asks as anybody does at the control socket.
+//!
+//! [`Table`] is what adds up, and knows neither clock nor kernel. Nothing is counted twice: of each row of the kernel's it
+//! keeps how far it was read. Nothing is lost when a row is removed: that is done only when its cgroup has been gone for
+//! [`GRACE_NS`], after the row was read in the same round. A row that appears again begins at 0 and adds up.
+
+mod granted;
+mod info;
+mod keeper;
+mod metrics;
+mod names;
+mod proc;
+mod record;
+mod run;
+mod source;
+mod state;
+mod table;
+
+pub use granted::{Grant, Granted, Place, Sets};
+pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, select};
+pub use keeper::{AskError, Capabilities, Keeper, KeeperParts};
+pub use metrics::CapabilitySource;
+pub use proc::read as processes;
+pub use names::{call_name, cap_name, cap_names};
+pub use run::{Lost, Run, Tally, Who};
+pub use source::{CapLedgerMap, CapUncountedMap, KernelMaps, Source, SourceError, Tree, directories};
+pub use state::{State, StateError, stored};
+pub use table::{GRACE_NS, MAX_RUNS, Now, Table};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! What processes were granted that ran before the daemon, from `/proc`.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+
+use super::granted::Sets;
+use crate::hierarchy::Hierarchy;
+
+/// Processes that are looked at, at most.
+const MAX_PROCESSES: usize = 1 << 20;
+/// Bytes of `/proc/PID/status` that are read: more than a process in as many groups as there can be has.
+const MAX_STATUS: u64 = 1 << 20;
+
+/// The unions of the sets of all processes by cgroup, of those that have another mount namespace than the host: a runtime
+/// that enters a container just now does not count.
+pub fn read(hierarchy: &Hierarchy) -> HashMap<u64, Sets> {
+    let mut found: HashMap<u64, Sets> = HashMap::new();
+    let host = fs::read_link("/proc/1/ns/mnt").ok();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten().take(MAX_PROCESSES) {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let own = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        if own.is_none() || own == host {
+            continue;
+        }
+        let Some(sets) = status(pid).and_then(|text| parse(&text)) else { continue };
+        if let Some(cgroup) = hierarchy.directory_of(pid) {
+            found.entry(cgroup).or_default().join(sets);
+        }
+    }
+    found
+}
+
+fn status(pid: u32) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{pid}/status")).ok()?.take(MAX_STATUS).read_to_end(&mut bytes).ok()?;
+    // The name of a process may hold anything.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The sets in the text of `/proc/PID/status` (`task_cap`). The line of the name, which a process chooses, is the first and
+/// has its line feeds escaped, so it cannot look like another one.
+fn parse(status: &str) -> Option<Sets> {
+    let set = |name: &str| {
+        let line = status.lines().skip(1).find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    Some(Sets {
+        bounding: set("CapBnd:")?,
+        permitted: set("CapPrm:")?,
+        // Since 4.3.
+        ambient: set("CapAmb:").unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sets_are_read_and_a_name_is_no_set() {
+        let text = "Name:\tCapBnd:\tffff\nUid:\t0\nCapInh:\t0\nCapPrm:\t00000000a80425fb\nCapBnd:\t1\nCapAmb:\t2\n";
+        let sets = parse(text).unwrap();
+        assert_eq!((sets.permitted, sets.bounding, sets.ambient), (0xa804_25fb, 1, 2));
+        assert_eq!(parse("Name:\tx\nCapPrm:\t1\n"), None);
+        assert_eq!(parse("CapBnd:\tx\n"), None);
+    }
+
+    #[test]
+    fn ones_own_sets_are_those_that_the_kernel_tells() {
+        let sets = parse(&status(std::process::id()).unwrap()).unwrap();
+        let told = rustix::thread::capabilities(None).unwrap();
+        assert_eq!(sets.permitted, told.permitted.bits());
+        assert_eq!(status(u32::MAX), None);
+    }
+}

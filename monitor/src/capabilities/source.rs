@@ -1,0 +1,200 @@
+//! Where the rows come from: the kernel's map, and the directories of the cgroup hierarchy.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey};
+
+/// Directories that a walk over the hierarchy looks at, at most.
+const MAX_DIRECTORIES: usize = 1 << 20;
+
+/// The kernel does not let the ledger be read or changed.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel's capability ledger cannot be {what}: {cause}")]
+pub struct SourceError {
+    /// `read` or `changed`.
+    pub what: &'static str,
+    /// What the kernel said.
+    pub cause: String,
+}
+
+/// What counts the checks.
+pub trait Source: Send {
+    /// Every row.
+    ///
+    /// # Errors
+    /// [`SourceError`]; what was read before is lost to this round, not to the next.
+    fn rows(&mut self) -> Result<Vec<(CapKey, CapCount)>, SourceError>;
+
+    /// Removes rows. A row that is not there counts as removed.
+    ///
+    /// # Errors
+    /// [`SourceError`]: some of them may be removed.
+    fn remove(&mut self, keys: &[CapKey]) -> Result<(), SourceError>;
+
+    /// Checks that found no room, by [`monitor_common::capability::cap_slot`], since the programs were loaded.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn uncounted(&mut self) -> Result<Vec<u64>, SourceError>;
+
+    /// Runs of the probe that counts which the kernel skipped, since the programs were loaded.
+    fn skipped(&mut self) -> u64;
+}
+
+/// A key of the map as the kernel has it: the cgroup, and the rest in one word.
+type RawKey = [u64; 2];
+/// A value: three numbers, and the last call in one word.
+type RawCount = [u64; 4];
+
+/// The map of rows.
+pub type CapLedgerMap = HashMap<MapData, RawKey, RawCount>;
+/// The counters of what found no room.
+pub type CapUncountedMap = PerCpuArray<MapData, u64>;
+
+/// The kernel's maps.
+pub struct KernelMaps {
+    ledger: CapLedgerMap,
+    uncounted: CapUncountedMap,
+    skipped: Box<dyn Fn() -> u64 + Send>,
+}
+
+impl std::fmt::Debug for KernelMaps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelMaps").finish_non_exhaustive()
+    }
+}
+
+impl KernelMaps {
+    /// Takes the maps. `skipped` tells how many runs of the probe the kernel skipped.
+    pub fn new(
+        maps: (CapLedgerMap, CapUncountedMap),
+        skipped: impl Fn() -> u64 + Send + 'static,
+    ) -> Self {
+        KernelMaps { ledger: maps.0, uncounted: maps.1, skipped: Box::new(skipped) }
+    }
+}
+
+/// The words of a key lie as the fields do (little endian: the programs run where the daemon runs).
+const fn key_of(raw: RawKey) -> CapKey {
+    let rest = raw[1];
+    CapKey { cgroup_id: raw[0], cap: rest as u16, flags: (rest >> 16) as u16, pad: (rest >> 32) as u32 }
+}
+
+fn raw_of(key: &CapKey) -> RawKey {
+    [key.cgroup_id, u64::from(key.cap) | u64::from(key.flags) << 16 | u64::from(key.pad) << 32]
+}
+
+const fn count_of(raw: RawCount) -> CapCount {
+    let last_nr = raw[3] as u32;
+    let last_abi = (raw[3] >> 32) as u32;
+    CapCount { count: raw[0], first_ns: raw[1], last_ns: raw[2], last_nr, last_abi }
+}
+
+fn failed(what: &'static str) -> impl Fn(MapError) -> SourceError {
+    move |cause| SourceError { what, cause: cause.to_string() }
+}
+
+impl Source for KernelMaps {
+    fn rows(&mut self) -> Result<Vec<(CapKey, CapCount)>, SourceError> {
+        let mut rows = Vec::new();
+        // A bound of its own: if keys vanish while they are listed, the kernel begins anew.
+        for row in self.ledger.iter().take(2 * CAP_LEDGER_ENTRIES as usize) {
+            match row {
+                Ok((key, count)) => rows.push((key_of(key), count_of(count))),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed("read")(error)),
+            }
+        }
+        // Listed twice after a new beginning.
+        let mut known = HashSet::with_capacity(rows.len());
+        rows.retain(|(key, _)| known.insert(*key));
+        Ok(rows)
+    }
+
+    fn remove(&mut self, keys: &[CapKey]) -> Result<(), SourceError> {
+        for key in keys {
+            match self.ledger.remove(&raw_of(key)) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("changed")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn uncounted(&mut self) -> Result<Vec<u64>, SourceError> {
+        let sum = |slot| {
+            let values = self.uncounted.get(&slot, 0).map_err(failed("read"))?;
+            Ok(values.iter().fold(0u64, |sum, value| sum.saturating_add(*value)))
+        };
+        (0..2 * CAP_SLOTS).map(sum).collect()
+    }
+
+    fn skipped(&mut self) -> u64 {
+        (self.skipped)()
+    }
+}
+
+/// Tells which cgroup directories exist; `None` if that cannot be told.
+pub type Tree = Box<dyn Fn() -> Option<HashSet<u64>> + Send>;
+
+/// The ids of all directories of the hierarchy that is mounted here; `None` if one cannot be read, or there are too many.
+pub fn directories(root: &Path) -> Option<HashSet<u64>> {
+    use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+    let mut found = HashSet::from([fs::symlink_metadata(root).ok()?.ino()]);
+    let mut pending = vec![root.to_owned()];
+    while let Some(dir) = pending.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            // It vanished meanwhile: then it has no children.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir != root => continue,
+            Err(_) => return None,
+        };
+        for entry in entries {
+            // The same, in the middle of it.
+            let Ok(entry) = entry else { break };
+            if entry.file_type().is_ok_and(|ty| ty.is_dir()) {
+                found.insert(entry.ino());
+                pending.push(entry.path());
+            }
+        }
+        if found.len() > MAX_DIRECTORIES {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn words_of_keys_and_counts_lie_as_the_fields_do() {
+        let key = CapKey { cgroup_id: 0x1_0000_0007, cap: 21, flags: 0x13, pad: 0 };
+        // SAFETY: both are 16 bytes of integers without padding.
+        let raw: RawKey = unsafe { std::mem::transmute(key) };
+        assert_eq!((raw_of(&key), key_of(raw)), (raw, key));
+        let count = CapCount { count: 3, first_ns: 4, last_ns: 5, last_nr: 0xffff_ffff, last_abi: 2 };
+        // SAFETY: both are 32 bytes of integers without padding.
+        let raw: RawCount = unsafe { std::mem::transmute(count) };
+        assert_eq!(count_of(raw), count);
+    }
+
+    #[test]
+    fn directories_are_found_by_their_inodes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/file"), "").unwrap();
+        let found = directories(dir.path()).unwrap();
+        let ino = |path: &str| fs::metadata(dir.path().join(path)).unwrap().ino();
+        assert_eq!(found, HashSet::from([ino(""), ino("a"), ino("a/b")]));
+        assert_eq!(directories(&dir.path().join("none")), None);
+    }
+}

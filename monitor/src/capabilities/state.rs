@@ -1,0 +1,286 @@
+//! The state directory: a file for each container, so that a restart of the daemon goes on counting and ended
+//! containers can be asked for.
+//!
+//! Private: 0700, files 0600, no link is followed. Each file is replaced whole. Bounded in number and bytes. What is
+//! found there may be damaged or made up: it is read with bounds, checked, and refused with a message.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, open, openat,
+    renameat, syncfs, unlinkat,
+};
+
+use super::record::{self, MAX_BYTES};
+use super::info::{CapsListing, listing};
+use super::table::{Kept, MAX_ARCHIVED, MAX_RUNS, Shortage};
+use crate::trust::Trust;
+
+/// The directory of the ledger below the state directory.
+const SUBDIRECTORY: &str = "capabilities";
+/// A file that is being written.
+const WRITING: &str = ".writing";
+/// Who holds its lock writes here.
+const LOCK: &str = ".lock";
+/// Files, at most.
+pub(super) const MAX_FILES: usize = MAX_RUNS + MAX_ARCHIVED;
+/// Bytes of all files together, at most.
+pub(super) const MAX_TOTAL: u64 = 64 << 20;
+/// Files that are refused are told by name up to this number.
+const MAX_TOLD: usize = 8;
+
+/// Why the state directory cannot be used. Each message names the cause and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be made, opened or locked.
+    #[error("state directory {path}: {cause}; name another with `state_dir`, or `state_dir: off`", path = path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// Somebody else could have written there.
+    #[error("state directory {path} is not trusted: {reason}; make it root's and writable by nobody else", path = path.display())]
+    Untrusted {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another daemon writes there.
+    #[error("state directory {path} is in use by another Ringfence; name another with `state_dir`", path = path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// An open state directory.
+#[derive(Debug)]
+pub struct State {
+    dir: OwnedFd,
+    path: PathBuf,
+    /// Held while this is; `None` for who only reads.
+    _lock: Option<OwnedFd>,
+    max_files: usize,
+    max_total: u64,
+}
+
+/// What a state directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// The records, whose container was last known longest ago first.
+    pub kept: Vec<Kept>,
+    /// Files that were refused: name and why, the first few.
+    pub refused: Vec<(String, String)>,
+    /// How many were refused.
+    pub refused_count: u64,
+    /// Records that were left out because there are too many: boot and cgroup.
+    pub dropped: Vec<(Arc<str>, u64)>,
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const PRIVATE_DIR: Mode = Mode::RWXU;
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+impl State {
+    /// Opens the directory for the daemon, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let fail = |cause: io::Error| StateError::Io { path: path.to_owned(), cause };
+        make_directory(path).map_err(fail)?;
+        check(path)?;
+        let outer = open(path, DIRECTORY, Mode::empty()).map_err(|error| fail(error.into()))?;
+        match mkdirat(&outer, SUBDIRECTORY, PRIVATE_DIR) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(fail(error.into())),
+        }
+        let path = path.join(SUBDIRECTORY);
+        let fail = |cause: rustix::io::Errno| StateError::Io { path: path.clone(), cause: cause.into() };
+        let dir = openat(&outer, SUBDIRECTORY, DIRECTORY, Mode::empty()).map_err(fail)?;
+        check(&path)?;
+        // Whatever the umask was, or somebody made of it.
+        fchmod(&dir, PRIVATE_DIR).map_err(fail)?;
+        let lock = openat(&dir, LOCK, FILE | OFlags::CREATE | OFlags::RDWR, PRIVATE).map_err(fail)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::InUse { path }),
+            Err(error) => return Err(fail(error)),
+        }
+        Ok(State { dir, path, _lock: Some(lock), max_files: MAX_FILES, max_total: MAX_TOTAL })
+    }
+
+    /// Opens the directory to read what a daemon left, also while one runs.
+    ///
+    /// # Errors
+    /// [`StateError`]; a directory that is not there is one.
+    pub fn open_to_read(path: &Path) -> Result<Self, StateError> {
+        let path = path.join(SUBDIRECTORY);
+        let dir = open(&path, DIRECTORY, Mode::empty())
+            .map_err(|error| StateError::Io { path: path.clone(), cause: error.into() })?;
+        check(&path)?;
+        Ok(State { dir, path, _lock: None, max_files: MAX_FILES, max_total: MAX_TOTAL })
+    }
+
+    /// The same with other bounds.
+    #[cfg(test)]
+    pub(super) fn bounded(self, max_files: usize, max_total: u64) -> Self {
+        State { max_files, max_total, ..self }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads all records. Those that are over the bounds, the oldest first, are left out.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub(super) fn load(&self) -> io::Result<Loaded> {
+        let mut loaded = Loaded::default();
+        let mut sizes = Vec::new();
+        for entry in Dir::read_from(&self.dir)?.take(4 * MAX_FILES) {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            match self.read(&name) {
+                Ok((kept, bytes)) => {
+                    sizes.push((loaded.kept.len(), bytes));
+                    loaded.kept.push(kept);
+                }
+                Err(reason) => {
+                    loaded.refused_count += 1;
+                    if loaded.refused.len() < MAX_TOLD {
+                        loaded.refused.push((name.into_owned(), reason));
+                    }
+                }
+            }
+        }
+        let mut records: Vec<(Kept, u64)> =
+            loaded.kept.drain(..).zip(sizes.into_iter().map(|(_, bytes)| bytes)).collect();
+        let age = |kept: &Kept| i128::from(kept.run.until) + i128::from(kept.offset);
+        records.sort_by_key(|(kept, _)| age(kept));
+        let mut total: u64 = records.iter().map(|(_, bytes)| bytes).sum();
+        let mut number = records.len();
+        for (kept, bytes) in records {
+            if number > self.max_files || total > self.max_total {
+                number -= 1;
+                total -= bytes;
+                loaded.dropped.push((kept.boot, kept.run.cgroup));
+            } else {
+                loaded.kept.push(kept);
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn read(&self, name: &str) -> Result<(Kept, u64), String> {
+        if !record::is_file_name(name) {
+            return Err("it is no name of a record".to_owned());
+        }
+        let file = openat(&self.dir, name, FILE | OFlags::RDONLY, Mode::empty())
+            .map_err(|error| error.to_string())?;
+        let meta = fstat(&file).map_err(|error| error.to_string())?;
+        if FileType::from_raw_mode(meta.st_mode) != FileType::RegularFile {
+            return Err("it is no regular file".to_owned());
+        }
+        let file = std::fs::File::from(file);
+        let metadata = file.metadata().map_err(|error| error.to_string())?;
+        Trust::Strict.check(&metadata)?;
+        let mut text = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(format!("it has more than {MAX_BYTES} bytes"));
+        }
+        let kept = record::decode(&text)?;
+        if record::file_name(&kept.boot, kept.run.cgroup) != name {
+            return Err("it is the record of another container than its name says".to_owned());
+        }
+        Ok((kept, text.len() as u64))
+    }
+
+    /// Writes a record; the one before is replaced whole, or stays. With `sync` it is on the disk afterwards; else after
+    /// [`State::settle`].
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn write(&self, kept: &Kept, sync: bool) -> io::Result<()> {
+        let text = record::encode(kept)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(io::Error::other(format!("a record of {} bytes is too large", text.len())));
+        }
+        let create = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        // A daemon that was killed may have left one; the lock says that nobody writes it now.
+        remove(&self.dir, WRITING)?;
+        let file = openat(&self.dir, WRITING, create, PRIVATE)?;
+        let mut file = std::fs::File::from(file);
+        file.write_all(&text)?;
+        if sync {
+            fsync(&file)?;
+        }
+        renameat(&self.dir, WRITING, &self.dir, record::file_name(&kept.boot, kept.run.cgroup))?;
+        Ok(())
+    }
+
+    /// Removes a record. One that is not there is removed.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn remove(&self, boot: &str, cgroup: u64) -> io::Result<()> {
+        remove(&self.dir, &record::file_name(boot, cgroup))
+    }
+
+    /// Makes what was written and removed last, through a loss of power too.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn settle(&self) -> io::Result<()> {
+        Ok(syncfs(&self.dir)?)
+    }
+}
+
+/// What is told of a state directory without a daemon, with the first files that are refused and why.
+///
+/// # Errors
+/// It cannot be read.
+pub fn stored(path: &Path) -> Result<(CapsListing, Vec<(String, String)>), StateError> {
+    let state = State::open_to_read(path)?;
+    let loaded =
+        state.load().map_err(|cause| StateError::Io { path: state.path().to_owned(), cause })?;
+    // No boot is this one: each record has its own time.
+    let told = listing(std::iter::empty(), loaded.kept.iter(), "", 0, Shortage::default());
+    Ok((told, loaded.refused))
+}
+
+fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
+    match unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the state directory, private; those above it must be there but for one, as on a machine without `/var/lib`.
+fn make_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Refuses a directory into which others than root and this user could have put something.
+fn check(path: &Path) -> Result<(), StateError> {
+    let untrusted = |path: PathBuf, reason| StateError::Untrusted { path, reason };
+    Trust::Strict.check_way(path).map_err(|(path, reason)| untrusted(path, reason))?;
+    Trust::Strict.check_dir(path).map_err(|reason| untrusted(path.to_owned(), reason))
+}

@@ -1,0 +1,540 @@
+//! What adds up: rows of the kernel's map by container. No clock, no kernel, no file: the keeper says what it read and
+//! when.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag, cap_slot};
+
+use super::granted::{Place, Sets};
+use super::run::{Run, Who};
+use crate::enrich::container::Container;
+
+/// Containers that run, or ended a moment ago, at most.
+pub const MAX_RUNS: usize = 16_384;
+/// Ended containers that are remembered, at most; the oldest goes first.
+pub(super) const MAX_ARCHIVED: usize = 4096;
+/// Rows of a cgroup stay in the kernel's map for so long after it was found to be gone: no task is left in it that
+/// could be checked, and no program that began before is still running.
+pub const GRACE_NS: u64 = 30_000_000_000;
+/// A container is put away so long after its last cgroup was found to be gone: later than the pipeline forgets that.
+const ARCHIVE_NS: u64 = 90_000_000_000;
+/// Rows whose progress is kept. The kernel's map has no more; twice as many mean that somebody else empties it.
+const MAX_ROWS: usize = 2 * CAP_LEDGER_ENTRIES as usize;
+
+/// Results that checks are counted by, for the metrics.
+pub(super) const RESULTS: [&str; 4] = ["allowed", "denied", "silent_allowed", "silent_denied"];
+
+/// The place in [`RESULTS`] of a row with these flags.
+const fn result_of(flags: u16) -> usize {
+    (flags & cap_flag::DENIED != 0) as usize + 2 * (flags & cap_flag::SILENT != 0) as usize
+}
+
+/// A moment, by two clocks of the kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds since boot, the time of suspension included.
+    pub boot: u64,
+    /// Nanoseconds that the machine ran.
+    pub mono: u64,
+}
+
+/// How far a row of the kernel's was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Its count at the last read.
+    seen: u64,
+    /// How much of that went to whom it belongs.
+    placed: u64,
+    /// As it was last read.
+    last: CapCount,
+}
+
+/// Whose a cgroup is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Unknown,
+    /// Of no container.
+    Host,
+    /// Of the container with this key.
+    Run(Arc<str>),
+}
+
+#[derive(Clone, Debug)]
+struct Dir {
+    owner: Owner,
+    /// The pipeline knew it when it was last asked.
+    listed: bool,
+    /// When it was found to be gone.
+    gone: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    run: Run,
+    /// Its own directory, as it is now.
+    main: u64,
+    /// It was there at this time of the monotonic clock; `None` if it ended.
+    alive: Option<u64>,
+    /// When it was found to have ended.
+    ended: Option<u64>,
+}
+
+/// A container that ended, or that another daemon watched.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// In which boot its times are.
+    pub boot: Arc<str>,
+    /// Unix time of that boot's beginning in nanoseconds, as it was last known.
+    pub offset: i64,
+    /// It ran when it was last written.
+    pub running: bool,
+    /// What it did.
+    pub run: Run,
+    /// It is in the state directory as it is here.
+    pub written: bool,
+}
+
+/// What was dropped for want of room, or could not be told, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shortage {
+    /// Containers that found no room among those that run; their checks are not attributed.
+    pub refused: u64,
+    /// Ended containers that were forgotten for newer ones.
+    pub forgotten: u64,
+    /// Checks by cgroups that nobody could name.
+    pub unattributed: u64,
+}
+
+/// The containers and how far the kernel's rows were read.
+#[derive(Debug)]
+pub struct Table {
+    boot: Arc<str>,
+    rows: HashMap<CapKey, Progress>,
+    dirs: HashMap<u64, Dir>,
+    runs: HashMap<Arc<str>, Entry>,
+    archive: VecDeque<Kept>,
+    /// Containers of this boot that ran when another daemon last wrote, until the places are first learnt.
+    resumable: HashMap<Arc<str>, Kept>,
+    /// Files of forgotten containers: boot and cgroup.
+    dropped: Vec<(Arc<str>, u64)>,
+    totals: Vec<[u64; RESULTS.len()]>,
+    uncounted: Vec<u64>,
+    skipped: u64,
+    /// When the places were last learnt.
+    learnt: Now,
+    shortage: Shortage,
+    max_runs: usize,
+    max_archived: usize,
+}
+
+impl Table {
+    /// An empty table of a boot.
+    pub fn new(boot: Arc<str>) -> Self {
+        Self::bounded(boot, MAX_RUNS, MAX_ARCHIVED)
+    }
+
+    /// As [`Table::new`], with room for fewer.
+    pub(super) fn bounded(boot: Arc<str>, max_runs: usize, max_archived: usize) -> Self {
+        Table {
+            boot,
+            rows: HashMap::new(),
+            dirs: HashMap::new(),
+            runs: HashMap::new(),
+            archive: VecDeque::new(),
+            resumable: HashMap::new(),
+            dropped: Vec::new(),
+            totals: vec![[0; RESULTS.len()]; CAP_SLOTS as usize],
+            uncounted: vec![0; 2 * CAP_SLOTS as usize],
+            skipped: 0,
+            learnt: Now::default(),
+            shortage: Shortage::default(),
+            max_runs,
+            max_archived,
+        }
+    }
+
+    /// Takes over what was in the state directory, oldest first.
+    pub fn restore(&mut self, kept: impl IntoIterator<Item = Kept>) {
+        for kept in kept {
+            if !kept.running || kept.boot != self.boot {
+                self.put_away(kept);
+            } else if let Some(older) = self.resumable.insert(Arc::clone(&kept.run.key), kept) {
+                self.put_away(older);
+            }
+        }
+    }
+
+    /// Learns which cgroups there are now. `seen` are the sets of processes that ran already, by cgroup.
+    pub fn learn(&mut self, places: &[Place], seen: &HashMap<u64, Sets>, now: Now) {
+        self.dirs.values_mut().for_each(|dir| dir.listed = false);
+        // A container's own directory comes before those below it.
+        let mut places: Vec<&Place> = places.iter().collect();
+        places.sort_by_key(|place| place.cgroup.path.len());
+        for place in places.iter().filter(|place| place.removed) {
+            self.dir(place.id.0).gone.get_or_insert(now.boot);
+        }
+        let mut alive: HashSet<Arc<str>> = HashSet::new();
+        for place in places {
+            let owner = match (&place.cgroup.key, place.cgroup.container()) {
+                (Some(key), Some(container)) => {
+                    self.meet(key, container, place, seen.get(&place.id.0).copied(), now);
+                    if !place.removed {
+                        alive.insert(Arc::clone(key));
+                    }
+                    Owner::Run(Arc::clone(key))
+                }
+                _ => Owner::Host,
+            };
+            let dir = self.dir(place.id.0);
+            (dir.owner, dir.listed) = (owner, true);
+            if !place.removed {
+                dir.gone = None;
+            }
+        }
+        // What the pipeline has forgotten was removed a minute ago.
+        for dir in self.dirs.values_mut().filter(|dir| !dir.listed && dir.owner != Owner::Unknown) {
+            dir.gone.get_or_insert(now.boot);
+        }
+        for (key, entry) in &mut self.runs {
+            if alive.contains(key) {
+                let since = entry.alive.replace(now.mono).unwrap_or(now.mono);
+                entry.run.observed =
+                    entry.run.observed.saturating_add(now.mono.saturating_sub(since));
+                entry.run.until = entry.run.until.max(now.boot);
+                entry.ended = None;
+            } else if entry.ended.is_none() {
+                (entry.alive, entry.ended, entry.run.dirty) = (None, Some(now.boot), true);
+            }
+        }
+        let mut left: Vec<Kept> = std::mem::take(&mut self.resumable).into_values().collect();
+        left.sort_by_key(|kept| kept.run.until);
+        for kept in left {
+            // Ended while nobody watched.
+            self.put_away(Kept { running: false, written: false, ..kept });
+        }
+        self.learnt = now;
+    }
+
+    fn dir(&mut self, id: u64) -> &mut Dir {
+        self.dirs.entry(id).or_insert(Dir { owner: Owner::Unknown, listed: false, gone: None })
+    }
+
+    /// Makes sure that the container of a place is known, and notes what the place tells.
+    fn meet(&mut self, key: &Arc<str>, container: &Container, place: &Place, seen: Option<Sets>, now: Now) {
+        let id = place.id.0;
+        let is_new = self.dirs.get(&id).is_none_or(|dir| dir.owner == Owner::Unknown);
+        let who = Who::of(container, place);
+        let main = self.runs.get(key).map(|entry| entry.main);
+        let main_gone = main.is_some_and(|main| self.dirs.get(&main).is_none_or(|dir| dir.gone.is_some()));
+        if is_new && main_gone && !place.removed {
+            self.began_again(key, container, place);
+        }
+        if !self.runs.contains_key(key) {
+            let Some(entry) = self.begun(key, container, place, who.clone(), now) else { return };
+            self.runs.insert(Arc::clone(key), entry);
+        }
+        let Some(entry) = self.runs.get_mut(key) else { return };
+        entry.run.dirty |= entry.run.who.update(who);
+        entry.run.own_user_ns = place.own_user_ns.or(entry.run.own_user_ns);
+        if let Some(sets) = seen {
+            entry.run.grant(sets, false);
+        }
+        if let Some(grant) = place.grant {
+            entry.run.grant(grant.sets, grant.first.0 != 0);
+        }
+    }
+
+    /// A container that had ended has a directory again.
+    fn began_again(&mut self, key: &Arc<str>, container: &Container, place: &Place) {
+        if container.has_long_id() {
+            if let Some(entry) = self.runs.get_mut(key) {
+                entry.main = place.id.0;
+                entry.run.restarts = entry.run.restarts.saturating_add(1);
+                entry.run.start_seen |= !place.before;
+            }
+        } else if let Some(entry) = self.runs.remove(key) {
+            // A name may be given to another container.
+            self.keep(entry.run);
+        }
+    }
+
+    /// The entry of a container that is not in the table: one that was put away goes on, another one begins.
+    fn begun(
+        &mut self,
+        key: &Arc<str>,
+        container: &Container,
+        place: &Place,
+        who: Who,
+        now: Now,
+    ) -> Option<Entry> {
+        if self.runs.len() >= self.max_runs && !self.make_room() {
+            self.shortage.refused += 1;
+            return None;
+        }
+        let id = place.id.0;
+        let boot = Arc::clone(&self.boot);
+        let goes_on = |kept: &Kept| {
+            kept.boot == boot
+                && kept.run.key == *key
+                && (container.has_long_id() || kept.run.cgroup == id)
+        };
+        let resumed = match self.resumable.remove(key) {
+            Some(kept) if goes_on(&kept) => Some(kept),
+            other => {
+                other.into_iter().for_each(|kept| self.put_away(kept));
+                let at = self.archive.iter().position(goes_on);
+                at.and_then(|at| self.archive.remove(at))
+            }
+        };
+        if let Some(kept) = resumed {
+            let mut run = kept.run;
+            // Only one that ran when it was last written went on while nobody watched.
+            run.gaps = run.gaps.saturating_add(kept.running.into());
+            if !kept.running {
+                run.restarts = run.restarts.saturating_add(1);
+                run.start_seen |= !place.before;
+            }
+            run.dirty = true;
+            return Some(Entry { run, main: id, alive: None, ended: None });
+        }
+        let mut run = Run::new(Arc::clone(key), id, who, now.boot);
+        run.start_seen = !place.before;
+        if let Some(grant) = place.grant.filter(|grant| grant.first.0 != 0 && run.start_seen) {
+            // It has been watched since its first program began.
+            run.since = run.since.min(grant.first.0);
+            if !place.removed {
+                let known = now.mono.saturating_sub(self.learnt.mono);
+                run.observed = now.boot.saturating_sub(run.since).min(known);
+            }
+        }
+        Some(Entry { run, main: id, alive: None, ended: None })
+    }
+
+    /// Puts away whoever ended first.
+    fn make_room(&mut self) -> bool {
+        let ended = self.runs.iter().filter_map(|(key, entry)| Some((entry.ended?, Arc::clone(key))));
+        let Some((_, key)) = ended.min() else { return false };
+        if let Some(entry) = self.runs.remove(&key) {
+            self.keep(entry.run);
+        }
+        true
+    }
+
+    fn keep(&mut self, run: Run) {
+        let boot = Arc::clone(&self.boot);
+        self.put_away(Kept { boot, offset: 0, running: false, run, written: false });
+    }
+
+    fn put_away(&mut self, kept: Kept) {
+        if self.archive.len() >= self.max_archived
+            && let Some(oldest) = self.archive.pop_front()
+        {
+            self.shortage.forgotten += 1;
+            self.dropped.push((oldest.boot, oldest.run.cgroup));
+        }
+        self.archive.push_back(kept);
+    }
+
+    /// Takes what was read of the kernel's map. Called after [`Table::learn`], if that was possible.
+    pub fn take(&mut self, rows: &[(CapKey, CapCount)]) {
+        for (key, row) in rows {
+            if u32::from(key.cap) >= CAP_SLOTS {
+                continue;
+            }
+            self.dir(key.cgroup_id);
+            let progress = self.rows.entry(*key).or_default();
+            if row.count < progress.seen {
+                // Somebody else removed the row, and it appeared again.
+                self.shortage.unattributed += progress.seen - progress.placed;
+                *progress = Progress::default();
+            }
+            let more = row.count - progress.seen;
+            if let Some(results) = self.totals.get_mut(usize::from(key.cap))
+                && let Some(total) = results.get_mut(result_of(key.flags))
+            {
+                *total = total.saturating_add(more);
+            }
+            progress.seen = row.count;
+            progress.last = *row;
+        }
+        if self.rows.len() > MAX_ROWS {
+            let there: HashSet<&CapKey> = rows.iter().map(|(key, _)| key).collect();
+            self.rows.retain(|key, _| there.contains(key));
+        }
+        self.place();
+    }
+
+    /// Adds what was read to whom it belongs.
+    fn place(&mut self) {
+        for (key, progress) in self.rows.iter_mut().filter(|(_, progress)| progress.placed < progress.seen) {
+            let more = progress.seen - progress.placed;
+            match self.dirs.get(&key.cgroup_id).map(|dir| &dir.owner) {
+                Some(Owner::Run(run)) => {
+                    // One that found no room may find it later.
+                    let Some(entry) = self.runs.get_mut(run) else { continue };
+                    entry.run.add(key.cap, key.flags, more, &progress.last);
+                }
+                Some(Owner::Host) => {}
+                Some(Owner::Unknown) | None => continue,
+            }
+            progress.placed = progress.seen;
+        }
+    }
+
+    /// Takes the counters of what went uncounted since the programs were attached: by [`cap_slot`], and skipped runs of the
+    /// probe. Whoever ran since they last grew may miss some. Called after [`Table::learn`] only, so that nobody
+    /// is left out who began since.
+    pub fn note_lost(&mut self, uncounted: &[u64], skipped: u64, since: Now) {
+        let more: Vec<u64> = (0..self.uncounted.len())
+            .map(|slot| uncounted.get(slot).copied().unwrap_or(0))
+            .zip(&self.uncounted)
+            .map(|(now, before)| now.saturating_sub(*before))
+            .collect();
+        let no_room = more.iter().fold(0u64, |sum, more| sum.saturating_add(*more));
+        let more_skipped = skipped.saturating_sub(self.skipped);
+        if no_room == 0 && more_skipped == 0 {
+            return;
+        }
+        let allowed = (0..CAP_SLOTS)
+            .filter(|cap| more.get(cap_slot(*cap, false) as usize).is_some_and(|more| *more > 0))
+            .fold(0, |mask, cap| mask | 1u64 << cap);
+        for (known, more) in self.uncounted.iter_mut().zip(&more) {
+            *known = known.saturating_add(*more);
+        }
+        self.skipped = self.skipped.max(skipped);
+        let ran = |entry: &&mut Entry| entry.ended.is_none_or(|ended| ended >= since.boot);
+        for entry in self.runs.values_mut().filter(ran) {
+            let lost = &mut entry.run.lost;
+            lost.no_room = lost.no_room.saturating_add(no_room);
+            lost.allowed |= allowed;
+            lost.skipped = lost.skipped.saturating_add(more_skipped);
+            entry.run.dirty = true;
+        }
+    }
+
+    /// Cgroups with rows of which the pipeline knows nothing.
+    pub fn unknown(&self) -> Vec<u64> {
+        let unknown = |(id, dir): (&u64, &Dir)| {
+            (*id != 0 && dir.owner == Owner::Unknown && dir.gone.is_none()).then_some(*id)
+        };
+        self.dirs.iter().filter_map(unknown).collect()
+    }
+
+    /// Those of [`Table::unknown`] that are not among the directories that exist are gone.
+    pub fn exist(&mut self, unknown: &[u64], directories: &HashSet<u64>, now: Now) {
+        for id in unknown.iter().filter(|id| !directories.contains(id)) {
+            self.dir(*id).gone.get_or_insert(now.boot);
+        }
+    }
+
+    /// Rows that can be removed from the kernel's map: their cgroup has been gone for long enough. They must have been
+    /// read in this round.
+    pub fn due(&self, now: Now) -> Vec<CapKey> {
+        let is_due = |id: u64| {
+            let gone = self.dirs.get(&id).and_then(|dir| dir.gone);
+            id != 0 && gone.is_some_and(|gone| now.boot.saturating_sub(gone) >= GRACE_NS)
+        };
+        self.rows.keys().filter(|key| is_due(key.cgroup_id)).copied().collect()
+    }
+
+    /// These rows are no longer in the kernel's map.
+    pub fn removed(&mut self, keys: &[CapKey]) {
+        for key in keys {
+            if let Some(progress) = self.rows.remove(key) {
+                self.shortage.unattributed += progress.seen - progress.placed;
+            }
+        }
+        // Of directories that are gone for good nothing need be known.
+        let used: HashSet<u64> = self.rows.keys().map(|key| key.cgroup_id).collect();
+        self.dirs.retain(|id, dir| dir.listed || used.contains(id));
+    }
+
+    /// Puts away the containers that ended some time ago and of which no row is left in the kernel's map.
+    pub fn archive_ended(&mut self, now: Now) {
+        let busy: HashSet<&Arc<str>> = self
+            .rows
+            .keys()
+            .filter_map(|key| match &self.dirs.get(&key.cgroup_id)?.owner {
+                Owner::Run(run) => Some(run),
+                _ => None,
+            })
+            .collect();
+        let is_over = |entry: &Entry| {
+            entry.ended.is_some_and(|ended| now.boot.saturating_sub(ended) >= ARCHIVE_NS)
+        };
+        let mut over: Vec<(u64, Arc<str>)> = self
+            .runs
+            .iter()
+            .filter(|(key, entry)| is_over(entry) && !busy.contains(key))
+            .map(|(key, entry)| (entry.run.until, Arc::clone(key)))
+            .collect();
+        over.sort();
+        for (_, key) in over {
+            if let Some(entry) = self.runs.remove(&key) {
+                self.keep(entry.run);
+            }
+        }
+    }
+
+    /// Containers that are not put away, with whether they run.
+    pub fn runs(&self) -> impl Iterator<Item = (&Run, bool)> {
+        self.runs.values().map(|entry| (&entry.run, entry.ended.is_none()))
+    }
+
+    /// As [`Table::runs`], to be marked as written.
+    pub fn runs_mut(&mut self) -> impl Iterator<Item = (&mut Run, bool)> {
+        self.runs.values_mut().map(|entry| (&mut entry.run, entry.ended.is_none()))
+    }
+
+    /// Containers that were put away, oldest first.
+    pub fn archived(&self) -> impl Iterator<Item = &Kept> {
+        self.archive.iter()
+    }
+
+    /// As [`Table::archived`], to be marked as written.
+    pub fn archived_mut(&mut self) -> impl Iterator<Item = &mut Kept> {
+        self.archive.iter_mut()
+    }
+
+    /// Records that the state directory had no room for.
+    pub fn drop_files(&mut self, files: Vec<(Arc<str>, u64)>) {
+        self.shortage.forgotten += files.len() as u64;
+        self.dropped.extend(files);
+    }
+
+    /// Boot and cgroup of those that were forgotten since this was last asked.
+    pub fn take_dropped(&mut self) -> Vec<(Arc<str>, u64)> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// The boot whose times the runs have.
+    pub fn boot(&self) -> &Arc<str> {
+        &self.boot
+    }
+
+    /// When the places were last learnt.
+    pub fn learnt(&self) -> Now {
+        self.learnt
+    }
+
+    /// Checks since the programs were attached, by capability and in the order of [`RESULTS`].
+    pub fn totals(&self) -> &[[u64; RESULTS.len()]] {
+        &self.totals
+    }
+
+    /// Checks that found no room in the kernel's map, by [`cap_slot`].
+    pub fn uncounted(&self) -> &[u64] {
+        &self.uncounted
+    }
+
+    /// Rows of the kernel's map that are known.
+    pub fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// What had no room.
+    pub fn shortage(&self) -> Shortage {
+        self.shortage
+    }
+}

@@ -1,0 +1,88 @@
+//! Starts the thread that keeps the capability ledger.
+
+use std::sync::Arc;
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use tokio::runtime::Handle;
+
+use crate::attach::Attached;
+use crate::capabilities::{
+    Capabilities, CapabilitySource, Keeper, KeeperParts, KernelMaps, Now, State, directories, processes,
+};
+use crate::config::Settings;
+use crate::control::{Answer, Asker, Topic};
+use crate::hierarchy::Hierarchy;
+use crate::kernel_files;
+use crate::misses::Misses;
+use crate::wall_clock::BootOffset;
+
+/// Part of the names of the probes that count checks.
+const PROBE: &str = "cap_capable";
+
+/// Starts the ledger's thread. Where it cannot be, the daemon watches without and says so: what it reports does not rest
+/// on the ledger.
+pub(super) fn start_capabilities(
+    attached: &mut Attached,
+    settings: &Settings,
+    hierarchy: Option<&Hierarchy>,
+    asker: &Arc<Asker>,
+    misses: &Arc<Misses>,
+    metrics: &CapabilitySource,
+) -> Option<Capabilities> {
+    let Some(maps) = attached.take_cap_ledger() else {
+        tracing::error!("no capability ledger: its maps are missing from the object");
+        return None;
+    };
+    let Some(boot) = kernel_files::whole_boot_id() else {
+        tracing::error!("no capability ledger: the kernel does not tell the boot's id");
+        return None;
+    };
+    let misses = Arc::clone(misses);
+    let skipped = move || misses.read().filter(|(probe, _)| probe.contains(PROBE)).map(|(_, n)| n).sum();
+    let (asker, runtime) = (Arc::clone(asker), Handle::current());
+    let places = move || match runtime.block_on(asker.ask(Topic::Capabilities)) {
+        Ok(Answer::Capabilities(places)) => Ok(places),
+        Ok(_) => Err("the pipeline answered something else".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let root = hierarchy.map(|hierarchy| hierarchy.root.clone());
+    let hierarchy = hierarchy.cloned();
+    let (state_dir, metrics) = (settings.state_dir.clone(), metrics.clone());
+    let unused_series = settings.capability_unused_series as usize;
+    let started = Capabilities::start(move || {
+        let state = state_dir.path().and_then(|path| match State::open(path) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                tracing::error!(%error, "capability checks are not kept: a restart forgets them");
+                None
+            }
+        });
+        Keeper::new(KeeperParts {
+            source: Box::new(KernelMaps::new(maps, skipped)),
+            places: Box::new(places),
+            seen: hierarchy.as_ref().map(processes).unwrap_or_default(),
+            tree: Box::new(move || directories(root.as_deref()?)),
+            clock: Box::new(|| (now(), BootOffset::now())),
+            state,
+            boot: Arc::from(boot),
+            metrics,
+            unused_series,
+        })
+    });
+    match started {
+        Ok(capabilities) => Some(capabilities),
+        Err(error) => {
+            tracing::error!(%error, "no capability ledger: its thread cannot be started");
+            None
+        }
+    }
+}
+
+/// The kernel's clocks.
+fn now() -> Now {
+    let ns = |time: Timespec| {
+        let ns = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+        u64::try_from(ns).unwrap_or(0)
+    };
+    Now { boot: ns(clock_gettime(ClockId::Boottime)), mono: ns(clock_gettime(ClockId::Monotonic)) }
+}

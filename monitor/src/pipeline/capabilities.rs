@@ -1,0 +1,45 @@
+//! What the pipeline tells the capability ledger.
+
+use std::sync::Arc;
+
+use monitor_common::capability::CapSets;
+use monitor_common::ids::{BootNs, CgroupId};
+
+use super::Pipeline;
+use crate::capabilities::Place;
+use crate::enrich::container::Cgroup;
+use crate::enrich::names::State;
+use crate::fields::NS_KINDS;
+
+impl Pipeline {
+    /// A program of a container's own, or of the host's, began in this cgroup with these sets: called for each exec at home.
+    pub fn granted(&mut self, cgroup: CgroupId, sets: &CapSets, boot: BootNs) {
+        self.granted.granted(cgroup, sets, boot);
+    }
+
+    /// Every known cgroup, with what is known of its container.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let user = NS_KINDS.iter().position(|kind| *kind == "user");
+        let place = |(id, cgroup, removed): (CgroupId, &Arc<Cgroup>, bool)| {
+            let resident = cgroup.key.as_deref().and_then(|key| self.namespaces.residents().get(key));
+            let own_user_ns = user.zip(resident).and_then(|(user, resident)| {
+                let (own, host) = (resident.base.get(user)?, self.host.namespaces.get(user)?);
+                (own.0 != 0 && host.0 != 0).then(|| own != host)
+            });
+            let named = match cgroup.container().and_then(|container| self.names.state(container)) {
+                Some(State::Known(metadata)) => Some(Arc::clone(metadata)),
+                _ => None,
+            };
+            Place {
+                id,
+                cgroup: Arc::clone(cgroup),
+                removed,
+                before: self.granted.was_before(id),
+                grant: self.granted.of(id),
+                own_user_ns,
+                named,
+            }
+        };
+        self.cgroups.iter().map(place).collect()
+    }
+}
