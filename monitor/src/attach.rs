@@ -25,8 +25,8 @@ use hooks::{LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
 pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
-use crate::capabilities::{CapLedgerMap, CapUncountedMap};
 use crate::btf::{BtfError, KernelTypes};
+use crate::capabilities::{CapLedgerMap, CapUncountedMap};
 use crate::config::AttachChoice;
 use crate::hierarchy::{Hierarchy, v2_root};
 use crate::kernel_files;

@@ -6,12 +6,12 @@
 mod names;
 mod sources;
 
-pub use names::{Kind, METRICS, MetricSpec};
 pub(crate) use names::{
     CAPABILITY_CHECKS, CAPABILITY_CONTAINERS, CAPABILITY_FORGOTTEN, CAPABILITY_READ_ERRORS, CAPABILITY_ROWS,
     CAPABILITY_ROWS_CAPACITY, CAPABILITY_STATE_ERRORS, CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED,
     CAPABILITY_UNUSED, CAPABILITY_UNUSED_DROPPED,
 };
+pub use names::{Kind, METRICS, MetricSpec};
 pub(crate) use names::{PROBE_MISSED, RECORD_DROPPED, RECORDED_BYTES, RECORDED_EVENTS};
 pub use sources::{KernelCounters, KernelCounts, KernelSnapshot, Samples, Source};
 

@@ -72,8 +72,7 @@ impl Source for CapabilitySource {
         let names = Cap::ALL.iter().map(|cap| cap.name()).enumerate().chain([(known, OTHER)]);
         for (cap, name) in names {
             for (number, result) in RESULTS.iter().enumerate() {
-                let value =
-                    if cap < known { total(cap, number) } else { sum(&|cap| total(cap, number)) };
+                let value = if cap < known { total(cap, number) } else { sum(&|cap| total(cap, number)) };
                 out.push(&CAPABILITY_CHECKS, &[name, result], value);
             }
             for (denied, result) in [(false, "allowed"), (true, "denied")] {

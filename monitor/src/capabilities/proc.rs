@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_sets_are_read_and_a_name_is_no_set() {
-        let text = "Name:\tCapBnd:\tffff\nUid:\t0\nCapInh:\t0\nCapPrm:\t00000000a80425fb\nCapBnd:\t1\nCapAmb:\t2\n";
+        let text =
+            "Name:\tCapBnd:\tffff\nUid:\t0\nCapInh:\t0\nCapPrm:\t00000000a80425fb\nCapBnd:\t1\nCapAmb:\t2\n";
         let sets = parse(text).unwrap();
         assert_eq!((sets.permitted, sets.bounding, sets.ambient), (0xa804_25fb, 1, 2));
         assert_eq!(parse("Name:\tx\nCapPrm:\t1\n"), None);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use monitor_common::capability::{CapCount, NO_CALL, cap_flag};
 use serde::{Deserialize, Serialize};
 
+use super::calls::Calls;
 use super::granted::{Place, Sets};
 use crate::enrich::container::Container;
 
@@ -166,16 +167,15 @@ pub struct Run {
     pub rows: BTreeMap<(u16, u16), Tally>,
     /// What may be missing.
     pub lost: Lost,
+    /// The system calls that it made; `None` if they were never noted.
+    pub calls: Option<Calls>,
     /// Something changed since it was last written.
     pub dirty: bool,
 }
 
 /// Bits of [`cap_flag`] that are known.
-pub(super) const KNOWN_FLAGS: u16 = cap_flag::DENIED
-    | cap_flag::CHILD_NS
-    | cap_flag::SILENT
-    | cap_flag::MAYBE_SILENT
-    | cap_flag::VISITOR;
+pub(super) const KNOWN_FLAGS: u16 =
+    cap_flag::DENIED | cap_flag::CHILD_NS | cap_flag::SILENT | cap_flag::MAYBE_SILENT | cap_flag::VISITOR;
 
 impl Run {
     /// A container that is seen for the first time.
@@ -195,6 +195,7 @@ impl Run {
             restarts: 0,
             rows: BTreeMap::new(),
             lost: Lost::default(),
+            calls: None,
             dirty: true,
         }
     }

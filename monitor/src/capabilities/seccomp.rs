@@ -129,10 +129,7 @@ mod tests {
         let i386 = CallNames { called: names(&["socketcall"]), ..CallNames::default() };
         let x86_64 = CallNames { refused: names(&["socketcall", "ptrace"]), ..CallNames::default() };
         let shown = shown(&CallsInfo { i386, x86_64, x32: true, ..CallsInfo::default() });
-        assert_eq!(
-            shown["architectures"],
-            json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"])
-        );
+        assert_eq!(shown["architectures"], json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]));
         assert!(shown["syscalls"][0]["names"].as_array().unwrap().contains(&json!("socketcall")));
         assert_eq!(shown["syscalls"][1]["names"], json!(["ptrace"]), "it is needed in the other table");
     }

@@ -69,10 +69,7 @@ impl std::fmt::Debug for KernelMaps {
 
 impl KernelMaps {
     /// Takes the maps. `skipped` tells how many runs of the probe the kernel skipped.
-    pub fn new(
-        maps: (CapLedgerMap, CapUncountedMap),
-        skipped: impl Fn() -> u64 + Send + 'static,
-    ) -> Self {
+    pub fn new(maps: (CapLedgerMap, CapUncountedMap), skipped: impl Fn() -> u64 + Send + 'static) -> Self {
         KernelMaps { ledger: maps.0, uncounted: maps.1, skipped: Box::new(skipped) }
     }
 }

@@ -14,8 +14,8 @@ use rustix::fs::{
     renameat, syncfs, unlinkat,
 };
 
-use super::record::{self, MAX_BYTES};
 use super::info::{CapsListing, listing};
+use super::record::{self, MAX_BYTES};
 use super::table::{Kept, MAX_ARCHIVED, MAX_RUNS, Shortage};
 use crate::trust::Trust;
 
@@ -255,8 +255,7 @@ impl State {
 /// It cannot be read.
 pub fn stored(path: &Path) -> Result<(CapsListing, Vec<(String, String)>), StateError> {
     let state = State::open_to_read(path)?;
-    let loaded =
-        state.load().map_err(|cause| StateError::Io { path: state.path().to_owned(), cause })?;
+    let loaded = state.load().map_err(|cause| StateError::Io { path: state.path().to_owned(), cause })?;
     // No boot is this one: each record has its own time.
     let told = listing(std::iter::empty(), loaded.kept.iter(), "", 0, Shortage::default());
     Ok((told, loaded.refused))

@@ -1,6 +1,8 @@
 //! What adds up: rows of the kernel's map by container. No clock, no kernel, no file: the keeper says what it read and
 //! when.
 
+mod sets;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -124,6 +126,8 @@ pub struct Table {
     /// When the places were last learnt.
     learnt: Now,
     shortage: Shortage,
+    /// Which system calls are made is noted, too.
+    sets: Option<sets::Sets>,
     max_runs: usize,
     max_archived: usize,
 }
@@ -149,6 +153,7 @@ impl Table {
             skipped: 0,
             learnt: Now::default(),
             shortage: Shortage::default(),
+            sets: None,
             max_runs,
             max_archived,
         }
@@ -199,8 +204,11 @@ impl Table {
         for (key, entry) in &mut self.runs {
             if alive.contains(key) {
                 let since = entry.alive.replace(now.mono).unwrap_or(now.mono);
-                entry.run.observed =
-                    entry.run.observed.saturating_add(now.mono.saturating_sub(since));
+                let more = now.mono.saturating_sub(since);
+                entry.run.observed = entry.run.observed.saturating_add(more);
+                if let (Some(_), Some(calls)) = (&self.sets, &mut entry.run.calls) {
+                    calls.observed = calls.observed.saturating_add(more);
+                }
                 entry.run.until = entry.run.until.max(now.boot);
                 entry.ended = None;
             } else if entry.ended.is_none() {
@@ -235,6 +243,9 @@ impl Table {
             self.runs.insert(Arc::clone(key), entry);
         }
         let Some(entry) = self.runs.get_mut(key) else { return };
+        if is_new && entry.main == id && self.sets.is_some() {
+            sets::begin(&mut entry.run, !place.before);
+        }
         entry.run.dirty |= entry.run.who.update(who);
         entry.run.own_user_ns = place.own_user_ns.or(entry.run.own_user_ns);
         if let Some(sets) = seen {
@@ -275,9 +286,7 @@ impl Table {
         let id = place.id.0;
         let boot = Arc::clone(&self.boot);
         let goes_on = |kept: &Kept| {
-            kept.boot == boot
-                && kept.run.key == *key
-                && (container.has_long_id() || kept.run.cgroup == id)
+            kept.boot == boot && kept.run.key == *key && (container.has_long_id() || kept.run.cgroup == id)
         };
         let resumed = match self.resumable.remove(key) {
             Some(kept) if goes_on(&kept) => Some(kept),
@@ -446,7 +455,8 @@ impl Table {
             }
         }
         // Of directories that are gone for good nothing need be known.
-        let used: HashSet<u64> = self.rows.keys().map(|key| key.cgroup_id).collect();
+        let noted = self.sets.iter().flat_map(sets::Sets::cgroups);
+        let used: HashSet<u64> = self.rows.keys().map(|key| key.cgroup_id).chain(noted).collect();
         self.dirs.retain(|id, dir| dir.listed || used.contains(id));
     }
 
@@ -460,9 +470,8 @@ impl Table {
                 _ => None,
             })
             .collect();
-        let is_over = |entry: &Entry| {
-            entry.ended.is_some_and(|ended| now.boot.saturating_sub(ended) >= ARCHIVE_NS)
-        };
+        let is_over =
+            |entry: &Entry| entry.ended.is_some_and(|ended| now.boot.saturating_sub(ended) >= ARCHIVE_NS);
         let mut over: Vec<(u64, Arc<str>)> = self
             .runs
             .iter()

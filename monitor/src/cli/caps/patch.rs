@@ -77,9 +77,13 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             notes.push(tell(found.join(" ")));
         }
     };
-    list(&|cap| is_granted(cap) && !kept(cap), &|names| format!("Taken away, for it was never used: {names}."));
+    list(&|cap| is_granted(cap) && !kept(cap), &|names| {
+        format!("Taken away, for it was never used: {names}.")
+    });
     list(&|cap| cap.refused.is_some() && !kept(cap), &|names| {
-        format!("Refused, and so not added: {names}. If something does not work because of that, it did not before.")
+        format!(
+            "Refused, and so not added: {names}. If something does not work because of that, it did not before."
+        )
     });
     list(&|cap| used(info, cap).is_some() && !kept(cap), &|names| {
         format!(
@@ -92,9 +96,10 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             "Only looked at by the kernel, and not kept: {names}. Without it no call fails by that check; reserves of memory or disk may be closed."
         )
     });
-    list(&|cap| kept(cap) && used(info, cap).is_some_and(|used| used.count == used.perhaps_silent), &|names| {
-        format!("Kept, though this kernel does not say whether it only looked: {names}.")
-    });
+    list(
+        &|cap| kept(cap) && used(info, cap).is_some_and(|used| used.count == used.perhaps_silent),
+        &|names| format!("Kept, though this kernel does not say whether it only looked: {names}."),
+    );
     let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && is_granted(cap);
     list(&in_child, &|names| {
         format!("Used only in user namespaces that it made itself, where it needs no grant: {names}.")
@@ -160,8 +165,7 @@ pub(super) fn render(format: PatchFormat, info: &CapsInfo, advice: &Advice) -> S
     for note in notes {
         out.push_str(&format!("# {}\n", visible(&note)));
     }
-    let short: Vec<&str> =
-        advice.keep.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name)).collect();
+    let short: Vec<&str> = advice.keep.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name)).collect();
     out.push_str(&match format {
         PatchFormat::Docker => docker(&short),
         PatchFormat::Compose => compose(info, &short),

@@ -61,7 +61,13 @@ pub(super) fn detail(info: &CapsInfo, listing: &CapsListing) -> String {
     let named: Vec<String> = named.into_iter().flatten().map(visible).collect();
     let state = if info.running { "running" } else { "ended" };
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "container {} ({}), {}, {state}", short(&visible(&info.id)), or_none(&named), visible(&info.runtime));
+    let _ = writeln!(
+        out,
+        "container {} ({}), {}, {state}",
+        short(&visible(&info.id)),
+        or_none(&named),
+        visible(&info.runtime)
+    );
     let _ = writeln!(out, "{}", observation(info));
     match &info.granted {
         None => out.push_str("what it was granted is not known: none of its programs was seen to begin\n"),
@@ -74,8 +80,8 @@ pub(super) fn detail(info: &CapsInfo, listing: &CapsListing) -> String {
         out.push_str("it has a user namespace of its own: what it uses there counts as used\n");
     }
     out.push('\n');
-    let titles =
-        ["CAPABILITY", "GRANTED", "USED", "REFUSED", "FIRST", "LAST", "LAST CALL", "APART"].map(str::to_owned);
+    let titles = ["CAPABILITY", "GRANTED", "USED", "REFUSED", "FIRST", "LAST", "LAST CALL", "APART"]
+        .map(str::to_owned);
     let mut rows = vec![titles.to_vec()];
     rows.extend(info.capabilities.iter().map(|cap| row(info, cap)));
     if rows.len() == 1 {
@@ -107,7 +113,11 @@ fn row(info: &CapsInfo, cap: &CapInfo) -> Vec<String> {
     };
     let mut apart = Vec::new();
     let pairs = [
-        ("child", cap.used_in_child.as_ref().filter(|_| used != cap.used_in_child.as_ref()), &cap.refused_in_child),
+        (
+            "child",
+            cap.used_in_child.as_ref().filter(|_| used != cap.used_in_child.as_ref()),
+            &cap.refused_in_child,
+        ),
         ("silent", cap.silent_allowed.as_ref(), &cap.silent_denied),
     ];
     for (word, allowed, denied) in pairs {
@@ -184,7 +194,9 @@ fn summary(info: &CapsInfo) -> String {
         out.push_str("child: passed+failed in user namespaces other than the initial one\n");
     }
     if any(&|cap| cap.silent_allowed.is_some() || cap.silent_denied.is_some()) {
-        out.push_str("silent: passed+failed where the kernel only looked; no refusals of what was asked for\n");
+        out.push_str(
+            "silent: passed+failed where the kernel only looked; no refusals of what was asked for\n",
+        );
     }
     if any(&|cap| cap.runtime.is_some()) {
         out.push_str("runtime: by the runtime that built or entered the container, with rights of its own\n");
@@ -199,7 +211,8 @@ fn summary(info: &CapsInfo) -> String {
         );
     }
     if lost.skipped > 0 {
-        let _ = writeln!(out, "not counted: while it ran the kernel skipped the counting {} times", lost.skipped);
+        let _ =
+            writeln!(out, "not counted: while it ran the kernel skipped the counting {} times", lost.skipped);
     }
     out
 }
