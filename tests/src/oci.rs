@@ -117,11 +117,29 @@ pub fn walls(config: &Value) -> Value {
 /// # Errors
 /// The kernel's, what the runtime did not like, or that the program did not end well.
 pub fn run(attempt: &Path, profile: Profile, program: &[&str]) -> io::Result<Ran> {
+    run_with(attempt, profile, None, program)
+}
+
+/// The same with another seccomp profile than the record's; `Value::Null` is none.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    attempt: &Path,
+    profile: Profile,
+    seccomp: Option<&Value>,
+    program: &[&str],
+) -> io::Result<Ran> {
     let bundle = tempfile::tempdir()?;
     let root = bundle.path().join("root");
     make_root(&root, attempt)?;
     let id = cgroup::container_id(profile.name());
-    let config = filled(profile, &root, &id, program)?;
+    let mut config = filled(profile, &root, &id, program)?;
+    match (seccomp, config["linux"].as_object_mut()) {
+        (Some(Value::Null), Some(linux)) => drop(linux.remove("seccomp")),
+        (Some(seccomp), Some(linux)) => drop(linux.insert("seccomp".to_owned(), seccomp.clone())),
+        _ => {}
+    }
     fs::write(bundle.path().join("config.json"), serde_json::to_vec(&config)?)?;
     let crun = |verb: &str| {
         let mut runtime = Command::new("crun");
