@@ -6,6 +6,7 @@
 
 mod explain;
 mod hooks;
+mod ledger;
 mod syscall_sets;
 
 use std::os::unix::fs::MetadataExt;
@@ -455,12 +456,6 @@ impl Attached {
     /// Takes the table that says whose records were lost.
     pub fn take_lost(&mut self) -> Option<LostMap> {
         HashMap::try_from(self.ebpf.take_map("LOST")?).ok()
-    }
-
-    /// Takes the capability ledger: its rows, and the counters of what found no room.
-    pub fn take_cap_ledger(&mut self) -> Option<(CapLedgerMap, CapUncountedMap)> {
-        let rows = HashMap::try_from(self.ebpf.take_map("CAP_LEDGER")?).ok()?;
-        Some((rows, PerCpuArray::try_from(self.ebpf.take_map("CAP_UNCOUNTED")?).ok()?))
     }
 
     /// Takes the table of the tasks whose records are canaries.

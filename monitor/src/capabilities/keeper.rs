@@ -142,6 +142,21 @@ impl Keeper {
         &self.table
     }
 
+    #[cfg(test)]
+    pub(super) fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    #[cfg(test)]
+    pub(super) fn metrics(&self) -> &CapabilitySource {
+        &self.parts.metrics
+    }
+
+    #[cfg(test)]
+    pub(super) fn state_errors(&self) -> u64 {
+        self.state_errors
+    }
+
     /// One look: reads the map, adds up, removes what is due, writes what is due.
     pub fn round(&mut self) {
         let (now, _) = (self.parts.clock)();

@@ -4,6 +4,8 @@ use monitor_common::call::Abi;
 use monitor_common::capability::NO_CALL;
 use monitor_common::caps::Cap;
 
+use crate::syscall_names;
+
 /// The manual's name of a capability; `CAP_41` and so on for those that a later kernel may have.
 pub fn cap_name(cap: u16) -> String {
     let known = Cap::ALL.iter().find(|known| **known as u16 == cap);
@@ -22,7 +24,8 @@ pub fn call_name(nr: u32, abi: u32) -> Option<String> {
     }
     let abi = u16::try_from(abi).ok().and_then(Abi::from_wire);
     Some(match abi {
-        Some(abi) => format!("{nr} ({})", abi.name()),
+        Some(Abi::X86_64) => syscall_names::shown(Abi::X86_64, nr).into_owned(),
+        Some(abi) => format!("{} ({})", syscall_names::shown(abi, nr), abi.name()),
         None => nr.to_string(),
     })
 }
@@ -36,6 +39,8 @@ mod tests {
         assert_eq!((cap_name(21).as_str(), cap_name(41).as_str()), ("CAP_SYS_ADMIN", "CAP_41"));
         assert_eq!(cap_names(1 << 63 | 1), ["CAP_CHOWN", "CAP_63"]);
         assert_eq!(call_name(NO_CALL, 0), None);
+        assert_eq!(call_name(126, 0).as_deref(), Some("capset"));
+        assert_eq!(call_name(185, 1).as_deref(), Some("capset (i386)"));
         assert_eq!(call_name(4, 9).as_deref(), Some("4"), "an ABI of a later kernel");
     }
 }

@@ -38,8 +38,9 @@ impl Tally {
     pub fn add(&mut self, more: u64, row: &CapCount) {
         self.join(&Tally {
             count: more,
-            first: row.first_ns,
-            last: row.last_ns,
+            // Written by several CPUs without order.
+            first: row.first_ns.min(row.last_ns),
+            last: row.last_ns.max(row.first_ns),
             nr: row.last_nr,
             abi: row.last_abi,
         });

@@ -268,7 +268,7 @@ fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
     }
 }
 
-/// Makes the state directory, private; those above it must be there but for one, as on a machine without `/var/lib`.
+/// Makes the state directory, private, in one that must be there.
 fn make_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {

@@ -1,1 +1,236 @@
+//! The ledger under test: a kernel that counts as the programs do, and cgroups that come and go.
 
+mod keeping;
+mod restarts;
+mod sets;
+mod states;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use monitor_common::capability::{CAP_LEDGER_ENTRIES, CapCount, CapKey, NO_CALL, cap_slot};
+use monitor_common::ids::{BootNs, CgroupId};
+
+use super::granted::{Grant, Place, Sets};
+use super::keeper::{Keeper, KeeperParts};
+use super::metrics::CapabilitySource;
+use super::source::{Source, SourceError};
+use super::state::State;
+use super::table::Now;
+use super::{CapInfo, CapsInfo};
+use crate::enrich::container::Cgroup;
+use crate::enrich::metadata::Metadata;
+
+pub(super) const BOOT: &str = "0c2a4b1f7d0c4a5e9f0a2f6f0c1d2e3f";
+pub(super) const OTHER_BOOT: &str = "11111111111111111111111111111111";
+/// Unix time of the boot's beginning: 2026-11-26T12:00:00Z.
+pub(super) const OFFSET: i64 = 1_795_694_400_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
+
+/// The machine: what a kernel and a pipeline would say.
+#[derive(Default)]
+pub(super) struct Machine {
+    pub rows: HashMap<CapKey, CapCount>,
+    capacity: usize,
+    pub uncounted: Vec<u64>,
+    pub skipped: u64,
+    pub places: Vec<Place>,
+    pub now: Now,
+    pub offset: i64,
+    /// Directories that exist besides those of the places.
+    pub directories: HashSet<u64>,
+    pub pipeline_is_busy: bool,
+    pub kernel_refuses: bool,
+    /// Checks that were made.
+    pub made: u64,
+}
+
+/// A machine that is shared with a keeper.
+#[derive(Clone)]
+pub(super) struct World(Arc<Mutex<Machine>>);
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with_room(CAP_LEDGER_ENTRIES as usize)
+    }
+
+    pub(super) fn with_room(capacity: usize) -> Self {
+        World(Arc::new(Mutex::new(Machine {
+            capacity,
+            uncounted: vec![0; 128],
+            now: Now { boot: 1000 * SECOND, mono: 900 * SECOND },
+            offset: OFFSET,
+            ..Machine::default()
+        })))
+    }
+
+    pub(super) fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap()
+    }
+
+    /// A keeper over it, with a state directory or without.
+    pub(super) fn keeper(&self, boot: &str, state: Option<State>) -> Keeper {
+        self.keeper_with(boot, state, HashMap::new(), 0)
+    }
+
+    pub(super) fn keeper_with(
+        &self,
+        boot: &str,
+        state: Option<State>,
+        seen: HashMap<u64, Sets>,
+        unused_series: usize,
+    ) -> Keeper {
+        let (places, tree, clock) = (self.clone(), self.clone(), self.clone());
+        Keeper::new(KeeperParts {
+            source: Box::new(self.clone()),
+            places: Box::new(move || {
+                let machine = places.machine();
+                if machine.pipeline_is_busy { Err("busy".to_owned()) } else { Ok(machine.places.clone()) }
+            }),
+            seen,
+            tree: Box::new(move || {
+                let machine = tree.machine();
+                let placed = machine.places.iter().filter(|place| !place.removed).map(|place| place.id.0);
+                Some(placed.chain(machine.directories.iter().copied()).collect())
+            }),
+            clock: Box::new(move || {
+                let machine = clock.machine();
+                (machine.now, machine.offset)
+            }),
+            state,
+            boot: Arc::from(boot),
+            metrics: CapabilitySource::default(),
+            unused_series,
+        })
+    }
+
+    /// So many seconds pass, with a look each ten.
+    pub(super) fn pass(&self, keeper: &mut Keeper, seconds: u64) {
+        for _ in 0..seconds.div_ceil(10) {
+            self.wait(10);
+            keeper.round();
+        }
+    }
+
+    pub(super) fn wait(&self, seconds: u64) {
+        let mut machine = self.machine();
+        machine.now.boot += seconds * SECOND;
+        machine.now.mono += seconds * SECOND;
+    }
+
+    /// A cgroup is made.
+    pub(super) fn make(&self, id: u64, path: &str) {
+        let cgroup = Arc::new(Cgroup::new(path.as_bytes()));
+        let named = cgroup
+            .container()
+            .map(|_| Arc::new(Metadata { name: Some(format!("name-{id}")), ..Metadata::default() }));
+        self.machine().places.push(Place {
+            id: CgroupId(id),
+            cgroup,
+            removed: false,
+            before: false,
+            grant: None,
+            own_user_ns: Some(false),
+            named,
+        });
+    }
+
+    pub(super) fn place(&self, id: u64, change: impl FnOnce(&mut Place)) {
+        let mut machine = self.machine();
+        change(machine.places.iter_mut().find(|place| place.id.0 == id).unwrap());
+    }
+
+    /// Programs begin in it with these sets.
+    pub(super) fn grant(&self, id: u64, permitted: u64, bounding: u64) {
+        let first = BootNs(self.machine().now.boot);
+        self.place(id, |place| {
+            let sets = Sets { permitted, bounding, ambient: 0 };
+            place.grant = Some(Grant { sets, first });
+        });
+    }
+
+    pub(super) fn remove(&self, id: u64) {
+        self.place(id, |place| place.removed = true);
+    }
+
+    /// The pipeline forgets what was removed.
+    pub(super) fn forget_removed(&self) {
+        self.machine().places.retain(|place| !place.removed);
+    }
+
+    /// So many checks, as the programs count them.
+    pub(super) fn check(&self, cgroup_id: u64, cap: u16, flags: u16, times: u64) {
+        let mut machine = self.machine();
+        let machine = &mut *machine;
+        machine.made += times;
+        let key = CapKey { cgroup_id, cap, flags, pad: 0 };
+        let now = machine.now.boot;
+        if machine.rows.len() >= machine.capacity && !machine.rows.contains_key(&key) {
+            machine.uncounted[cap_slot(cap.into(), flags & 1 != 0) as usize] += times;
+            return;
+        }
+        let fresh = CapCount { count: 0, first_ns: now, last_ns: now, last_nr: NO_CALL, last_abi: 0 };
+        let row = machine.rows.entry(key).or_insert(fresh);
+        row.count += times;
+        (row.last_ns, row.last_nr) = (now, 126);
+    }
+}
+
+impl Source for World {
+    fn rows(&mut self) -> Result<Vec<(CapKey, CapCount)>, SourceError> {
+        let machine = self.machine();
+        if machine.kernel_refuses {
+            return Err(SourceError { what: "read", cause: "no".to_owned() });
+        }
+        Ok(machine.rows.iter().map(|(key, row)| (*key, *row)).collect())
+    }
+
+    fn remove(&mut self, keys: &[CapKey]) -> Result<(), SourceError> {
+        let mut machine = self.machine();
+        for key in keys {
+            machine.rows.remove(key);
+        }
+        Ok(())
+    }
+
+    fn uncounted(&mut self) -> Result<Vec<u64>, SourceError> {
+        Ok(self.machine().uncounted.clone())
+    }
+
+    fn skipped(&mut self) -> u64 {
+        self.machine().skipped
+    }
+}
+
+/// The id of 64 digits that stands for a number.
+pub(super) fn id(number: u64) -> String {
+    format!("{number:064x}")
+}
+
+pub(super) fn path(number: u64) -> String {
+    format!("/docker/{}", id(number))
+}
+
+/// What is told of the container with this id.
+pub(super) fn told(keeper: &Keeper, id: &str) -> CapsInfo {
+    let listing = keeper.listing();
+    let found = super::select(&listing.containers, id);
+    assert_eq!(found.len(), 1, "{id} in {:?}", listing.containers);
+    found[0].clone()
+}
+
+pub(super) fn cap(info: &CapsInfo, name: &str) -> CapInfo {
+    let found = info.capabilities.iter().find(|cap| cap.capability == name);
+    found.unwrap_or_else(|| panic!("no {name} in {info:?}")).clone()
+}
+
+/// Checks that are told of all containers, of all kinds.
+pub(super) fn checks_told(keeper: &Keeper) -> u64 {
+    let kept = keeper.table().archived().map(|kept| kept.run.checks());
+    keeper.table().runs().map(|(run, _)| run.checks()).chain(kept).sum()
+}
+
+pub(super) fn state(dir: &Path) -> State {
+    State::open(dir).unwrap()
+}

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use monitor_common::capability::CapSets;
-use monitor_common::ids::{BootNs, CgroupId};
+use monitor_common::ids::CgroupId;
 
 use super::Pipeline;
 use crate::capabilities::Place;
@@ -12,11 +11,6 @@ use crate::enrich::names::State;
 use crate::fields::NS_KINDS;
 
 impl Pipeline {
-    /// A program of a container's own, or of the host's, began in this cgroup with these sets: called for each exec at home.
-    pub fn granted(&mut self, cgroup: CgroupId, sets: &CapSets, boot: BootNs) {
-        self.granted.granted(cgroup, sets, boot);
-    }
-
     /// Every known cgroup, with what is known of its container.
     pub(super) fn places(&self) -> Vec<Place> {
         let user = NS_KINDS.iter().position(|kind| *kind == "user");

@@ -66,7 +66,7 @@ pub struct Daemon {
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
     address: String,
-    /// Holds the control socket, so that daemons do not meet at one.
+    /// Holds the control socket and the state directory, so that daemons do not meet at one.
     control: TempDir,
     started: Instant,
     ready_after: Duration,
@@ -155,6 +155,10 @@ impl Daemon {
     fn spawn(command: &mut Command) -> Result<Daemon, String> {
         let started = Instant::now();
         let control = TempDir::new().map_err(|error| format!("no temporary directory: {error}"))?;
+        // A test may name one that outlives the daemon.
+        if !command.get_args().any(|arg| arg.to_string_lossy().starts_with("state_dir=")) {
+            command.arg("--set").arg(format!("state_dir={}", control.path().join("state").display()));
+        }
         let mut child = command
             .args(["--listen", "127.0.0.1:0", "--control-socket"])
             .arg(control.path().join(CONTROL_SOCKET))

@@ -79,7 +79,7 @@ fn start(suite: &Suite, extra: &str) -> Result<(Daemon, Config), String> {
     } else {
         format!("docker_roots: [{:?}]\n", suite.engine()?.state().display().to_string())
     };
-    let config = Config::of_text(&format!("{docker}state_dir: off\n{extra}")).map_err(|e| e.to_string())?;
+    let config = Config::of_text(&format!("{docker}{extra}")).map_err(|e| e.to_string())?;
     let shipped = suite.settings().rules.display().to_string();
     let daemon = Daemon::start(suite.settings(), &["--rules", &shipped, "--config", &config.path()])?;
     Ok((daemon, config))
