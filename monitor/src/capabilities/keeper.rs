@@ -37,8 +37,8 @@ const MAX_WRITES: usize = 512;
 const QUEUE: usize = 4;
 /// How long a question may wait for its answer.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How long the last round may take.
-const LAST: Duration = Duration::from_secs(5);
+/// How long the last round of a daemon may write.
+pub const LAST: Duration = Duration::from_secs(5);
 
 /// Gives the cgroups that are known now, or says why it cannot.
 pub(super) type Places = Box<dyn FnMut() -> Result<Vec<Place>, String> + Send>;
@@ -65,6 +65,8 @@ pub struct KeeperParts {
     pub metrics: CapabilitySource,
     /// Series of `capability_unused_info`, at most; 0: none.
     pub unused_series: usize,
+    /// How long the last round may write.
+    pub last: Duration,
 }
 
 /// Reads, adds up and writes. Driven by a thread ([`Capabilities`]), or by a test.
@@ -244,7 +246,7 @@ impl Keeper {
         let offset = (self.parts.clock)().1;
         let dropped = self.table.take_dropped();
         let Some(state) = &self.parts.state else { return };
-        let deadline = Instant::now() + LAST;
+        let deadline = Instant::now() + self.parts.last;
         let mut error = None;
         let mut writes = 0;
         let may = |count: &mut usize| {

@@ -35,7 +35,7 @@ mod table;
 pub use calls::{CallNames, Calls, CallsInfo};
 pub use granted::{Grant, Granted, Place, Sets};
 pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, select};
-pub use keeper::{AskError, Capabilities, Keeper, KeeperParts};
+pub use keeper::{AskError, Capabilities, Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
 pub use proc::read as processes;
@@ -46,4 +46,4 @@ pub use state::{State, StateError, stored};
 pub use table::{GRACE_NS, MAX_RUNS, Now, Table};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -239,7 +239,15 @@ impl Table {
             self.began_again(key, container, place);
         }
         if !self.runs.contains_key(key) {
-            let Some(entry) = self.begun(key, container, place, who.clone(), now) else { return };
+            // One that was put away while the pipeline still remembers it stays where it is.
+            if place.removed && !is_new {
+                return;
+            }
+            if self.runs.len() >= self.max_runs && !self.make_room() {
+                self.shortage.refused += u64::from(is_new);
+                return;
+            }
+            let entry = self.begun(key, container, place, who.clone(), now);
             self.runs.insert(Arc::clone(key), entry);
         }
         let Some(entry) = self.runs.get_mut(key) else { return };
@@ -271,18 +279,7 @@ impl Table {
     }
 
     /// The entry of a container that is not in the table: one that was put away goes on, another one begins.
-    fn begun(
-        &mut self,
-        key: &Arc<str>,
-        container: &Container,
-        place: &Place,
-        who: Who,
-        now: Now,
-    ) -> Option<Entry> {
-        if self.runs.len() >= self.max_runs && !self.make_room() {
-            self.shortage.refused += 1;
-            return None;
-        }
+    fn begun(&mut self, key: &Arc<str>, container: &Container, place: &Place, who: Who, now: Now) -> Entry {
         let id = place.id.0;
         let boot = Arc::clone(&self.boot);
         let goes_on = |kept: &Kept| {
@@ -305,7 +302,7 @@ impl Table {
                 run.start_seen |= !place.before;
             }
             run.dirty = true;
-            return Some(Entry { run, main: id, alive: None, ended: None });
+            return Entry { run, main: id, alive: None, ended: None };
         }
         let mut run = Run::new(Arc::clone(key), id, who, now.boot);
         run.start_seen = !place.before;
@@ -317,7 +314,7 @@ impl Table {
                 run.observed = now.boot.saturating_sub(run.since).min(known);
             }
         }
-        Some(Entry { run, main: id, alive: None, ended: None })
+        Entry { run, main: id, alive: None, ended: None }
     }
 
     /// Puts away whoever ended first.

@@ -22,7 +22,7 @@ use super::{CapInfo, CapsInfo};
 use crate::enrich::container::Cgroup;
 use crate::enrich::metadata::Metadata;
 
-pub(super) const BOOT: &str = "0c2a4b1f7d0c4a5e9f0a2f6f0c1d2e3f";
+pub(crate) const BOOT: &str = "0c2a4b1f7d0c4a5e9f0a2f6f0c1d2e3f";
 pub(super) const OTHER_BOOT: &str = "11111111111111111111111111111111";
 /// Unix time of the boot's beginning: 2026-11-26T12:00:00Z.
 pub(super) const OFFSET: i64 = 1_795_694_400_000_000_000;
@@ -30,7 +30,7 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// The machine: what a kernel and a pipeline would say.
 #[derive(Default)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     pub rows: HashMap<CapKey, CapCount>,
     capacity: usize,
     pub uncounted: Vec<u64>,
@@ -48,14 +48,14 @@ pub(super) struct Machine {
 
 /// A machine that is shared with a keeper.
 #[derive(Clone)]
-pub(super) struct World(Arc<Mutex<Machine>>);
+pub(crate) struct World(Arc<Mutex<Machine>>);
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_room(CAP_LEDGER_ENTRIES as usize)
     }
 
-    pub(super) fn with_room(capacity: usize) -> Self {
+    pub(crate) fn with_room(capacity: usize) -> Self {
         World(Arc::new(Mutex::new(Machine {
             capacity,
             uncounted: vec![0; 128],
@@ -65,16 +65,16 @@ impl World {
         })))
     }
 
-    pub(super) fn machine(&self) -> MutexGuard<'_, Machine> {
+    pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {
         self.0.lock().unwrap()
     }
 
     /// A keeper over it, with a state directory or without.
-    pub(super) fn keeper(&self, boot: &str, state: Option<State>) -> Keeper {
+    pub(crate) fn keeper(&self, boot: &str, state: Option<State>) -> Keeper {
         self.keeper_with(boot, state, HashMap::new(), 0)
     }
 
-    pub(super) fn keeper_with(
+    pub(crate) fn keeper_with(
         &self,
         boot: &str,
         state: Option<State>,
@@ -102,29 +102,32 @@ impl World {
             boot: Arc::from(boot),
             metrics: CapabilitySource::default(),
             unused_series,
+            // A loaded machine is no reason to fail.
+            last: std::time::Duration::from_secs(600),
         })
     }
 
     /// So many seconds pass, with a look each ten.
-    pub(super) fn pass(&self, keeper: &mut Keeper, seconds: u64) {
+    pub(crate) fn pass(&self, keeper: &mut Keeper, seconds: u64) {
         for _ in 0..seconds.div_ceil(10) {
             self.wait(10);
             keeper.round();
         }
     }
 
-    pub(super) fn wait(&self, seconds: u64) {
+    pub(crate) fn wait(&self, seconds: u64) {
         let mut machine = self.machine();
         machine.now.boot += seconds * SECOND;
         machine.now.mono += seconds * SECOND;
     }
 
     /// A cgroup is made.
-    pub(super) fn make(&self, id: u64, path: &str) {
+    pub(crate) fn make(&self, id: u64, path: &str) {
         let cgroup = Arc::new(Cgroup::new(path.as_bytes()));
-        let named = cgroup
-            .container()
-            .map(|_| Arc::new(Metadata { name: Some(format!("name-{id}")), ..Metadata::default() }));
+        let named = cgroup.container().map(|container| {
+            let name = format!("name-{}", container.id.trim_start_matches('0'));
+            Arc::new(Metadata { name: Some(name), ..Metadata::default() })
+        });
         self.machine().places.push(Place {
             id: CgroupId(id),
             cgroup,
@@ -136,13 +139,13 @@ impl World {
         });
     }
 
-    pub(super) fn place(&self, id: u64, change: impl FnOnce(&mut Place)) {
+    pub(crate) fn place(&self, id: u64, change: impl FnOnce(&mut Place)) {
         let mut machine = self.machine();
         change(machine.places.iter_mut().find(|place| place.id.0 == id).unwrap());
     }
 
     /// Programs begin in it with these sets.
-    pub(super) fn grant(&self, id: u64, permitted: u64, bounding: u64) {
+    pub(crate) fn grant(&self, id: u64, permitted: u64, bounding: u64) {
         let first = BootNs(self.machine().now.boot);
         self.place(id, |place| {
             let sets = Sets { permitted, bounding, ambient: 0 };
@@ -150,17 +153,17 @@ impl World {
         });
     }
 
-    pub(super) fn remove(&self, id: u64) {
+    pub(crate) fn remove(&self, id: u64) {
         self.place(id, |place| place.removed = true);
     }
 
     /// The pipeline forgets what was removed.
-    pub(super) fn forget_removed(&self) {
+    pub(crate) fn forget_removed(&self) {
         self.machine().places.retain(|place| !place.removed);
     }
 
     /// So many checks, as the programs count them.
-    pub(super) fn check(&self, cgroup_id: u64, cap: u16, flags: u16, times: u64) {
+    pub(crate) fn check(&self, cgroup_id: u64, cap: u16, flags: u16, times: u64) {
         let mut machine = self.machine();
         let machine = &mut *machine;
         machine.made += times;
@@ -204,11 +207,11 @@ impl Source for World {
 }
 
 /// The id of 64 digits that stands for a number.
-pub(super) fn id(number: u64) -> String {
+pub(crate) fn id(number: u64) -> String {
     format!("{number:064x}")
 }
 
-pub(super) fn path(number: u64) -> String {
+pub(crate) fn path(number: u64) -> String {
     format!("/docker/{}", id(number))
 }
 

@@ -17,6 +17,8 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use super::containers_tests::World;
 use super::protocol::MAX_REQUEST;
 use super::*;
+use crate::capabilities::tests::{BOOT, World as Machine, id, path};
+use crate::capabilities::{Capabilities, CapsInfo};
 use crate::enrich::names::tests::metrics;
 use crate::http::{Health, Readiness};
 use crate::reload::{RulesBoard, RulesState};
@@ -209,6 +211,40 @@ fn a_pipeline_that_is_gone_is_said_so() {
         matches!(&error, ClientError::Refused { .. }) && error.to_string().contains("stopping"),
         "{error}"
     );
+}
+
+#[test]
+fn the_capability_ledger_is_asked_for_all_or_for_one() {
+    let world = Machine::new();
+    for number in 1..=300 {
+        world.make(number, &path(number));
+        world.check(number, 13, 0, number);
+    }
+    let capabilities = Capabilities::start(move || world.keeper(BOOT, None)).unwrap();
+    let served = Served::empty();
+    let Some(runtime) = &served.runtime else { panic!() };
+    let with = served.dir.path().join("with.sock");
+    let _inside = runtime.enter();
+    let (asker, _questions) = channel();
+    let sources = Sources { capabilities: Some(capabilities), ..sources(asker) };
+    runtime.spawn(serve(bind(&at(&with)).unwrap().unwrap(), sources, Vec::new()));
+    let caps = |path: &Path, container: Option<&str>| {
+        let request = Request::Caps { container: container.map(str::to_owned) };
+        std::thread::scope(|scope| scope.spawn(|| ask(path, request)).join().unwrap())
+    };
+    let Reply::Caps(all) = caps(&with, None).unwrap() else { panic!() };
+    assert_eq!((all.containers.len(), all.omitted), (300, 0));
+    let used = |info: &CapsInfo| info.capabilities[0].used.as_ref().unwrap().count;
+    assert_eq!(all.containers.iter().map(used).sum::<u64>(), 300 * 301 / 2);
+    for (wanted, found) in
+        [(id(7), 1), ("name-7".to_owned(), 1), (id(0x100)[..62].to_owned(), 45), ("x".to_owned(), 0)]
+    {
+        let Reply::Caps(listing) = caps(&with, Some(&wanted)).unwrap() else { panic!() };
+        assert_eq!(listing.containers.len(), found, "{wanted}");
+    }
+    // A daemon that keeps none says so.
+    let error = caps(&served.path, None).unwrap_err().to_string();
+    assert!(error.contains("keeps no capability ledger"), "{error}");
 }
 
 /// Runs as another user, in a thread of its own: the kernel keeps credentials by thread.

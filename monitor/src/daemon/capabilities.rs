@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::runtime::Handle;
 
-use crate::attach::Attached;
+use crate::attach::{Attached, Probe};
 use crate::capabilities::{
-    Capabilities, CapabilitySource, Keeper, KeeperParts, KernelMaps, KernelSets, Now, SetSource, State,
-    directories, processes,
+    Capabilities, CapabilitySource, Keeper, KeeperParts, KernelMaps, KernelSets, LAST_ROUND, Now, SetSource,
+    State, directories, processes,
 };
 use crate::config::Settings;
 use crate::control::{Answer, Asker, Topic};
@@ -32,6 +32,12 @@ pub(super) fn start_capabilities(
     misses: &Arc<Misses>,
     metrics: &CapabilitySource,
 ) -> Option<Capabilities> {
+    let counts = |probe: &Probe| probe.name.contains(PROBE) && probe.missing.is_none();
+    if !attached.probes.iter().any(counts) {
+        // A ledger of nothing would look like one of containers that need nothing.
+        tracing::warn!("no capability ledger: capability checks cannot be seen here");
+        return None;
+    }
     let Some(maps) = attached.take_cap_ledger() else {
         tracing::error!("no capability ledger: its maps are missing from the object");
         return None;
@@ -75,6 +81,7 @@ pub(super) fn start_capabilities(
             boot: Arc::from(boot),
             metrics,
             unused_series,
+            last: LAST_ROUND,
         })
         .with_sets(sets)
     });

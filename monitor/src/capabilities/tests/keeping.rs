@@ -355,7 +355,7 @@ fn series_of_unused_capabilities_are_bounded() {
     assert_eq!(series.len(), 4, "{series:?}");
     assert!(text.contains("\nringfence_capability_unused_series_dropped 1\n"), "{text}");
     let first = format!(
-        "ringfence_capability_unused_info{{capability=\"CAP_SYS_TIME\",container_id=\"{}\",container_name=\"name-1\"}} 1",
+        "ringfence_capability_unused_info{{container_id=\"{}\",container_name=\"name-1\",capability=\"CAP_SYS_TIME\"}} 1",
         id(1)
     );
     assert!(series.contains(&first.as_str()), "{series:?}");
