@@ -27,7 +27,6 @@ pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_b
 pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
 use crate::btf::{BtfError, KernelTypes};
-use crate::capabilities::{CapLedgerMap, CapUncountedMap};
 use crate::config::AttachChoice;
 use crate::hierarchy::{Hierarchy, v2_root};
 use crate::kernel_files;
