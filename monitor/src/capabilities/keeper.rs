@@ -343,6 +343,7 @@ impl Keeper {
             state_errors: self.state_errors,
             unused,
             unused_dropped,
+            sets: self.table.sets_noted(),
         });
     }
 

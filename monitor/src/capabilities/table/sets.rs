@@ -38,6 +38,11 @@ impl Table {
         self.sets.get_or_insert_default();
     }
 
+    /// Cgroups whose calls are noted, and calls that could not be.
+    pub fn sets_noted(&self) -> (u64, u64) {
+        self.sets.as_ref().map_or((0, 0), |sets| (sets.cgroups.len() as u64, sets.lost))
+    }
+
     /// Takes what the kernel noted.
     ///
     /// # Errors

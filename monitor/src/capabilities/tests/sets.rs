@@ -127,6 +127,7 @@ fn what_could_not_be_noted_counts_against_whoever_ran() {
     world.make(8, &path(8));
     world.pass(&mut keeper, 10);
     assert_eq!((calls(&keeper, 7).lost, calls(&keeper, 8).lost), (3, 0));
+    assert_eq!(keeper.table().sets_noted(), (0, 3));
 }
 
 #[test]
