@@ -11,6 +11,7 @@ pub mod capability;
 pub mod caps;
 pub mod control;
 pub mod ids;
+pub mod syscall_set;
 pub mod verdict;
 pub mod wire;
 

@@ -1,9 +1,11 @@
 //! The only module that reads kernel structures, by offsets from the running kernel's BTF; what a new program is,
-//! in `exec`; credentials in `creds`; what a capability check needs of the running thread in `running`.
+//! in `exec`; credentials in `creds`; what a capability check needs of the running thread in `running`, and what every
+//! call of the machine needs in `calling`.
 //!
 //! A read that fails gives zero: the kernel hands out zeroed memory for a faulting address, and a zero
 //! namespace or process id is "unknown" everywhere.
 
+pub mod calling;
 pub mod creds;
 pub mod exec;
 
@@ -160,8 +162,7 @@ impl Current {
     /// True if the thread has a seccomp filter.
     #[inline(always)]
     pub fn has_seccomp_filter(&self) -> bool {
-        let offset = offset!(task_seccomp_mode);
-        offset != MISSING && self.task.get::<u32>(offset) >= SECCOMP_MODE_FILTER
+        has_seccomp_filter(self.task)
     }
 
     /// The number (`orig_ax`) of the call that the thread is in; for hooks that are not handed the registers.
@@ -208,6 +209,13 @@ impl Current {
     pub fn caps(&self) -> u64 {
         caps_of(self.task)
     }
+}
+
+/// True if the task has a seccomp filter.
+#[inline(always)]
+fn has_seccomp_filter(task: Ptr) -> bool {
+    let offset = offset!(task_seccomp_mode);
+    offset != MISSING && task.get::<u32>(offset) >= SECCOMP_MODE_FILTER
 }
 
 /// The task's effective capabilities.

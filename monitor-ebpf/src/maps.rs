@@ -1,5 +1,7 @@
 //! Every map with its bound, the ledger, and the only way into the ring buffer.
 
+pub mod syscall_sets;
+
 use core::mem::{MaybeUninit, offset_of};
 use core::ops::{Deref, DerefMut};
 

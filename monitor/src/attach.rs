@@ -4,8 +4,10 @@
 //! anything; `tracepoint` hooks the end of every call, for machines that refuse trampolines. The programs
 //! behind both are the same.
 
+mod explain;
 mod hooks;
 mod ledger;
+mod syscall_sets;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,9 +19,12 @@ use aya::programs::{
 };
 use aya::{Btf, Ebpf, EbpfLoader};
 use monitor_common::control::{MISSING, Offsets};
+use monitor_common::syscall_set::SYSCALL_SETS;
 
+use explain::chain;
 use hooks::{Hook, LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
+pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
 use crate::btf::{BtfError, KernelTypes};
 use crate::config::AttachChoice;
@@ -143,6 +148,9 @@ enum CapHook {
 /// Loads and attaches the programs, with a ring buffer of `ring_bytes` (a power of two, whole pages). Cgroups are
 /// known by their directories in `hierarchy`; without one, no event has a cgroup.
 ///
+/// With `syscall_sets`, the calls of each cgroup are noted, for which each call of the machine pays; without, nothing
+/// of that is loaded.
+///
 /// What can be missing is reported in [`Attached::probes`] and the rest still runs, unless `strict`.
 ///
 /// # Errors
@@ -151,13 +159,14 @@ pub fn attach(
     choice: AttachChoice,
     strict: bool,
     ring_bytes: u32,
+    syscall_sets: bool,
     hierarchy: Option<&Hierarchy>,
 ) -> Result<Attached, AttachError> {
     let types = KernelTypes::from_file(Path::new(KernelTypes::PATH))?;
     let btf = Btf::from_sys_fs().map_err(|e| AttachError::Load(e.to_string()))?;
     let place = hierarchy_settings(&types, hierarchy)?;
     let hierarchy = hierarchy.cloned();
-    let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes, hierarchy, place };
+    let loader = Loader { offsets: types.offsets()?, types, btf, ring_bytes, syscall_sets, hierarchy, place };
     let caps = match loader.types.has_tracepoint("cap_capable") {
         true if preemptible_tracepoints() => CapHook::Perf,
         true => CapHook::Tracepoint,
@@ -202,6 +211,7 @@ struct Loader {
     btf: Btf,
     offsets: [u32; Offsets::COUNT],
     ring_bytes: u32,
+    syscall_sets: bool,
     hierarchy: Option<Hierarchy>,
     /// `hierarchy` and `hierarchy_subsys` of [`monitor_common::control::Settings`].
     place: [u32; 2],
@@ -304,6 +314,7 @@ impl Loader {
             .override_global("OFFSETS", &self.offsets[..], true)
             .override_global("SETTINGS", &settings[..], true)
             .map_max_entries("EVENTS", self.ring_bytes)
+            .map_max_entries("SYSCALL_SETS", if self.syscall_sets { SYSCALL_SETS } else { 1 })
             .load(&OBJECT.0)
             .map_err(|e| AttachError::Load(chain(&e)))?;
         Ok(Attached { ebpf, mode, probes: Vec::new(), hierarchy: self.hierarchy.clone() })
@@ -349,8 +360,10 @@ impl Loader {
         }
         let cost = "refused opens of devices are told by the path that the caller claims";
         self.put(attached, Plan { program: "device_asked".to_owned(), hook: Hook::DeviceCgroup, cost });
+        if self.syscall_sets {
+            self.put_syscall_sets(attached);
+        }
     }
-
     fn put(&self, attached: &mut Attached, plan: Plan) {
         let result = self.try_put(&mut attached.ebpf, &plan);
         let hook = match &plan.hook {
@@ -411,35 +424,6 @@ impl Loader {
         }
         Ok(())
     }
-}
-
-/// Keeps the beginning of a line and its end, where the verifier's log says what it did not like.
-fn shorten(line: &str) -> String {
-    const HEAD: usize = 100;
-    const TAIL: usize = 300;
-    if line.len() <= HEAD + TAIL {
-        return line.to_owned();
-    }
-    let head = line.floor_char_boundary(HEAD);
-    let tail = line.ceil_char_boundary(line.len() - TAIL);
-    format!("{} … {}", line[..head].trim_end(), line[tail..].trim())
-}
-
-/// An error with its causes, in one line; the verifier's log, which has many, is shortened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    if tracing::enabled!(tracing::Level::TRACE) {
-        return text;
-    }
-    shorten(&text.replace('\n', " "))
 }
 
 impl Attached {

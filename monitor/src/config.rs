@@ -152,6 +152,8 @@ pub struct Settings {
     pub attach: AttachChoice,
     /// Refuse to start if any probe does not attach.
     pub strict: bool,
+    /// Note which system calls each container makes, for which each call of the machine pays.
+    pub syscall_sets: bool,
     /// Rule files and directories. [`Settings::rule_paths`] knows what an empty list means.
     pub rules: Vec<PathBuf>,
     /// Read rules anew when their files change; without it only on SIGHUP.
@@ -202,6 +204,7 @@ impl Default for Settings {
         Self {
             attach: AttachChoice::Auto,
             strict: false,
+            syscall_sets: false,
             rules: Vec::new(),
             watch_rules: true,
             rule_selection: Vec::new(),
@@ -284,6 +287,7 @@ impl Settings {
         let FileConfig {
             attach,
             strict,
+            syscall_sets,
             rules,
             watch_rules,
             output,
@@ -312,6 +316,7 @@ impl Settings {
         } = file;
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
+        set(&mut self.syscall_sets, syscall_sets);
         set(&mut self.rules, rules);
         set(&mut self.record_bytes, record_bytes.map(|bytes| bytes.0));
         set(&mut self.watch_rules, watch_rules);

@@ -143,7 +143,13 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let control = control::bind(&settings.control_socket)?;
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
     let trial = try_canaries(&settings)?;
-    let mut attached = attach(settings.attach, settings.strict, settings.ring_bytes, hierarchy.as_ref())?;
+    let mut attached = attach(
+        settings.attach,
+        settings.strict,
+        settings.ring_bytes,
+        settings.syscall_sets,
+        hierarchy.as_ref(),
+    )?;
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let health = Health::new(Arc::clone(&metrics));
     metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;

@@ -13,7 +13,7 @@ use crate::preflight::{Check, CheckState};
 /// As [`attach`].
 pub fn sight(choice: AttachChoice) -> Result<Sight, AttachError> {
     let hierarchy = Hierarchy::find(HierarchyChoice::Auto).ok().flatten();
-    let attached = attach(choice, false, DEFAULT_RING_BYTES, hierarchy.as_ref())?;
+    let attached = attach(choice, false, DEFAULT_RING_BYTES, false, hierarchy.as_ref())?;
     Ok(Sight::new(attached.mode, &attached.probes, hierarchy.is_some()))
 }
 
@@ -23,7 +23,7 @@ pub fn probe_checks(selftest: bool) -> Vec<Check> {
     // Before anything is attached: the trial's own calls are no tests.
     let trial = selftest.then(Trial::run);
     let hierarchy = Hierarchy::find(HierarchyChoice::Auto).ok().flatten();
-    let attached = attach(AttachChoice::Auto, false, DEFAULT_RING_BYTES, hierarchy.as_ref());
+    let attached = attach(AttachChoice::Auto, false, DEFAULT_RING_BYTES, false, hierarchy.as_ref());
     let mut attached = match attached {
         Ok(attached) => attached,
         Err(error) => {

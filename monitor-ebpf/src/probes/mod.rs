@@ -8,3 +8,4 @@ mod credentials;
 mod device;
 mod namespaces;
 mod processes;
+mod syscalls;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use monitor_common::capability::cap_flag;
 use serde::{Deserialize, Serialize};
 
+use super::calls::{Calls, CallsInfo};
 use super::names::{call_name, cap_name, cap_names};
 use super::run::{Lost, Run, Tally};
 use super::table::{Kept, Shortage};
@@ -112,6 +113,9 @@ pub struct CapsInfo {
     pub capabilities: Vec<CapInfo>,
     /// What may be missing.
     pub lost: LostInfo,
+    /// The system calls that it made, where they were noted. Left out of answers about all containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<CallsInfo>,
 }
 
 /// What `caps` asks for.
@@ -183,6 +187,9 @@ impl Told {
         for tally in run.rows.values_mut() {
             (tally.first, tally.last) = (wall(tally.first), wall(tally.last));
         }
+        if let Some(calls) = &mut run.calls {
+            calls.last_new = if calls.last_new == 0 { 0 } else { wall(calls.last_new) };
+        }
         Told { run, running }
     }
 
@@ -209,6 +216,9 @@ impl Told {
         run.lost.no_room = run.lost.no_room.saturating_add(newer.lost.no_room);
         run.lost.allowed |= newer.lost.allowed;
         run.lost.skipped = run.lost.skipped.saturating_add(newer.lost.skipped);
+        if let Some(newer) = &newer.calls {
+            run.calls.get_or_insert_default().join(newer);
+        }
         for (kind, tally) in &newer.rows {
             run.rows.entry(*kind).or_insert(Tally::NONE).join(tally);
         }
@@ -265,6 +275,7 @@ impl Told {
             granted,
             capabilities: rows.into_iter().map(|(cap, rows)| cap_info(cap, &rows, grant_of(cap))).collect(),
             lost: lost(run.lost),
+            calls: run.calls.map(|calls: Calls| calls.info(time)),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::granted::{Place, Sets};
 use super::info::{CapsListing, listing};
 use super::metrics::{CapabilitySource, Published};
 use super::run::Run;
+use super::sets::SetSource;
 use super::source::{Source, Tree};
 use super::state::State;
 use super::table::{Kept, Now, Table};
@@ -71,6 +72,8 @@ pub struct KeeperParts {
 /// Reads, adds up and writes. Driven by a thread ([`Capabilities`]), or by a test.
 pub struct Keeper {
     parts: KeeperParts,
+    /// Where the sets of system calls come from, if they are noted.
+    sets: Option<Box<dyn SetSource>>,
     table: Table,
     walked: Option<u64>,
     written: Now,
@@ -94,6 +97,7 @@ impl Keeper {
         let mut keeper = Keeper {
             table: Table::new(Arc::clone(&parts.boot)),
             parts,
+            sets: None,
             walked: None,
             written: now,
             written_all: now,
@@ -104,6 +108,16 @@ impl Keeper {
         keeper.load();
         keeper.publish();
         keeper
+    }
+
+    /// Takes the sets of system calls, too.
+    #[must_use]
+    pub fn with_sets(mut self, sets: Option<Box<dyn SetSource>>) -> Self {
+        if sets.is_some() {
+            self.table.note_sets();
+        }
+        self.sets = sets;
+        self
     }
 
     fn load(&mut self) {
@@ -171,6 +185,10 @@ impl Keeper {
         match self.parts.source.rows() {
             Ok(rows) => {
                 self.table.take(&rows);
+                if let Some(sets) = &mut self.sets {
+                    failed =
+                        self.table.read_sets(&mut **sets).err().map(|error| error.to_string()).or(failed);
+                }
                 self.tidy(now);
             }
             Err(error) => failed = Some(error.to_string()),
@@ -205,6 +223,12 @@ impl Keeper {
             if let Some(directories) = (self.parts.tree)() {
                 self.table.exist(&unknown, &directories, now);
             }
+        }
+        if let Some(sets) = &mut self.sets
+            && let Err(error) = self.table.drop_sets(&mut **sets, now)
+        {
+            self.read_errors += 1;
+            tracing::debug!(%error, "sets of system calls of removed cgroups stay in the kernel's map");
         }
         let due = self.table.due(now);
         match self.parts.source.remove(&due) {
@@ -324,6 +348,7 @@ impl Keeper {
             state_errors: self.state_errors,
             unused,
             unused_dropped,
+            sets: self.table.sets_noted(),
         });
     }
 

@@ -9,7 +9,8 @@ use super::table::{RESULTS, Shortage};
 use crate::metrics::{
     CAPABILITY_CHECKS, CAPABILITY_CONTAINERS, CAPABILITY_FORGOTTEN, CAPABILITY_READ_ERRORS, CAPABILITY_ROWS,
     CAPABILITY_ROWS_CAPACITY, CAPABILITY_STATE_ERRORS, CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED,
-    CAPABILITY_UNUSED, CAPABILITY_UNUSED_DROPPED, MetricSpec, Samples, Source,
+    CAPABILITY_UNUSED, CAPABILITY_UNUSED_DROPPED, MetricSpec, SYSCALL_SETS, SYSCALLS_UNNOTED, Samples,
+    Source,
 };
 
 /// Stands for capabilities that a later kernel may have.
@@ -29,6 +30,8 @@ pub(super) struct Published {
     /// Container id, name and a capability that it was granted and never used.
     pub unused: Vec<(String, String, &'static str)>,
     pub unused_dropped: u64,
+    /// Cgroups whose system calls are noted, and calls that could not be.
+    pub sets: (u64, u64),
 }
 
 /// The metrics' view of the ledger. Shared by the keeper, which publishes, and the scrape.
@@ -55,6 +58,8 @@ impl Source for CapabilitySource {
             &CAPABILITY_STATE_ERRORS,
             &CAPABILITY_UNUSED,
             &CAPABILITY_UNUSED_DROPPED,
+            &SYSCALL_SETS,
+            &SYSCALLS_UNNOTED,
         ]
     }
 
@@ -94,5 +99,7 @@ impl Source for CapabilitySource {
             out.push(&CAPABILITY_UNUSED, &[id, name, capability], 1);
         }
         out.push(&CAPABILITY_UNUSED_DROPPED, &[], published.unused_dropped);
+        out.push(&SYSCALL_SETS, &[], published.sets.0);
+        out.push(&SYSCALLS_UNNOTED, &[], published.sets.1);
     }
 }

@@ -17,6 +17,7 @@
 //! keeps how far it was read. Nothing is lost when a row is removed: that is done only when its cgroup has been gone for
 //! [`GRACE_NS`], after the row was read in the same round. A row that appears again begins at 0 and adds up.
 
+mod calls;
 mod granted;
 mod info;
 mod keeper;
@@ -25,10 +26,13 @@ mod names;
 mod proc;
 mod record;
 mod run;
+pub mod seccomp;
+mod sets;
 mod source;
 mod state;
 mod table;
 
+pub use calls::{CallNames, Calls, CallsInfo};
 pub use granted::{Grant, Granted, Place, Sets};
 pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, select};
 pub use keeper::{AskError, Capabilities, Keeper, KeeperParts, LAST as LAST_ROUND};
@@ -36,6 +40,7 @@ pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
 pub use proc::read as processes;
 pub use run::{Lost, Run, Tally, Who};
+pub use sets::{KernelSets, SetSource};
 pub use source::{CapLedgerMap, CapUncountedMap, KernelMaps, Source, SourceError, Tree, directories};
 pub use state::{State, StateError, stored};
 pub use table::{GRACE_NS, MAX_RUNS, Now, Table};

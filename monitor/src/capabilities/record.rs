@@ -6,6 +6,7 @@ use std::sync::Arc;
 use monitor_common::capability::CAP_SLOTS;
 use serde::{Deserialize, Serialize};
 
+use super::calls::{Calls, CallsForm};
 use super::granted::Sets;
 use super::run::{KNOWN_FLAGS, Lost, Run, Tally, Who};
 use super::table::Kept;
@@ -42,6 +43,8 @@ struct Form {
     restarts: u32,
     lost: Lost,
     rows: Vec<FormRow>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calls: Option<CallsForm>,
 }
 
 /// A row: capability, flags, count, first, last, number and ABI of the last call.
@@ -78,6 +81,7 @@ pub(super) fn encode(kept: &Kept) -> Result<Vec<u8>, serde_json::Error> {
         restarts: run.restarts,
         lost: run.lost,
         rows: run.rows.iter().map(row).collect(),
+        calls: run.calls.as_ref().map(Calls::to_form),
     };
     let mut text = serde_json::to_vec(&form)?;
     text.push(b'\n');
@@ -138,6 +142,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Kept, Reason> {
         restarts: form.restarts,
         rows,
         lost: form.lost,
+        calls: form.calls.map(Calls::from_form).transpose()?,
         dirty: false,
     };
     let boot = Arc::from(form.boot);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use monitor_common::capability::{CapCount, NO_CALL, cap_flag};
 use serde::{Deserialize, Serialize};
 
+use super::calls::Calls;
 use super::granted::{Place, Sets};
 use crate::enrich::container::Container;
 
@@ -167,6 +168,8 @@ pub struct Run {
     pub rows: BTreeMap<(u16, u16), Tally>,
     /// What may be missing.
     pub lost: Lost,
+    /// The system calls that it made; `None` if they were never noted.
+    pub calls: Option<Calls>,
     /// Something changed since it was last written.
     pub dirty: bool,
 }
@@ -193,6 +196,7 @@ impl Run {
             restarts: 0,
             rows: BTreeMap::new(),
             lost: Lost::default(),
+            calls: None,
             dirty: true,
         }
     }

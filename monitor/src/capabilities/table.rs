@@ -2,6 +2,7 @@
 //! when.
 
 mod learn;
+mod sets;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -124,6 +125,8 @@ pub struct Table {
     /// When the places were last learnt.
     learnt: Now,
     shortage: Shortage,
+    /// Which system calls are made is noted, too.
+    sets: Option<sets::Sets>,
     max_runs: usize,
     max_archived: usize,
 }
@@ -149,6 +152,7 @@ impl Table {
             skipped: 0,
             learnt: Now::default(),
             shortage: Shortage::default(),
+            sets: None,
             max_runs,
             max_archived,
         }
@@ -301,7 +305,8 @@ impl Table {
             }
         }
         // Of directories that are gone for good nothing need be known.
-        let used: HashSet<u64> = self.rows.keys().map(|key| key.cgroup_id).collect();
+        let noted = self.sets.iter().flat_map(sets::Sets::cgroups);
+        let used: HashSet<u64> = self.rows.keys().map(|key| key.cgroup_id).chain(noted).collect();
         self.dirs.retain(|id, dir| dir.listed || used.contains(id));
     }
 

@@ -2,6 +2,7 @@
 
 mod keeping;
 mod restarts;
+mod sets;
 mod states;
 
 use std::collections::{HashMap, HashSet};

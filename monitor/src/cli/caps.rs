@@ -2,6 +2,7 @@
 //! takes away the rest.
 
 mod patch;
+mod seccomp;
 mod table;
 
 use std::path::PathBuf;
@@ -25,10 +26,13 @@ pub struct CapsArgs {
     /// Print the change that leaves the container only what it used
     #[arg(long, value_enum, value_name = "FORMAT", requires = "container", conflicts_with = "output")]
     patch: Option<PatchFormat>,
+    /// Print a seccomp profile of the system calls that the container made, for `--security-opt seccomp=FILE`
+    #[arg(long, requires = "container", conflicts_with_all = ["patch", "output"])]
+    seccomp: bool,
     /// Advise nothing that rests on a shorter time of observation
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     min_observation: Duration,
-    /// Advise also if checks may have gone uncounted
+    /// Advise also if checks may have gone uncounted, or system calls unnoted
     #[arg(long)]
     accept_losses: bool,
     /// Control socket of the daemon instead of the configured one
@@ -77,6 +81,12 @@ impl CapsArgs {
             return omitted(&listing);
         };
         let info = one(&listing, wanted)?;
+        if self.seccomp {
+            let advice = seccomp::advise(info, self.min_observation, self.accept_losses)
+                .map_err(|reason| Failure::environment(visible(&reason)).found_wrong())?;
+            advice.notes.iter().for_each(|note| tell(note));
+            return emit(&json(&advice.profile));
+        }
         match self.patch {
             Some(format) => {
                 let advice = patch::advise(info, self.min_observation, self.accept_losses)

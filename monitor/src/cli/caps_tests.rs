@@ -68,6 +68,7 @@ fn info() -> CapsInfo {
             CapInfo { runtime: Some(count(7)), ..cap("CAP_MKNOD", "bounding") },
         ],
         lost: LostInfo::default(),
+        calls: None,
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) const MAX_BYTES: u64 = 1 << 20;
 pub struct FileConfig {
     pub(super) attach: Option<AttachChoice>,
     pub(super) strict: Option<bool>,
+    pub(super) syscall_sets: Option<bool>,
     pub(super) rules: Option<Vec<PathBuf>>,
     pub(super) watch_rules: Option<bool>,
     pub(super) output: Option<OutputFormat>,

@@ -202,9 +202,13 @@ async fn caps(capabilities: Option<&Capabilities>, wanted: Option<&str>) -> Resu
     let unavailable = |error: capabilities::AskError| (Outcome::Unavailable, error.to_string());
     let capabilities = capabilities.ok_or_else(|| unavailable(capabilities::AskError::Gone))?;
     let mut listing = capabilities.ask().await.map_err(unavailable)?;
-    if let Some(wanted) = wanted {
-        let found = select(&listing.containers, wanted).into_iter().cloned().collect();
-        listing.containers = found;
+    match wanted {
+        Some(wanted) => {
+            let found = select(&listing.containers, wanted).into_iter().cloned().collect();
+            listing.containers = found;
+        }
+        // Hundreds of names each; whoever wants them asks for one.
+        None => listing.containers.iter_mut().for_each(|info| info.calls = None),
     }
     Ok(Found::Caps(Box::new(listing)))
 }

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use crate::attach::{Attached, Probe};
 use crate::capabilities::{
-    Capabilities, CapabilitySource, Keeper, KeeperParts, KernelMaps, LAST_ROUND, Now, State, directories,
-    processes,
+    Capabilities, CapabilitySource, Keeper, KeeperParts, KernelMaps, KernelSets, LAST_ROUND, Now, SetSource,
+    State, directories, processes,
 };
 use crate::config::Settings;
 use crate::control::{Answer, Asker, Topic};
@@ -19,6 +19,8 @@ use crate::wall_clock::BootOffset;
 
 /// Part of the names of the probes that count checks.
 const PROBE: &str = "cap_capable";
+/// The same of the probe that notes system calls.
+const SETS_PROBE: &str = "syscall_entered";
 
 /// Starts the ledger's thread. Where it cannot be, the daemon watches without and says so: what it reports does not rest
 /// on the ledger.
@@ -44,6 +46,11 @@ pub(super) fn start_capabilities(
         tracing::error!("no capability ledger: the kernel does not tell the boot's id");
         return None;
     };
+    let sets = settings.syscall_sets.then(|| attached.take_syscall_sets()).flatten();
+    let sets_misses = Arc::clone(misses);
+    let sets_skipped =
+        move || sets_misses.read().filter(|(probe, _)| probe.contains(SETS_PROBE)).map(|(_, n)| n).sum();
+    let sets = sets.map(|maps| Box::new(KernelSets::new(maps, sets_skipped)) as Box<dyn SetSource>);
     let misses = Arc::clone(misses);
     let skipped = move || misses.read().filter(|(probe, _)| probe.contains(PROBE)).map(|(_, n)| n).sum();
     let (asker, runtime) = (Arc::clone(asker), Handle::current());
@@ -76,6 +83,7 @@ pub(super) fn start_capabilities(
             unused_series,
             last: LAST_ROUND,
         })
+        .with_sets(sets)
     });
     match started {
         Ok(capabilities) => Some(capabilities),

@@ -123,7 +123,8 @@ async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<Record
         Recorder::start(&hostname, store, true).map_err(system("cannot start the thread that records"))?;
     let full = recorder.full();
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
-    let mut attached = attach(settings.attach, settings.strict, settings.ring_bytes, hierarchy.as_ref())?;
+    let mut attached =
+        attach(settings.attach, settings.strict, settings.ring_bytes, false, hierarchy.as_ref())?;
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let ledger = take_ledger(&mut attached, settings.ring_bytes)?;
     let misses = Misses::new(program_files(&attached));

@@ -90,6 +90,8 @@ metrics! {
     CAPABILITY_STATE_ERRORS "capability_state_errors_total" Counter [] "Records in the state directory that were refused, and rounds in which one could not be written.";
     CAPABILITY_UNUSED "capability_unused_info" Gauge ["container_id", "container_name", "capability"] "1 for a capability that a running container was granted and has not used while it was watched. Only with capability_unused_series.";
     CAPABILITY_UNUSED_DROPPED "capability_unused_series_dropped" Gauge [] "Series of capability_unused_info that capability_unused_series leaves no room for.";
+    SYSCALL_SETS "syscall_sets" Gauge [] "Cgroups whose system calls are noted in the kernel's map; 0 without the setting syscall_sets.";
+    SYSCALLS_UNNOTED "syscalls_unnoted_total" Counter [] "System calls that could not be noted: the map had no room for their cgroup, or the kernel skipped the probe. Whose they were is not known.";
     ATTACH_MODE "attach_mode_info" Gauge ["mode"] "The attach mode in force.";
     HIERARCHY "cgroup_hierarchy_info" Gauge ["hierarchy"] "The cgroup hierarchy by which containers are known: v2, a version 1 controller, or none.";
     BUILD_INFO "build_info" Gauge ["version"] "The running version.";

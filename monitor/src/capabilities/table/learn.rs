@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Entry, Kept, Now, Owner, Table};
+use super::{Entry, Kept, Now, Owner, Table, sets};
 use crate::capabilities::granted::{Place, Sets};
 use crate::capabilities::run::{Run, Who};
 use crate::enrich::container::Container;
@@ -43,7 +43,11 @@ impl Table {
         for (key, entry) in &mut self.runs {
             if alive.contains(key) {
                 let since = entry.alive.replace(now.mono).unwrap_or(now.mono);
-                entry.run.observed = entry.run.observed.saturating_add(now.mono.saturating_sub(since));
+                let more = now.mono.saturating_sub(since);
+                entry.run.observed = entry.run.observed.saturating_add(more);
+                if let (Some(_), Some(calls)) = (&self.sets, &mut entry.run.calls) {
+                    calls.observed = calls.observed.saturating_add(more);
+                }
                 entry.run.until = entry.run.until.max(now.boot);
                 entry.ended = None;
             } else if entry.ended.is_none() {
@@ -82,6 +86,9 @@ impl Table {
             self.runs.insert(Arc::clone(key), entry);
         }
         let Some(entry) = self.runs.get_mut(key) else { return };
+        if is_new && entry.main == id && self.sets.is_some() {
+            sets::begin(&mut entry.run, !place.before);
+        }
         entry.run.dirty |= entry.run.who.update(who);
         entry.run.own_user_ns = place.own_user_ns.or(entry.run.own_user_ns);
         if let Some(sets) = seen {

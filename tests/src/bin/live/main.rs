@@ -35,6 +35,7 @@ mod recording;
 mod shared;
 mod starts;
 mod state_files;
+mod syscalls;
 mod watched;
 mod whose;
 
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
     trials.extend(whose::trials(&suite));
     trials.extend(outside::trials(&suite));
     trials.extend(listing::trials(&suite));
+    trials.extend(syscalls::trials(&suite));
     trials.extend(hostile::trials(&suite));
     trials.extend(unless_left(probing::trials(&settings)));
     trials.extend(evasions::trials(&suite));

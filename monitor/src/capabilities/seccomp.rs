@@ -1,0 +1,182 @@
+//! A seccomp profile of what was seen of a container's system calls: in the form of the OCI's runtime specification, as
+//! `docker run --security-opt seccomp=FILE` takes it.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::calls::{CallNames, CallsInfo};
+
+/// What a runtime calls between installing the filter and the first program. That is noted while a container has a filter;
+/// a profile of one that had none needs these. The first group was measured with runc 1.1.5: without any one of them
+/// no container starts. The second is what its Go runtime calls when threads, memory or signals ask for it, which no
+/// single start shows; the third what crun and newer runc call in place of some of the first.
+pub const RUNTIME_NEEDS: &[&str] = &[
+    "capget",
+    "capset",
+    "chdir",
+    "close",
+    "execve",
+    "fstat",
+    "fstatfs",
+    "futex",
+    "getcwd",
+    "getdents64",
+    "getppid",
+    "newfstatat",
+    "openat",
+    "prctl",
+    "read",
+    "rt_sigreturn",
+    "setgid",
+    "setgroups",
+    "setuid",
+    "write",
+    // Go.
+    "clone",
+    "epoll_ctl",
+    "epoll_pwait",
+    "exit_group",
+    "fcntl",
+    "getpid",
+    "gettid",
+    "madvise",
+    "mmap",
+    "munmap",
+    "nanosleep",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sched_yield",
+    "sigaltstack",
+    "tgkill",
+    // Others.
+    "close_range",
+    "faccessat2",
+    "fchown",
+    "setresgid",
+    "setresuid",
+];
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// A profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    default_action: &'static str,
+    /// ENOSYS and not EPERM: a program that was updated, or its C library, takes it for an old kernel and does what it did
+    /// before, while EPERM makes it fail.
+    default_errno_ret: u32,
+    architectures: Vec<&'static str>,
+    syscalls: Vec<Entry>,
+}
+
+/// Calls that get one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    names: Vec<String>,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno_ret: Option<u32>,
+}
+
+/// The profile, and the calls that are not in it because they have no name here.
+///
+/// What a filter refused while the container was watched stays refused, with the answer that it gave: the programs
+/// lived with it. All else that was never seen is refused, too.
+pub fn profile(info: &CallsInfo) -> (Profile, Vec<String>) {
+    let tables = [&info.x86_64, &info.i386];
+    let of = |list: fn(&CallNames) -> &Vec<String>| -> BTreeSet<&str> {
+        tables.iter().flat_map(|table| list(table)).map(String::as_str).collect()
+    };
+    let mut allowed: BTreeSet<&str> = RUNTIME_NEEDS.iter().copied().collect();
+    allowed.extend(of(|names| &names.called));
+    allowed.extend(of(|names| &names.runtime));
+    let (mut refused, mut refused_enosys) = (of(|names| &names.refused), of(|names| &names.refused_enosys));
+    // A profile knows names and no tables: what one table's programs need is allowed in both.
+    refused.retain(|name| !allowed.contains(name));
+    refused_enosys.retain(|name| !allowed.contains(name) && !refused.contains(name));
+    let is_nameless = |name: &&str| name.bytes().all(|b| b.is_ascii_digit());
+    let nameless: BTreeSet<&str> =
+        [&allowed, &refused, &refused_enosys].into_iter().flatten().copied().filter(is_nameless).collect();
+    let entry = |names: &BTreeSet<&str>, action, errno_ret| {
+        let names: Vec<String> =
+            names.iter().filter(|name| !nameless.contains(*name)).map(|name| (*name).to_owned()).collect();
+        (!names.is_empty()).then_some(Entry { names, action, errno_ret })
+    };
+    let syscalls = [
+        entry(&allowed, "SCMP_ACT_ALLOW", None),
+        entry(&refused, "SCMP_ACT_ERRNO", Some(EPERM)),
+        entry(&refused_enosys, "SCMP_ACT_ERRNO", Some(ENOSYS)),
+    ];
+    let mut architectures = vec!["SCMP_ARCH_X86_64"];
+    if info.i386 != CallNames::default() {
+        architectures.push("SCMP_ARCH_X86");
+    }
+    if info.x32 {
+        architectures.push("SCMP_ARCH_X32");
+    }
+    let profile = Profile {
+        default_action: "SCMP_ACT_ERRNO",
+        default_errno_ret: ENOSYS,
+        architectures,
+        syscalls: syscalls.into_iter().flatten().collect(),
+    };
+    (profile, nameless.into_iter().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn shown(info: &CallsInfo) -> Value {
+        serde_json::to_value(profile(info).0).unwrap()
+    }
+
+    #[test]
+    fn what_was_called_is_allowed_and_what_was_refused_stays_so() {
+        let x86_64 = CallNames {
+            called: names(&["write", "mkdir", "475"]),
+            runtime: names(&["execve", "capset"]),
+            refused: names(&["unshare"]),
+            refused_enosys: names(&["clone3"]),
+        };
+        let info = CallsInfo { x86_64, ..CallsInfo::default() };
+        let shown = shown(&info);
+        assert_eq!(shown["defaultAction"], "SCMP_ACT_ERRNO");
+        assert_eq!(shown["defaultErrnoRet"], 38);
+        assert_eq!(shown["architectures"], json!(["SCMP_ARCH_X86_64"]));
+        let allowed = &shown["syscalls"][0];
+        assert_eq!(allowed["action"], "SCMP_ACT_ALLOW");
+        let mut expected: BTreeSet<&str> = ["write", "mkdir", "execve", "capset"].into();
+        expected.extend(RUNTIME_NEEDS);
+        assert_eq!(allowed["names"], json!(expected));
+        assert_eq!(
+            shown["syscalls"][1],
+            json!({"names": ["unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1})
+        );
+        assert_eq!(
+            shown["syscalls"][2],
+            json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38})
+        );
+        assert_eq!(profile(&info).1, ["475"]);
+    }
+
+    #[test]
+    fn each_table_that_was_used_is_an_architecture() {
+        let i386 = CallNames { called: names(&["socketcall"]), ..CallNames::default() };
+        let x86_64 = CallNames { refused: names(&["socketcall", "ptrace"]), ..CallNames::default() };
+        let shown = shown(&CallsInfo { i386, x86_64, x32: true, ..CallsInfo::default() });
+        assert_eq!(shown["architectures"], json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]));
+        assert!(shown["syscalls"][0]["names"].as_array().unwrap().contains(&json!("socketcall")));
+        assert_eq!(shown["syscalls"][1]["names"], json!(["ptrace"]), "it is needed in the other table");
+    }
+}

@@ -1,0 +1,120 @@
+//! Where the sets of system calls come from: the kernel's map by cgroup.
+
+use std::collections::HashMap;
+
+use aya::maps::MapError;
+use monitor_common::syscall_set::{NUMBERS, SYSCALL_SETS, SyscallSet, TABLES};
+
+use super::source::SourceError;
+use crate::attach::{SET_WORDS, SyscallSetMap, UnnotedMap};
+
+/// What notes the system calls.
+pub trait SetSource: Send {
+    /// Every set, by cgroup.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn sets(&mut self) -> Result<Vec<(u64, SyscallSet)>, SourceError>;
+
+    /// Removes sets. One that is not there counts as removed.
+    ///
+    /// # Errors
+    /// [`SourceError`]: some of them may be removed.
+    fn remove(&mut self, cgroups: &[u64]) -> Result<(), SourceError>;
+
+    /// Calls that could not be noted since the programs were loaded: for want of room, or because the kernel skipped the
+    /// probe.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn lost(&mut self) -> Result<u64, SourceError>;
+}
+
+/// The kernel's maps.
+pub struct KernelSets {
+    sets: SyscallSetMap,
+    unnoted: UnnotedMap,
+    skipped: Box<dyn Fn() -> u64 + Send>,
+}
+
+impl std::fmt::Debug for KernelSets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelSets").finish_non_exhaustive()
+    }
+}
+
+impl KernelSets {
+    /// Takes the maps. `skipped` tells how many runs of the probe the kernel skipped.
+    pub fn new(maps: (SyscallSetMap, UnnotedMap), skipped: impl Fn() -> u64 + Send + 'static) -> Self {
+        KernelSets { sets: maps.0, unnoted: maps.1, skipped: Box::new(skipped) }
+    }
+}
+
+/// Two times, then the bytes of the tables.
+fn set_of(words: &[u64; SET_WORDS]) -> SyscallSet {
+    let mut set = SyscallSet::EMPTY;
+    let [first_ns, last_new_ns, rest @ ..] = words;
+    (set.first_ns, set.last_new_ns) = (*first_ns, *last_new_ns);
+    let bytes = rest.iter().flat_map(|word| word.to_ne_bytes());
+    for (place, byte) in set.calls.as_flattened_mut().iter_mut().zip(bytes) {
+        *place = byte;
+    }
+    set
+}
+
+const _: () = assert!(SET_WORDS * 8 == 16 + NUMBERS * TABLES, "the tables fill whole words");
+
+fn failed(what: &'static str) -> impl Fn(MapError) -> SourceError {
+    move |cause| SourceError { what, cause: cause.to_string() }
+}
+
+impl SetSource for KernelSets {
+    fn sets(&mut self) -> Result<Vec<(u64, SyscallSet)>, SourceError> {
+        let mut sets = HashMap::new();
+        // A bound of its own: if keys vanish while they are listed, the kernel begins anew.
+        for row in self.sets.iter().take(2 * SYSCALL_SETS as usize) {
+            match row {
+                Ok((cgroup, words)) => drop(sets.insert(cgroup, set_of(&words))),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed("read")(error)),
+            }
+        }
+        Ok(sets.into_iter().collect())
+    }
+
+    fn remove(&mut self, cgroups: &[u64]) -> Result<(), SourceError> {
+        for cgroup in cgroups {
+            match self.sets.remove(cgroup) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("changed")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self) -> Result<u64, SourceError> {
+        let values = self.unnoted.get(&0, 0).map_err(failed("read"))?;
+        let unnoted = values.iter().fold(0u64, |sum, value| sum.saturating_add(*value));
+        Ok(unnoted.saturating_add((self.skipped)()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use monitor_common::syscall_set::{TABLE_32, TABLE_64, seen};
+
+    use super::*;
+
+    #[test]
+    fn words_of_a_set_lie_as_the_fields_do() {
+        let mut set = SyscallSet { first_ns: 3, last_new_ns: 4, ..SyscallSet::EMPTY };
+        set.calls[TABLE_64][0] = seen::OWN;
+        set.calls[TABLE_64][575] = seen::RUNTIME;
+        set.calls[TABLE_32][1] = seen::REFUSED;
+        // SAFETY: both are as long, of integers without padding.
+        let words: [u64; SET_WORDS] = unsafe { std::mem::transmute(set) };
+        assert_eq!(set_of(&words), set);
+    }
+}

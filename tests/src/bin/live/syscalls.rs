@@ -1,0 +1,171 @@
+//! The system calls that a container makes, as a seccomp profile: a fresh container works with it, and no longer if one
+//! call is taken away.
+//!
+//! Docker runs on the machine itself; in guests the runtime alone does.
+
+use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use tests::docker::Ran;
+use tests::harness::Daemon;
+use tests::oci::{self, Profile};
+use tests::state::Config;
+
+use crate::places::Suite;
+
+/// What the container does. Its own standard error must be seen where it fails.
+const SCRIPT: &str =
+    "/bin/busybox mkdir /tmp/made 2>&1 && /bin/ls -l /tmp 2>&1 && /bin/busybox rmdir /tmp/made";
+
+/// The call that the script cannot do without, by its names.
+const NEEDED: [&str; 2] = ["mkdir", "mkdirat"];
+
+/// Calls by which a runtime builds a container, and which no script of ours makes.
+const BUILDERS: [&str; 6] = ["pivot_root", "setns", "unshare", "mount", "sethostname", "umount2"];
+
+/// Under which filter the container is watched.
+#[derive(Clone, Copy)]
+enum Watched {
+    /// Docker's own.
+    Default,
+    /// None.
+    Unconfined,
+}
+
+pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
+    let cases =
+        [("syscalls::profile-default", Watched::Default), ("syscalls::profile-none", Watched::Unconfined)];
+    let mut trials: Vec<Trial> = cases
+        .into_iter()
+        .map(|(name, watched)| {
+            let suite = suite.clone();
+            Trial::test(name, move || profile(&suite, watched).map_err(Failed::from))
+        })
+        .collect();
+    let suite = suite.clone();
+    trials.push(Trial::test("syscalls::off", move || off(&suite).map_err(Failed::from)));
+    trials
+}
+
+/// Runs the script in a fresh container: with the profile, or with the runtime's own; `Value::Null` is none.
+fn run(suite: &Suite, seccomp: Option<&Value>) -> Result<Ran, String> {
+    let settings = suite.settings();
+    if settings.guest {
+        let program = ["/bin/sh", "-c", SCRIPT];
+        let change = |config: &mut Value| match (seccomp, config["linux"].as_object_mut()) {
+            (Some(Value::Null), Some(linux)) => drop(linux.remove("seccomp")),
+            (Some(profile), Some(linux)) => drop(linux.insert("seccomp".to_owned(), profile.clone())),
+            _ => {}
+        };
+        return oci::run_with(&settings.attempt, Profile::Default, &program, &change)
+            .map_err(|error| error.to_string());
+    }
+    let engine = suite.engine()?;
+    let script = format!("/bin/sh -c '{SCRIPT}'");
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let option = match seccomp {
+        None => return engine.run(&[], &script).map_err(|error| error.to_string()),
+        Some(Value::Null) => "seccomp=unconfined".to_owned(),
+        Some(profile) => {
+            let path = dir.path().join("profile.json");
+            fs::write(&path, profile.to_string()).map_err(|error| error.to_string())?;
+            format!("seccomp={}", path.display())
+        }
+    };
+    engine.run(&["--security-opt", &option], &script).map_err(|error| error.to_string())
+}
+
+fn start(suite: &Suite, extra: &str) -> Result<(Daemon, Config), String> {
+    let docker = if suite.settings().guest {
+        String::new()
+    } else {
+        format!("docker_roots: [{:?}]\n", suite.engine()?.state().display().to_string())
+    };
+    let config = Config::of_text(&format!("{docker}{extra}")).map_err(|e| e.to_string())?;
+    let shipped = suite.settings().rules.display().to_string();
+    let daemon = Daemon::start(suite.settings(), &["--rules", &shipped, "--config", &config.path()])?;
+    Ok((daemon, config))
+}
+
+/// `caps ID --seccomp`: what it prints, or what it says instead.
+fn ask(suite: &Suite, daemon: &Daemon, id: &str, options: &[&str]) -> Result<(String, String), String> {
+    let mut command = Command::new(&suite.settings().ringfence);
+    command.args(["caps", id, "--seccomp", "--socket"]).arg(daemon.control_socket()).args(options);
+    let output = command.output().map_err(|error| format!("ringfence caps: {error}"))?;
+    let [out, err] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    if output.status.success() { Ok((out, err)) } else { Err(format!("{}\n{err}", output.status)) }
+}
+
+fn names(profile: &Value) -> Vec<&str> {
+    let entries = profile["syscalls"].as_array().into_iter().flatten();
+    let allowed = entries.filter(|entry| entry["action"] == "SCMP_ACT_ALLOW");
+    allowed.filter_map(|entry| entry["names"].as_array()).flatten().filter_map(Value::as_str).collect()
+}
+
+fn profile(suite: &Suite, watched: Watched) -> Result<(), String> {
+    let (daemon, _config) = start(suite, "syscall_sets: true\n")?;
+    if !is_attached(&daemon)? {
+        return Err("the probe that notes system calls is not there".to_owned());
+    }
+    let none = Value::Null;
+    let ran = run(suite, if matches!(watched, Watched::Default) { None } else { Some(&none) })?;
+    match ask(suite, &daemon, &ran.id, &[]) {
+        Err(refusal) if refusal.contains("--min-observation") => {}
+        other => return Err(format!("advice that rests on seconds: {other:?}")),
+    }
+    let (printed, notes) = ask(suite, &daemon, &ran.id, &["--min-observation", "0s"])?;
+    if !notes.contains("rests on") {
+        return Err(format!("the time it rests on is not told: {notes}"));
+    }
+    let profile: Value = serde_json::from_str(&printed).map_err(|error| format!("{error}: {printed}"))?;
+    let allowed = names(&profile);
+    if !NEEDED.iter().any(|call| allowed.contains(call)) {
+        return Err(format!("the script's mkdir is not allowed: {printed}"));
+    }
+    // What the runtime did to build the container was before the filter, or in no container's name.
+    if let Some(builder) = BUILDERS.iter().find(|call| allowed.contains(call)) {
+        return Err(format!("{builder} is allowed, which only the runtime made: {printed}"));
+    }
+    let again =
+        run(suite, Some(&profile)).map_err(|error| format!("with the profile: {error}\n{printed}"))?;
+    if !again.lines.iter().any(|line| line.contains("made")) {
+        return Err(format!("with the profile the script printed {:?}", again.lines));
+    }
+    let mut less = profile.clone();
+    for entry in less["syscalls"].as_array_mut().into_iter().flatten() {
+        if let Some(names) = entry["names"].as_array_mut() {
+            names.retain(|name| !NEEDED.iter().any(|call| name == call));
+        }
+    }
+    if less == profile {
+        return Err(format!("nothing was taken away: {printed}"));
+    }
+    match run(suite, Some(&less)) {
+        Err(error) if error.contains("mkdir: can't create directory") => {}
+        other => return Err(format!("without mkdir the script did not fail by it: {other:?}")),
+    }
+    daemon.stop()?.check()
+}
+
+/// Whether a probe sits where every call of the machine passes.
+fn is_attached(daemon: &Daemon) -> Result<bool, String> {
+    Ok(daemon.get("/metrics")?.1.contains("syscall_entered"))
+}
+
+/// Without the setting nothing of it is attached, and there is no profile.
+fn off(suite: &Suite) -> Result<(), String> {
+    let (daemon, _config) = start(suite, "")?;
+    let ran = run(suite, None)?;
+    match ask(suite, &daemon, &ran.id, &["--min-observation", "0s"]) {
+        Err(refusal) if refusal.contains("syscall_sets: true") => {}
+        other => return Err(format!("a profile of what was not noted: {other:?}")),
+    }
+    if is_attached(&daemon)? {
+        return Err("a probe that notes system calls is there".to_owned());
+    }
+    daemon.stop()?.check()
+}
