@@ -32,8 +32,7 @@ pub(super) fn start_capabilities(
     misses: &Arc<Misses>,
     metrics: &CapabilitySource,
 ) -> Option<Capabilities> {
-    let counts = |probe: &Probe| probe.name.contains(PROBE) && probe.missing.is_none();
-    if !attached.probes.iter().any(counts) {
+    if !runs(&attached.probes, PROBE) {
         // A ledger of nothing would look like one of containers that need nothing.
         tracing::warn!("no capability ledger: capability checks cannot be seen here");
         return None;
@@ -46,7 +45,12 @@ pub(super) fn start_capabilities(
         tracing::error!("no capability ledger: the kernel does not tell the boot's id");
         return None;
     };
-    let sets = settings.syscall_sets.then(|| attached.take_syscall_sets()).flatten();
+    let notes = settings.syscall_sets && runs(&attached.probes, SETS_PROBE);
+    if settings.syscall_sets && !notes {
+        // The same: empty sets would make profiles that allow nothing.
+        tracing::warn!("no sets of system calls: where calls enter cannot be seen here");
+    }
+    let sets = notes.then(|| attached.take_syscall_sets()).flatten();
     let sets_misses = Arc::clone(misses);
     let sets_skipped =
         move || sets_misses.read().filter(|(probe, _)| probe.contains(SETS_PROBE)).map(|(_, n)| n).sum();
@@ -94,6 +98,11 @@ pub(super) fn start_capabilities(
     }
 }
 
+/// Whether a probe whose name has this part is attached.
+fn runs(probes: &[Probe], part: &str) -> bool {
+    probes.iter().any(|probe| probe.name.contains(part) && probe.missing.is_none())
+}
+
 /// The kernel's clocks.
 fn now() -> Now {
     let ns = |time: Timespec| {
@@ -101,4 +110,23 @@ fn now() -> Now {
         u64::try_from(ns).unwrap_or(0)
     };
     Now { boot: ns(clock_gettime(ClockId::Boottime)), mono: ns(clock_gettime(ClockId::Monotonic)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_is_missing_notes_nothing() {
+        let probe = |name: &str, missing: Option<&str>| Probe {
+            name: name.to_owned(),
+            hook: String::new(),
+            missing: missing.map(str::to_owned),
+            cost: "",
+            program: None,
+        };
+        let probes = [probe("cap_capable", None), probe("syscall_entered", Some("the kernel refuses it"))];
+        assert!(runs(&probes, PROBE) && !runs(&probes, SETS_PROBE));
+        assert!(runs(&[probe("syscall_entered_raw", None)], SETS_PROBE) && !runs(&[], PROBE));
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::span;
 use crate::capabilities::seccomp::{Profile, profile};
-use crate::capabilities::{CallsInfo, CapsInfo};
+use crate::capabilities::{CallNames, CallsInfo, CapsInfo};
 use crate::cli::rules::visible;
 
 /// A profile, and what to know about it.
@@ -32,6 +32,14 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
             "no profile: the system calls of {id} were noted for {}, and advice rests on at least {} (--min-observation)",
             span(calls.observed_seconds),
             span(least.as_secs())
+        ));
+    }
+    let made = |table: &CallNames| !table.called.is_empty();
+    if !made(&calls.x86_64) && !made(&calls.i386) {
+        // No program lives without calls: whatever the time, nothing was noted.
+        return Err(format!(
+            "no profile: no system call of {id} was noted in {}; `ringfence doctor` says whether they can be seen here",
+            span(calls.observed_seconds)
         ));
     }
     if !accept_losses {

@@ -71,3 +71,11 @@ fn a_call_without_a_name_is_told() {
     let advice = advise(&container(&json!({"x86_64": table})), HOUR, false).expect("advice");
     assert!(advice.notes.iter().any(|note| note.contains("not allowed: 475")), "{:?}", advice.notes);
 }
+
+#[test]
+fn an_empty_set_is_no_profile_whatever_is_accepted() {
+    let table = json!({"called": [], "runtime": ["execve"], "refused": [], "refused_enosys": []});
+    let info = container(&json!({"x86_64": table}));
+    let told = advise(&info, HOUR, true).expect_err("nothing was seen");
+    assert!(told.contains("no system call") && told.contains("doctor"), "{told}");
+}
