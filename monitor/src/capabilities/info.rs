@@ -50,6 +50,10 @@ pub struct CapInfo {
     pub silent_denied: Option<Count>,
     /// Checks by the runtime that builds or enters the container, whatever came of them.
     pub runtime: Option<Count>,
+    /// Some of these were passed in a cgroup below the one in which the container's first program began: there they may
+    /// be the container's own, such as those of a systemd in it that has moved a child.
+    #[serde(default)]
+    pub runtime_below: bool,
 }
 
 /// What programs of a container were granted.
@@ -213,6 +217,7 @@ impl Told {
         run.observed = run.observed.saturating_add(newer.observed);
         run.gaps = run.gaps.saturating_add(newer.gaps);
         run.restarts = run.restarts.saturating_add(newer.restarts).saturating_add(1);
+        run.below |= newer.below;
         run.lost.no_room = run.lost.no_room.saturating_add(newer.lost.no_room);
         run.lost.allowed |= newer.lost.allowed;
         run.lost.skipped = run.lost.skipped.saturating_add(newer.lost.skipped);
@@ -273,7 +278,11 @@ impl Told {
             restarts: run.restarts,
             own_user_namespace: run.own_user_ns,
             granted,
-            capabilities: rows.into_iter().map(|(cap, rows)| cap_info(cap, &rows, grant_of(cap))).collect(),
+            capabilities: rows.into_iter().map(|(cap, rows)| CapInfo {
+                    runtime_below: 1u64.checked_shl(cap.into()).is_some_and(|bit| run.below & bit != 0),
+                    ..cap_info(cap, &rows, grant_of(cap))
+                })
+                .collect(),
             lost: lost(run.lost),
             calls: run.calls.map(|calls: Calls| calls.info(time)),
         }
@@ -323,6 +332,7 @@ fn cap_info(cap: u16, rows: &[(u16, Tally)], granted: Option<String>) -> CapInfo
         silent_allowed: silent(0),
         silent_denied: silent(DENIED),
         runtime: count(&|flags| flags & VISITOR != 0),
+        runtime_below: false,
     }
 }
 

@@ -43,6 +43,8 @@ struct Form {
     restarts: u32,
     lost: Lost,
     rows: Vec<FormRow>,
+    #[serde(default)]
+    below: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calls: Option<CallsForm>,
 }
@@ -81,6 +83,7 @@ pub(super) fn encode(kept: &Kept) -> Result<Vec<u8>, serde_json::Error> {
         restarts: run.restarts,
         lost: run.lost,
         rows: run.rows.iter().map(row).collect(),
+        below: run.below,
         calls: run.calls.as_ref().map(Calls::to_form),
     };
     let mut text = serde_json::to_vec(&form)?;
@@ -141,6 +144,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Kept, Reason> {
         gaps: form.gaps,
         restarts: form.restarts,
         rows,
+        below: form.below,
         lost: form.lost,
         calls: form.calls.map(Calls::from_form).transpose()?,
         dirty: false,

@@ -166,6 +166,9 @@ pub struct Run {
     pub restarts: u32,
     /// Checks by capability and [`cap_flag`].
     pub rows: BTreeMap<(u16, u16), Tally>,
+    /// Capabilities of passed checks by visitors in cgroups below the one in which its first program began. There its
+    /// own tasks may be visitors: a systemd in it makes such cgroups and moves itself and its children there.
+    pub below: u64,
     /// What may be missing.
     pub lost: Lost,
     /// The system calls that it made; `None` if they were never noted.
@@ -195,6 +198,7 @@ impl Run {
             gaps: 0,
             restarts: 0,
             rows: BTreeMap::new(),
+            below: 0,
             lost: Lost::default(),
             calls: None,
             dirty: true,
@@ -206,6 +210,14 @@ impl Run {
         self.rows.entry((cap, flags)).or_insert(Tally::NONE).add(more, row);
         self.until = self.until.max(row.last_ns);
         self.dirty = true;
+    }
+
+    /// A row of a cgroup below the one in which the container's first program began.
+    pub fn add_below(&mut self, cap: u16, flags: u16) {
+        let counts = flags & (cap_flag::DENIED | cap_flag::SILENT) == 0 && flags & cap_flag::VISITOR != 0;
+        if counts && (flags & cap_flag::CHILD_NS == 0 || self.own_user_ns == Some(true)) {
+            self.below |= 1u64.checked_shl(cap.into()).unwrap_or(0);
+        }
     }
 
     /// Adds what its programs were granted.

@@ -66,6 +66,8 @@ struct Dir {
     owner: Owner,
     /// The pipeline knew it when it was last asked.
     listed: bool,
+    /// It lies below the one in which the container's first program began.
+    below: bool,
     /// When it was found to be gone.
     gone: Option<u64>,
 }
@@ -170,7 +172,7 @@ impl Table {
     }
 
     fn dir(&mut self, id: u64) -> &mut Dir {
-        self.dirs.entry(id).or_insert(Dir { owner: Owner::Unknown, listed: false, gone: None })
+        self.dirs.entry(id).or_insert(Dir { owner: Owner::Unknown, listed: false, below: false, gone: None })
     }
 
     /// Puts away whoever ended first.
@@ -228,11 +230,15 @@ impl Table {
     fn place(&mut self) {
         for (key, progress) in self.rows.iter_mut().filter(|(_, progress)| progress.placed < progress.seen) {
             let more = progress.seen - progress.placed;
-            match self.dirs.get(&key.cgroup_id).map(|dir| &dir.owner) {
+            let dir = self.dirs.get(&key.cgroup_id);
+            match dir.map(|dir| &dir.owner) {
                 Some(Owner::Run(run)) => {
                     // One that found no room may find it later.
                     let Some(entry) = self.runs.get_mut(run) else { continue };
                     entry.run.add(key.cap, key.flags, more, &progress.last);
+                    if dir.is_some_and(|dir| dir.below) {
+                        entry.run.add_below(key.cap, key.flags);
+                    }
                 }
                 Some(Owner::Host) => {}
                 Some(Owner::Unknown) | None => continue,

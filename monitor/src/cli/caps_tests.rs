@@ -32,6 +32,7 @@ fn cap(name: &str, granted: &str) -> CapInfo {
         silent_allowed: None,
         silent_denied: None,
         runtime: None,
+        runtime_below: false,
     }
 }
 
@@ -214,6 +215,18 @@ fn what_users_are_bitten_by_is_said() {
         &|info| info.capabilities[3].used.as_mut().unwrap().perhaps_silent = 12,
         "does not say whether it only looked: CAP_NET_RAW",
     );
+}
+
+#[test]
+fn what_may_be_its_own_use_in_a_cgroup_below_is_kept() {
+    let mut info = info();
+    info.capabilities[5].runtime_below = true;
+    let text = patch(PatchFormat::Docker, &info);
+    let change = "--cap-drop=ALL --cap-add=SETUID --cap-add=NET_RAW --cap-add=MKNOD";
+    assert_eq!(without_notes(&text), [change]);
+    assert!(text.contains("may be the runtime's use and not its own: CAP_MKNOD."), "{text}");
+    info.capabilities[5].granted = Some("no".to_owned());
+    assert!(!patch(PatchFormat::Docker, &info).contains("--cap-add=MKNOD"), "it was never granted");
 }
 
 #[test]

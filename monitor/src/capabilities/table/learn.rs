@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use monitor_common::ids::{BootNs, CgroupId};
+
 use super::{Entry, Kept, Now, Owner, Table, sets};
 use crate::capabilities::granted::{Place, Sets};
 use crate::capabilities::run::{Run, Who};
@@ -18,6 +20,7 @@ impl Table {
         for place in places.iter().filter(|place| place.removed) {
             self.dir(place.id.0).gone.get_or_insert(now.boot);
         }
+        let tops = tops(&places);
         let mut alive: HashSet<Arc<str>> = HashSet::new();
         for place in places {
             let owner = match (&place.cgroup.key, place.cgroup.container()) {
@@ -30,8 +33,10 @@ impl Table {
                 }
                 _ => Owner::Host,
             };
+            let top = place.cgroup.key.as_ref().and_then(|key| tops.get(key));
+            let below = top.is_some_and(|top| top.is_above(place));
             let dir = self.dir(place.id.0);
-            (dir.owner, dir.listed) = (owner, true);
+            (dir.owner, dir.listed, dir.below) = (owner, true, below);
             if !place.removed {
                 dir.gone = None;
             }
@@ -151,4 +156,38 @@ impl Table {
         }
         Entry { run, main: id, alive: None, ended: None }
     }
+}
+
+/// Where a container began.
+struct Top {
+    /// Length of the path of its own directory.
+    path: usize,
+    /// That was there before anybody looked.
+    before: bool,
+    /// When its first program began, and in which directory: not always its own one (crun makes one below it).
+    first: Option<(BootNs, CgroupId)>,
+}
+
+impl Top {
+    /// Whether a directory of the container lies below the one in which its first program began. While none has begun only
+    /// a runtime can be there.
+    fn is_above(&self, place: &Place) -> bool {
+        place.cgroup.path.len() > self.path
+            && (self.before || self.first.is_some_and(|(_, first)| first != place.id))
+    }
+}
+
+/// By container; the places are in the order of the lengths of their paths.
+fn tops(places: &[&Place]) -> HashMap<Arc<str>, Top> {
+    let mut tops: HashMap<Arc<str>, Top> = HashMap::new();
+    for place in places {
+        let Some(key) = &place.cgroup.key else { continue };
+        let new = Top { path: place.cgroup.path.len(), before: place.before, first: None };
+        let top = tops.entry(Arc::clone(key)).or_insert(new);
+        if let Some(grant) = place.grant.filter(|grant| grant.first.0 != 0) {
+            let this = (grant.first, place.id);
+            top.first = Some(top.first.map_or(this, |first| first.min(this)));
+        }
+    }
+    tops
 }

@@ -54,6 +54,49 @@ fn rows_add_up_by_container_and_kinds_stay_apart() {
     assert_eq!(totals, [3 * 47, 3 * 10, 3 * 11, 3 * 32]);
 }
 
+/// As systemd does: PID 1 begins in the container's directory, moves itself below, and never begins a program there.
+#[test]
+fn visitors_below_the_first_programs_cgroup_may_be_the_containers_own() {
+    let world = World::new();
+    world.make(7, &path(7));
+    world.make(8, &format!("{}/init.scope", path(7)));
+    world.grant(7, 1 << NET_RAW | 1 << SYS_TIME, 1 << NET_RAW | 1 << SYS_TIME);
+    world.check(7, NET_RAW, VISITOR, 1);
+    for flags in [VISITOR | DENIED, VISITOR | SILENT, VISITOR | CHILD_NS] {
+        world.check(8, NET_RAW, flags, 1);
+    }
+    world.check(8, SYS_TIME, VISITOR, 1);
+    // crun begins the first program in a directory that it makes below the container's.
+    world.make(17, &path(17));
+    world.make(18, &format!("{}/container", path(17)));
+    world.check(18, NET_RAW, VISITOR, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    keeper.round();
+    world.grant(18, 1 << NET_RAW, 1 << NET_RAW);
+    world.check(18, SYS_TIME, VISITOR, 1);
+    world.pass(&mut keeper, 10);
+    keeper.finish();
+    let stored = crate::capabilities::stored(dir.path()).unwrap().0;
+    for containers in [keeper.listing().containers, stored.containers] {
+        let below = |number: u64, name: &str| {
+            let info = containers.iter().find(|info| info.id == id(number)).unwrap();
+            cap(info, name).runtime_below
+        };
+        assert_eq!((below(7, "CAP_NET_RAW"), below(7, "CAP_SYS_TIME")), (false, true));
+        assert_eq!((below(17, "CAP_NET_RAW"), below(17, "CAP_SYS_TIME")), (false, false));
+    }
+    // Of one that ran already it is not known where its first program began.
+    world.make(27, &path(27));
+    world.make(28, &format!("{}/container", path(27)));
+    for cgroup in [27, 28] {
+        world.place(cgroup, |place| place.before = true);
+    }
+    world.check(28, SYS_TIME, VISITOR, 1);
+    world.pass(&mut keeper, 10);
+    assert!(cap(&told(&keeper, &id(27)), "CAP_SYS_TIME").runtime_below);
+}
+
 #[test]
 fn a_removed_cgroups_rows_leave_the_map_when_all_was_read() {
     let world = World::new();

@@ -31,7 +31,9 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
             span(least.as_secs())
         ));
     }
-    let keeps = |cap: &&CapInfo| used(info, cap).is_some() && cap.granted.as_deref() != Some("no");
+    // What may be use is kept: to keep too much breaks nothing.
+    let is_use = |cap: &CapInfo| used(info, cap).is_some() || cap.runtime_below;
+    let keeps = |cap: &&CapInfo| is_use(cap) && cap.granted.as_deref() != Some("no");
     let keep = names(info, &|cap| keeps(&cap));
     if !accept_losses {
         lost(info, &keep)?;
@@ -100,6 +102,12 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
         &|cap| kept(cap) && used(info, cap).is_some_and(|used| used.count == used.perhaps_silent),
         &|names| format!("Kept, though this kernel does not say whether it only looked: {names}."),
     );
+    list(&|cap| kept(cap) && used(info, cap).is_none() && cap.runtime_below, &|names| {
+        format!(
+            "Kept, though it may be the runtime's use and not its own: {names}. It was used in cgroups below its own by tasks \
+             that had come from another one and begun no program there, as the children of a systemd in it do."
+        )
+    });
     let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && is_granted(cap);
     list(&in_child, &|names| {
         format!("Used only in user namespaces that it made itself, where it needs no grant: {names}.")
