@@ -151,6 +151,43 @@ fn usual_programs_of_a_plain_container_raise_nothing_above_notice() {
 }
 
 #[test]
+fn what_the_kernel_says_was_more_than_a_look_is_told_unless_it_only_lists() {
+    let rules = pack();
+    for cap in ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_SYSLOG"] {
+        let told = |call, audited: Option<bool>| {
+            let event = check(cap, "allowed", "running").text("cap.call", call);
+            let event = match audited {
+                Some(audited) => event.set("cap.audited", Value::Bool(audited)),
+                None => event,
+            };
+            ids(&rules, EventType::Capability, &event)
+        };
+        for call in ["openat", "open", "read", "pread64"] {
+            assert_eq!(told(call, Some(true)), [rule_of(cap, "used")], "{call}");
+            assert!(told(call, None).is_empty() && told(call, Some(false)).is_empty(), "{call}");
+        }
+        for call in ["readlink", "getdents64", "newfstatat", "statx"] {
+            assert!(told(call, Some(true)).is_empty() && told(call, None).is_empty(), "{call}");
+        }
+    }
+}
+
+#[test]
+fn a_change_of_user_that_takes_back_what_was_permitted_is_no_gain() {
+    let rules = pack();
+    for door in ["setuid", "setreuid", "setresuid", "setfsuid"] {
+        let event = state(EventType::Gained, "running")
+            .text("cap.user_ns", "initial")
+            .text("cap.door", door)
+            .list("cap.gained", &["CAP_SYS_ADMIN", "CAP_CHOWN"])
+            .list("cap.permitted_before", &["CAP_SYS_ADMIN", "CAP_CHOWN"]);
+        let told = found(&rules, EventType::Gained, &event);
+        let told: Vec<_> = told.iter().map(|rule| (rule.id.as_str(), rule.priority)).collect();
+        assert_eq!(told, [("capability-taken-back-in-container", Priority::Informational)], "{door}");
+    }
+}
+
+#[test]
 fn credentials_that_grow_by_no_door_are_critical_wherever_they_are() {
     let rules = pack();
     for place in ["running", "host"] {
