@@ -49,11 +49,13 @@ enum Table {
     Namespaces,
     /// Keys by which rules with a threshold count.
     Thresholds,
+    /// Cgroups of which it is known what their programs were granted.
+    Grants,
 }
 
 /// The tables' names, by their number.
 const TABLES: &[&str] =
-    &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces", "thresholds"];
+    &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces", "thresholds", "grants"];
 
 /// Makes the metrics that the pipeline counts in.
 ///
@@ -140,6 +142,7 @@ impl Pipeline {
             (Table::Processes, process_entries),
             (Table::Cgroups, MAX_CGROUPS),
             (Table::Namespaces, MAX_NAMESPACES),
+            (Table::Grants, MAX_CGROUPS),
             (Table::Names, MAX_NAMES),
             (Table::Waiting, ROOM),
             (Table::ProgramTexts, MAX_TEXT_BYTES),
@@ -400,6 +403,7 @@ impl Pipeline {
             (Table::Cgroups, std::mem::take(&mut self.cgroups.refused)),
             (Table::ProgramTexts, std::mem::take(&mut self.processes.texts_left_out)),
             (Table::Namespaces, self.namespaces.take_evicted()),
+            (Table::Grants, self.granted.take_refused()),
         ];
         for (table, count) in evicted {
             self.metrics.table_evictions[table as usize].inc_by(count);
@@ -416,6 +420,7 @@ impl Pipeline {
             (Table::Names, self.names.len()),
             (Table::Waiting, self.room.len()),
             (Table::Namespaces, self.namespaces.owners().len()),
+            (Table::Grants, self.granted.len()),
             (Table::Thresholds, threshold_keys),
         ];
         for (table, entries) in entries {

@@ -96,9 +96,19 @@ impl Granted {
         self.before.contains(&cgroup)
     }
 
-    /// Programs whose sets found no room since the start.
-    pub fn refused(&self) -> u64 {
-        self.refused
+    /// Cgroups of which something is known.
+    pub fn len(&self) -> usize {
+        self.grants.len()
+    }
+
+    /// True if nothing is known of any.
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty()
+    }
+
+    /// Programs whose sets found no room since this was last asked.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 }
 
@@ -151,7 +161,7 @@ mod tests {
             granted.granted(CgroupId(id), &CapSets::default(), BootNs(1));
         }
         granted.granted(CgroupId(0), &CapSets { permitted: 1, ..CapSets::default() }, BootNs(1));
-        assert_eq!((granted.grants.len(), granted.refused()), (MAX_CGROUPS, 2));
+        assert_eq!((granted.len(), granted.take_refused(), granted.take_refused()), (MAX_CGROUPS, 2, 0));
         assert_eq!(granted.of(CgroupId(0)).unwrap().sets.permitted, 1, "what is known still grows");
     }
 }

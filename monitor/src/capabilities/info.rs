@@ -12,6 +12,7 @@ use super::names::{call_name, cap_name, cap_names};
 use super::run::{Lost, Run, Tally};
 use super::table::{Kept, Shortage};
 use crate::control::{Pod, rfc3339};
+use crate::enrich::container::is_id;
 
 /// Checks of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,8 +199,7 @@ impl Told {
     }
 
     fn is_unique(&self) -> bool {
-        let id = &self.run.who.id;
-        id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())
+        is_id(self.run.who.id.as_bytes())
     }
 
     fn join(&mut self, newer: Told) {
@@ -323,7 +323,7 @@ fn cap_info(cap: u16, rows: &[(u16, Tally)], granted: Option<String>) -> CapInfo
         count(&move |flags| flags & VISITOR == 0 && flags & SILENT != 0 && flags & DENIED == denied)
     };
     CapInfo {
-        capability: cap_name(cap),
+        capability: cap_name(cap).into_owned(),
         granted,
         used: own(0),
         refused: own(DENIED),

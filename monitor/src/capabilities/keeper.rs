@@ -172,7 +172,8 @@ impl Keeper {
         let mut failed = None;
         // First who is there, then what they did: rows of a new cgroup then have an owner.
         let learnt = match (self.parts.places)() {
-            Ok(places) => {
+            Ok(mut places) => {
+                self.table.correct(&mut places);
                 self.table.learn(&places, &self.parts.seen, now);
                 self.parts.seen.clear();
                 true
@@ -187,7 +188,7 @@ impl Keeper {
                 self.table.take(&rows);
                 if let Some(sets) = &mut self.sets {
                     failed =
-                        self.table.read_sets(&mut **sets).err().map(|error| error.to_string()).or(failed);
+                        self.table.read_sets(&mut **sets, learnt).err().map(|error| error.to_string()).or(failed);
                 }
                 self.tidy(now);
             }
@@ -218,7 +219,7 @@ impl Keeper {
     fn tidy(&mut self, now: Now) {
         let unknown = self.table.unknown();
         let is_due = self.walked.is_none_or(|walked| now.boot.saturating_sub(walked) >= WALK_NS);
-        if !unknown.is_empty() && is_due {
+        if is_due {
             self.walked = Some(now.boot);
             if let Some(directories) = (self.parts.tree)() {
                 self.table.exist(&unknown, &directories, now);
@@ -269,7 +270,7 @@ impl Keeper {
             if *kept.boot == *boot {
                 kept.offset = offset;
             }
-            match state.write(kept, !all) {
+            match state.write(kept) {
                 Ok(()) => kept.written = true,
                 Err(cause) => error = Some(cause),
             }
@@ -279,18 +280,18 @@ impl Keeper {
         let mut left = 0;
         if everyone || since(self.written) >= WRITE_NS {
             if everyone {
-                self.table.runs_mut().for_each(|(run, _)| run.dirty = true);
+                self.table.mark_all();
                 self.written_all = now;
             }
-            for (run, running) in self.table.runs_mut().filter(|(run, _)| run.dirty) {
+            for (run, running, written) in self.table.unwritten() {
                 if !may(&mut writes) {
                     left += 1;
                     continue;
                 }
                 let kept =
                     Kept { boot: Arc::clone(&boot), offset, running, run: run.clone(), written: false };
-                match state.write(&kept, !all) {
-                    Ok(()) => run.dirty = false,
+                match state.write(&kept) {
+                    Ok(()) => (run.dirty, *written) = (false, now.mono),
                     Err(cause) => error = Some(cause),
                 }
             }
@@ -299,14 +300,12 @@ impl Keeper {
                 self.written = now;
             }
         }
-        if all {
+        // At once for all: to wait for the disk at each would take a busy round longer than its turn.
+        if writes > 0 || all {
             error = state.settle().err().or(error);
-            if left > 0 {
-                tracing::error!(
-                    left,
-                    "containers whose capability checks could not be written before the end"
-                );
-            }
+        }
+        if all && left > 0 {
+            tracing::error!(left, "containers whose capability checks could not be written before the end");
         }
         self.state_errors += u64::from(error.is_some());
         if let Some(error) = &error
@@ -338,6 +337,7 @@ impl Keeper {
         let all = self.table.runs().count() + self.table.archived().count();
         let (unused, unused_dropped) = self.unused();
         self.parts.metrics.publish(Published {
+            kept: true,
             totals: self.table.totals().to_vec(),
             uncounted: self.table.uncounted().to_vec(),
             rows: self.table.row_count(),

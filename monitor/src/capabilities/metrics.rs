@@ -8,7 +8,7 @@ use monitor_common::caps::Cap;
 use super::table::{RESULTS, Shortage};
 use crate::metrics::{
     CAPABILITY_CHECKS, CAPABILITY_CONTAINERS, CAPABILITY_FORGOTTEN, CAPABILITY_READ_ERRORS, CAPABILITY_ROWS,
-    CAPABILITY_ROWS_CAPACITY, CAPABILITY_STATE_ERRORS, CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED,
+    CAPABILITY_LEDGER, CAPABILITY_ROWS_CAPACITY, CAPABILITY_STATE_ERRORS, CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED,
     CAPABILITY_UNUSED, CAPABILITY_UNUSED_DROPPED, MetricSpec, SYSCALL_SETS, SYSCALLS_UNNOTED, Samples,
     Source,
 };
@@ -19,6 +19,8 @@ const OTHER: &str = "other";
 /// What the keeper last published.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Published {
+    /// There is a ledger.
+    pub kept: bool,
     pub totals: Vec<[u64; RESULTS.len()]>,
     pub uncounted: Vec<u64>,
     pub rows: usize,
@@ -47,6 +49,7 @@ impl CapabilitySource {
 impl Source for CapabilitySource {
     fn specs(&self) -> Vec<&'static MetricSpec> {
         vec![
+            &CAPABILITY_LEDGER,
             &CAPABILITY_CHECKS,
             &CAPABILITY_UNCOUNTED,
             &CAPABILITY_ROWS,
@@ -86,6 +89,7 @@ impl Source for CapabilitySource {
                 out.push(&CAPABILITY_UNCOUNTED, &[name, result], value);
             }
         }
+        out.push(&CAPABILITY_LEDGER, &[], published.kept.into());
         out.push(&CAPABILITY_ROWS, &[], published.rows as u64);
         out.push(&CAPABILITY_ROWS_CAPACITY, &[], CAP_LEDGER_ENTRIES.into());
         out.push(&CAPABILITY_CONTAINERS, &["running"], published.running);

@@ -1,5 +1,7 @@
 //! What capabilities and calls are called.
 
+use std::borrow::Cow;
+
 use monitor_common::call::Abi;
 use monitor_common::capability::NO_CALL;
 use monitor_common::caps::Cap;
@@ -7,14 +9,16 @@ use monitor_common::caps::Cap;
 use crate::syscall_names;
 
 /// The manual's name of a capability; `CAP_41` and so on for those that a later kernel may have.
-pub fn cap_name(cap: u16) -> String {
-    let known = Cap::ALL.iter().find(|known| **known as u16 == cap);
-    known.map_or_else(|| format!("CAP_{cap}"), |known| known.name().to_owned())
+pub fn cap_name(cap: u16) -> Cow<'static, str> {
+    match Cap::ALL.iter().find(|known| **known as u16 == cap) {
+        Some(known) => Cow::Borrowed(known.name()),
+        None => Cow::Owned(format!("CAP_{cap}")),
+    }
 }
 
 /// The names of the capabilities in a mask, lowest bit first.
 pub fn cap_names(mask: u64) -> Vec<String> {
-    (0..64).filter(|cap| mask & (1 << cap) != 0).map(cap_name).collect()
+    (0..64).filter(|cap| mask & (1 << cap) != 0).map(|cap| cap_name(cap).into_owned()).collect()
 }
 
 /// What a system call is shown as; `None` for a check that none made.
@@ -36,7 +40,7 @@ mod tests {
 
     #[test]
     fn every_number_has_a_name() {
-        assert_eq!((cap_name(21).as_str(), cap_name(41).as_str()), ("CAP_SYS_ADMIN", "CAP_41"));
+        assert_eq!((&*cap_name(21), &*cap_name(41)), ("CAP_SYS_ADMIN", "CAP_41"));
         assert_eq!(cap_names(1 << 63 | 1), ["CAP_CHOWN", "CAP_63"]);
         assert_eq!(call_name(NO_CALL, 0), None);
         assert_eq!(call_name(126, 0).as_deref(), Some("capset"));

@@ -147,14 +147,21 @@ pub fn directories(root: &Path) -> Option<HashSet<u64>> {
     while let Some(dir) = pending.pop() {
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
-            // It vanished meanwhile: then it has no children.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir != root => continue,
+            Err(error) if has_vanished(&error) && dir != root => continue,
             Err(_) => return None,
         };
         for entry in entries {
-            // The same, in the middle of it.
-            let Ok(entry) = entry else { break };
-            if entry.file_type().is_ok_and(|ty| ty.is_dir()) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if has_vanished(&error) => break,
+                Err(_) => return None,
+            };
+            let is_dir = match entry.file_type() {
+                Ok(ty) => ty.is_dir(),
+                Err(error) if has_vanished(&error) => false,
+                Err(_) => return None,
+            };
+            if is_dir {
                 found.insert(entry.ino());
                 pending.push(entry.path());
             }
@@ -164,6 +171,11 @@ pub fn directories(root: &Path) -> Option<HashSet<u64>> {
         }
     }
     Some(found)
+}
+
+/// A directory was removed while it was looked at: then it has no children. Any other error says nothing of what is in it.
+fn has_vanished(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 #[cfg(test)]
@@ -194,5 +206,7 @@ mod tests {
         let ino = |path: &str| fs::metadata(dir.path().join(path)).unwrap().ino();
         assert_eq!(found, HashSet::from([ino(""), ino("a"), ino("a/b")]));
         assert_eq!(directories(&dir.path().join("none")), None);
+        let vanished = |errno: i32| has_vanished(&std::io::Error::from_raw_os_error(errno));
+        assert!(vanished(libc::ENOENT) && ![libc::EIO, libc::ENOMEM, libc::EACCES].into_iter().any(vanished));
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, open, openat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat,
     renameat, syncfs, unlinkat,
 };
 
@@ -228,12 +228,11 @@ impl State {
         Ok((kept, text.len() as u64))
     }
 
-    /// Writes a record; the one before is replaced whole, or stays. With `sync` it is on the disk afterwards; else after
-    /// [`State::settle`].
+    /// Writes a record; the one before is replaced whole, or stays. It is on the disk after [`State::settle`].
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn write(&self, kept: &Kept, sync: bool) -> io::Result<()> {
+    pub fn write(&self, kept: &Kept) -> io::Result<()> {
         let text = record::encode(kept)?;
         if text.len() as u64 > MAX_BYTES {
             return Err(io::Error::other(format!("a record of {} bytes is too large", text.len())));
@@ -248,9 +247,6 @@ impl State {
         let file = openat(&self.dir, WRITING, create, PRIVATE)?;
         let mut file = std::fs::File::from(file);
         file.write_all(&text)?;
-        if sync {
-            fsync(&file)?;
-        }
         renameat(&self.dir, WRITING, &self.dir, &name)?;
         self.note_size(&name, text.len() as u64);
         Ok(())

@@ -9,12 +9,17 @@ use std::sync::Arc;
 
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag, cap_slot};
 
+use super::granted::Place;
 use super::run::Run;
 
 /// Containers that run, or ended a moment ago, at most.
 pub const MAX_RUNS: usize = 16_384;
 /// Ended containers that are remembered, at most; the oldest goes first.
 pub(super) const MAX_ARCHIVED: usize = 4096;
+/// The part of the table that containers in users' slices, or in other containers, may take: one of so many.
+const DELEGATED_PART: usize = 4;
+/// Id of the root of each hierarchy.
+const ROOT: u64 = 1;
 /// Rows of a cgroup stay in the kernel's map for so long after it was found to be gone: no task is left in it that
 /// could be checked, and no program that began before is still running.
 pub const GRACE_NS: u64 = 30_000_000_000;
@@ -52,8 +57,9 @@ struct Progress {
 }
 
 /// Whose a cgroup is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Owner {
+    #[default]
     Unknown,
     /// Of no container.
     Host,
@@ -61,13 +67,17 @@ enum Owner {
     Run(Arc<str>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Dir {
     owner: Owner,
     /// The pipeline knew it when it was last asked.
     listed: bool,
     /// It lies below the one in which the container's first program began.
     below: bool,
+    /// It is not in the tree, though the pipeline was not told of its end.
+    missing: bool,
+    /// It is of an earlier container of that name, which has this key in the table.
+    moved: Option<Arc<str>>,
     /// When it was found to be gone.
     gone: Option<u64>,
 }
@@ -81,6 +91,16 @@ struct Entry {
     alive: Option<u64>,
     /// When it was found to have ended.
     ended: Option<u64>,
+    /// Others than root on the host may have made its cgroup, and named it.
+    delegated: bool,
+    /// When it was last written, by the monotonic clock.
+    written: u64,
+}
+
+impl Entry {
+    fn new(run: Run, main: u64) -> Self {
+        Entry { run, main, alive: None, ended: None, delegated: false, written: 0 }
+    }
 }
 
 /// A container that ended, or that another daemon watched.
@@ -115,7 +135,10 @@ pub struct Table {
     boot: Arc<str>,
     rows: HashMap<CapKey, Progress>,
     dirs: HashMap<u64, Dir>,
+    /// By key; one of an earlier container of the same name has a key of its own.
     runs: HashMap<Arc<str>, Entry>,
+    /// How many of these are delegated.
+    delegated: usize,
     archive: VecDeque<Kept>,
     /// Containers of this boot that ran when another daemon last wrote, until the places are first learnt.
     resumable: HashMap<Arc<str>, Kept>,
@@ -146,6 +169,7 @@ impl Table {
             rows: HashMap::new(),
             dirs: HashMap::new(),
             runs: HashMap::new(),
+            delegated: 0,
             archive: VecDeque::new(),
             resumable: HashMap::new(),
             dropped: Vec::new(),
@@ -172,17 +196,30 @@ impl Table {
     }
 
     fn dir(&mut self, id: u64) -> &mut Dir {
-        self.dirs.entry(id).or_insert(Dir { owner: Owner::Unknown, listed: false, below: false, gone: None })
+        self.dirs.entry(id).or_default()
     }
 
-    /// Puts away whoever ended first.
-    fn make_room(&mut self) -> bool {
-        let ended = self.runs.iter().filter_map(|(key, entry)| Some((entry.ended?, Arc::clone(key))));
+    /// Makes room for one more, in the place of whoever ended first. Users' containers and nested ones, whose cgroups
+    /// others may make at will, have a part of the table, and take only places of their own.
+    fn make_room(&mut self, delegated: bool) -> bool {
+        let part_is_full = delegated && self.delegated >= self.max_runs / DELEGATED_PART;
+        if self.runs.len() < self.max_runs && !part_is_full {
+            return true;
+        }
+        let may_go = |entry: &&Entry| !delegated || entry.delegated;
+        let ended = self.runs.iter().filter(|(_, entry)| may_go(entry));
+        let ended = ended.filter_map(|(key, entry)| Some((entry.ended?, Arc::clone(key))));
         let Some((_, key)) = ended.min() else { return false };
-        if let Some(entry) = self.runs.remove(&key) {
+        self.end(&key);
+        true
+    }
+
+    /// Puts a container away.
+    fn end(&mut self, key: &Arc<str>) {
+        if let Some(entry) = self.runs.remove(key) {
+            self.delegated -= usize::from(entry.delegated);
             self.keep(entry.run);
         }
-        true
     }
 
     fn keep(&mut self, run: Run) {
@@ -286,10 +323,24 @@ impl Table {
         self.dirs.iter().filter_map(unknown).collect()
     }
 
-    /// Those of [`Table::unknown`] that are not among the directories that exist are gone.
+    /// Those of [`Table::unknown`] that are not among the directories that exist are gone. So are those that the pipeline
+    /// still lists, for the record of their end may be lost; that needs the whole tree, and not the part that a cgroup
+    /// namespace shows.
     pub fn exist(&mut self, unknown: &[u64], directories: &HashSet<u64>, now: Now) {
         for id in unknown.iter().filter(|id| !directories.contains(id)) {
             self.dir(*id).gone.get_or_insert(now.boot);
+        }
+        if directories.contains(&ROOT) {
+            for (id, dir) in self.dirs.iter_mut().filter(|(_, dir)| dir.listed) {
+                dir.missing = !directories.contains(id);
+            }
+        }
+    }
+
+    /// Marks places as removed whose directory is missing.
+    pub fn correct(&self, places: &mut [Place]) {
+        for place in places {
+            place.removed |= self.dirs.get(&place.id.0).is_some_and(|dir| dir.missing);
         }
     }
 
@@ -336,9 +387,7 @@ impl Table {
             .collect();
         over.sort();
         for (_, key) in over {
-            if let Some(entry) = self.runs.remove(&key) {
-                self.keep(entry.run);
-            }
+            self.end(&key);
         }
     }
 
@@ -347,9 +396,23 @@ impl Table {
         self.runs.values().map(|entry| (&entry.run, entry.ended.is_none()))
     }
 
-    /// As [`Table::runs`], to be marked as written.
-    pub fn runs_mut(&mut self) -> impl Iterator<Item = (&mut Run, bool)> {
-        self.runs.values_mut().map(|entry| (&mut entry.run, entry.ended.is_none()))
+    /// All that is kept of each container is to be written.
+    pub fn mark_all(&mut self) {
+        self.runs.values_mut().for_each(|entry| entry.run.dirty = true);
+    }
+
+    /// Containers that changed since they were written, with whether they run, who was written longest ago first; each
+    /// with the place for when it is written.
+    pub fn unwritten(&mut self) -> Vec<(&mut Run, bool, &mut u64)> {
+        let mut entries: Vec<&mut Entry> =
+            self.runs.values_mut().filter(|entry| entry.run.dirty).collect();
+        entries.sort_by_key(|entry| (entry.written, entry.run.since, entry.run.cgroup));
+        let parts = |entry: &'_ mut Entry| (entry.ended.is_none(), entry);
+        entries
+            .into_iter()
+            .map(parts)
+            .map(|(running, entry)| (&mut entry.run, running, &mut entry.written))
+            .collect()
     }
 
     /// Containers that were put away, oldest first.

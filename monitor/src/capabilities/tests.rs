@@ -40,6 +40,8 @@ pub(crate) struct Machine {
     pub offset: i64,
     /// Directories that exist besides those of the places.
     pub directories: HashSet<u64>,
+    /// Directories that are removed, which nobody told the pipeline.
+    pub lost: HashSet<u64>,
     pub pipeline_is_busy: bool,
     pub kernel_refuses: bool,
     /// Checks that were made.
@@ -92,7 +94,9 @@ impl World {
             tree: Box::new(move || {
                 let machine = tree.machine();
                 let placed = machine.places.iter().filter(|place| !place.removed).map(|place| place.id.0);
-                Some(placed.chain(machine.directories.iter().copied()).collect())
+                // The root is there, too.
+                let others = machine.directories.iter().copied().chain([1]);
+                Some(placed.chain(others).filter(|id| !machine.lost.contains(id)).collect())
             }),
             clock: Box::new(move || {
                 let machine = clock.machine();

@@ -203,7 +203,6 @@ fn what_users_are_bitten_by_is_said() {
         let text = patch(PatchFormat::Docker, &info);
         assert!(text.contains(note), "no `{note}` in\n{text}");
     };
-    says(&|info| info.start_seen = false, "CAUTION: its start was not seen");
     says(&|info| info.gaps = 1, "while no daemon watched");
     says(&|info| info.granted.as_mut().unwrap().permitted.clear(), "not root");
     says(
@@ -215,6 +214,34 @@ fn what_users_are_bitten_by_is_said() {
         &|info| info.capabilities[3].used.as_mut().unwrap().perhaps_silent = 12,
         "does not say whether it only looked: CAP_NET_RAW",
     );
+}
+
+#[test]
+fn a_start_that_was_not_seen_is_no_ground() {
+    let mut info = info();
+    info.start_seen = false;
+    let reason = advise(&info, DAY, false).unwrap_err();
+    assert!(reason.contains("start") && reason.contains("--accept-losses"), "{reason}");
+    let text = render(PatchFormat::Docker, &info, &advise(&info, DAY, true).unwrap());
+    assert!(text.contains("CAUTION: its start was not seen"), "{text}");
+}
+
+#[test]
+fn what_helps_against_losses_is_said() {
+    let mut info = info();
+    info.lost = LostInfo { skipped: 1, ..LostInfo::default() };
+    let reason = advise(&info, DAY, false).unwrap_err();
+    assert!(reason.contains("make it anew") && !reason.contains("restart of the daemon"), "{reason}");
+}
+
+#[test]
+fn where_its_user_namespace_is_not_known_nothing_is_said_of_its_maker() {
+    let mut info = info();
+    info.capabilities[0].used_in_child = Some(count(2));
+    assert!(patch(PatchFormat::Docker, &info).contains("that it made itself, where it needs no grant: CAP_CHOWN"));
+    info.own_user_namespace = None;
+    let text = patch(PatchFormat::Docker, &info);
+    assert!(text.contains("was not seen; if it has, add them") && !text.contains("made itself"), "{text}");
 }
 
 #[test]

@@ -15,8 +15,9 @@ use monitor_common::ids::{BootNs, CgroupId};
 use monitor_common::wire::CGROUP_PATH;
 
 pub use identify::identify;
+pub(crate) use identify::is_id;
 
-use identify::{Located, is_id, locate};
+use identify::{Located, locate};
 
 use crate::enrich::namespaces::container_key;
 use crate::hierarchy::Hierarchy;

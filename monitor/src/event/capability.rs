@@ -1,13 +1,11 @@
 //! The fields of events about capabilities that are no calls.
 
-use std::borrow::Cow;
-
 use monitor_common::capability::{CapSets, cap_flag};
-use monitor_common::caps::Cap;
 use monitor_common::verdict::{RefusedBy, Verdict};
 use monitor_common::wire::gain_flag;
 
 use super::{Event, some};
+use crate::capabilities::cap_name;
 use crate::decode::{RawCheck, RawGain};
 use crate::event_type::EventType;
 use crate::fields::{Field, Value, owned_list};
@@ -95,14 +93,6 @@ fn of_gain(gain: &RawGain, field: Field) -> Option<Value<'static>> {
         Field::CapDoor => return Some(some(gain.door, |door| Value::text(door.name()))),
         _ => return None,
     }))
-}
-
-/// The capability's name; by its number if it is of a kernel that is newer than our table.
-fn cap_name(cap: u16) -> Cow<'static, str> {
-    match Cap::ALL.iter().find(|known| **known as u16 == cap) {
-        Some(known) => Cow::Borrowed(known.name()),
-        None => Cow::Owned(format!("CAP_{cap}")),
-    }
 }
 
 const fn user_ns(child: bool) -> &'static str {

@@ -79,6 +79,7 @@ metrics! {
     BLIND "blind" Gauge [] "1 while something that was seen is seen no longer; /readyz says what.";
     BLINDNESS "blindness_total" Counter ["cause"] "How often blindness was found, by cause.";
     CONTROL_REQUESTS "control_requests_total" Counter ["outcome"] "Connections to the control socket by what became of them.";
+    CAPABILITY_LEDGER "capability_ledger" Gauge [] "1 while capability checks are counted; 0 where they cannot be, and the numbers of them mean nothing.";
     CAPABILITY_CHECKS "capability_checks_total" Counter ["capability", "result"] "Capability checks of the kernel, of containers and of the host: allowed, denied, and those of which the kernel says that it only looked (silent_allowed, silent_denied). As of the last read, at most ten seconds ago.";
     CAPABILITY_UNCOUNTED "capability_checks_uncounted_total" Counter ["capability", "result"] "Capability checks that found no room in the kernel's map; whose they were is not known. Not part of capability_checks_total.";
     CAPABILITY_ROWS "capability_rows" Gauge [] "Rows in use of the kernel's map of capability checks: one for each kind of check of a cgroup.";

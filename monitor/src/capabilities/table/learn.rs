@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use monitor_common::ids::{BootNs, CgroupId};
 
-use super::{Entry, Kept, Now, Owner, Table, sets};
+use super::{Dir, Entry, Kept, Now, Owner, Table, sets};
 use crate::capabilities::granted::{Place, Sets};
 use crate::capabilities::run::{Run, Who};
 use crate::enrich::container::Container;
@@ -23,8 +23,10 @@ impl Table {
         let tops = tops(&places);
         let mut alive: HashSet<Arc<str>> = HashSet::new();
         for place in places {
-            let owner = match (&place.cgroup.key, place.cgroup.container()) {
-                (Some(key), Some(container)) => {
+            let moved = self.dirs.get(&place.id.0).and_then(|dir| dir.moved.clone());
+            let owner = match (&place.cgroup.key, place.cgroup.container(), moved) {
+                (_, _, Some(moved)) => Owner::Run(moved),
+                (Some(key), Some(container), None) => {
                     self.meet(key, container, place, seen.get(&place.id.0).copied(), now);
                     if !place.removed {
                         alive.insert(Arc::clone(key));
@@ -76,19 +78,21 @@ impl Table {
         let main = self.runs.get(key).map(|entry| entry.main);
         let main_gone = main.is_some_and(|main| self.dirs.get(&main).is_none_or(|dir| dir.gone.is_some()));
         if is_new && main_gone && !place.removed {
-            self.began_again(key, container, place);
+            self.began_again(key, container, place, now);
         }
         if !self.runs.contains_key(key) {
             // One that was put away while the pipeline still remembers it stays where it is.
             if place.removed && !is_new {
                 return;
             }
-            if self.runs.len() >= self.max_runs && !self.make_room() {
+            let delegated = container.user.is_some() || container.nested;
+            if !self.make_room(delegated) {
                 self.shortage.refused += u64::from(is_new);
                 return;
             }
-            let entry = self.begun(key, container, place, who.clone(), now);
+            let entry = Entry { delegated, ..self.begun(key, container, place, who.clone(), now) };
             self.runs.insert(Arc::clone(key), entry);
+            self.delegated += usize::from(delegated);
         }
         let Some(entry) = self.runs.get_mut(key) else { return };
         if is_new && entry.main == id && self.sets.is_some() {
@@ -105,16 +109,25 @@ impl Table {
     }
 
     /// A container that had ended has a directory again.
-    fn began_again(&mut self, key: &Arc<str>, container: &Container, place: &Place) {
+    fn began_again(&mut self, key: &Arc<str>, container: &Container, place: &Place, now: Now) {
         if container.has_long_id() {
             if let Some(entry) = self.runs.get_mut(key) {
                 entry.main = place.id.0;
                 entry.run.restarts = entry.run.restarts.saturating_add(1);
                 entry.run.start_seen |= !place.before;
             }
-        } else if let Some(entry) = self.runs.remove(key) {
-            // A name may be given to another container.
-            self.keep(entry.run);
+        } else if let Some(mut entry) = self.runs.remove(key) {
+            // A name may be given to another container. The earlier one stays for a while under a key of its own: rows of its
+            // directories may not have been read.
+            let moved: Arc<str> = format!("{key}\n{}", entry.main).into();
+            entry.ended.get_or_insert(now.boot);
+            (entry.alive, entry.run.dirty) = (None, true);
+            self.runs.insert(Arc::clone(&moved), entry);
+            let is_its =
+                |dir: &&mut Dir| dir.gone.is_some() && matches!(&dir.owner, Owner::Run(owner) if owner == key);
+            for dir in self.dirs.values_mut().filter(is_its) {
+                (dir.owner, dir.moved) = (Owner::Run(Arc::clone(&moved)), Some(Arc::clone(&moved)));
+            }
         }
     }
 
@@ -142,7 +155,7 @@ impl Table {
                 run.start_seen |= !place.before;
             }
             run.dirty = true;
-            return Entry { run, main: id, alive: None, ended: None };
+            return Entry::new(run, id);
         }
         let mut run = Run::new(Arc::clone(key), id, who, now.boot);
         run.start_seen = !place.before;
@@ -154,7 +167,7 @@ impl Table {
                 run.observed = now.boot.saturating_sub(run.since).min(known);
             }
         }
-        Entry { run, main: id, alive: None, ended: None }
+        Entry::new(run, id)
     }
 }
 

@@ -43,17 +43,18 @@ impl Table {
         self.sets.as_ref().map_or((0, 0), |sets| (sets.cgroups.len() as u64, sets.lost))
     }
 
-    /// Takes what the kernel noted.
+    /// Takes what the kernel noted. What it could not note counts against whoever ran, so it is taken only when it was
+    /// `learnt` who did.
     ///
     /// # Errors
     /// [`SourceError`]: nothing was taken.
-    pub fn read_sets(&mut self, source: &mut dyn SetSource) -> Result<(), SourceError> {
+    pub fn read_sets(&mut self, source: &mut dyn SetSource, learnt: bool) -> Result<(), SourceError> {
         let sets = source.sets()?;
         let lost = source.lost()?;
         let Some(known) = &mut self.sets else { return Ok(()) };
         known.cgroups = sets.iter().map(|(cgroup, _)| *cgroup).collect();
-        let more = lost.saturating_sub(known.lost);
-        known.lost = lost;
+        let more = if learnt { lost.saturating_sub(known.lost) } else { 0 };
+        known.lost = known.lost.saturating_add(more);
         for (cgroup, set) in &sets {
             self.dir(*cgroup);
             if let Some(Owner::Run(key)) = self.dirs.get(cgroup).map(|dir| &dir.owner)

@@ -131,6 +131,20 @@ fn what_could_not_be_noted_counts_against_whoever_ran() {
 }
 
 #[test]
+fn a_loss_while_the_pipeline_is_busy_reaches_who_began_meanwhile() {
+    let (world, kernel) = (World::new(), Kernel::default());
+    let mut keeper = keeper(&world, &kernel, None);
+    keeper.round();
+    world.machine().pipeline_is_busy = true;
+    world.make(7, &path(7));
+    kernel.0.lock().unwrap().1 = 3;
+    world.pass(&mut keeper, 20);
+    world.machine().pipeline_is_busy = false;
+    world.pass(&mut keeper, 10);
+    assert_eq!(calls(&keeper, 7).lost, 3);
+}
+
+#[test]
 fn without_the_setting_nothing_is_told() {
     let world = World::new();
     let mut keeper = world.keeper(BOOT, None);

@@ -40,7 +40,7 @@ fn the_directory_is_private_and_has_one_writer() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("state");
     let open = State::open(&at).unwrap();
-    open.write(&kept(7), false).unwrap();
+    open.write(&kept(7)).unwrap();
     open.settle().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
     assert_eq!((mode(&at), mode(&at.join("capabilities"))), (0o700, 0o700));
@@ -119,7 +119,7 @@ fn damage_is_refused_with_a_reason_and_harms_nothing_else() {
     );
     assert_eq!(loaded.refused_count, files - 3, "all but the good one, the lock and the half one");
     assert!(loaded.refused.iter().all(|(_, reason)| !reason.is_empty()));
-    open.write(&kept(8), true).unwrap();
+    open.write(&kept(8)).unwrap();
     let world = World::new();
     let keeper = world.keeper(BOOT, Some(open));
     assert_eq!(keeper.listing().containers.len(), 0, "what ran before waits until it is known what runs");
@@ -133,7 +133,7 @@ fn the_oldest_go_first_when_there_are_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let open = state(dir.path());
     for number in [5, 1, 4, 2, 3] {
-        open.write(&kept(number), false).unwrap();
+        open.write(&kept(number)).unwrap();
     }
     let size = fs::metadata(dir.path().join("capabilities").join(file_name(BOOT, 1))).unwrap().len();
     let few = open.bounded(3, u64::MAX);

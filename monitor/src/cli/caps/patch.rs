@@ -36,6 +36,13 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
     let keeps = |cap: &&CapInfo| is_use(cap) && cap.granted.as_deref() != Some("no");
     let keep = names(info, &|cap| keeps(&cap));
     if !accept_losses {
+        if !info.start_seen {
+            return Err(format!(
+                "no advice: the start of {} was not seen, and without what entrypoints need for a moment (CAP_CHOWN, CAP_SETUID, \
+                 CAP_SETGID) it could not start again; restart it under watch first, or use --accept-losses",
+                info.id
+            ));
+        }
         lost(info, &keep)?;
     }
     Ok(Advice { notes: notes(info, &keep), keep })
@@ -43,7 +50,8 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
 
 /// Refuses if a use of what would be dropped may have gone uncounted.
 fn lost(info: &CapsInfo, keep: &[String]) -> Result<(), String> {
-    let remedy = "watch it anew after a restart of the daemon, or use --accept-losses";
+    // What was lost stays with the container's record, through restarts of both.
+    let remedy = "make it anew, so that it is another container to watch, or use --accept-losses";
     if info.lost.skipped > 0 {
         return Err(format!(
             "no advice: while {} ran the kernel skipped the counting of checks {} times, perhaps of its own; {remedy}",
@@ -109,8 +117,12 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
         )
     });
     let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && is_granted(cap);
-    list(&in_child, &|names| {
-        format!("Used only in user namespaces that it made itself, where it needs no grant: {names}.")
+    list(&in_child, &|names| match info.own_user_namespace {
+        Some(_) => format!("Used only in user namespaces that it made itself, where it needs no grant: {names}."),
+        None => format!(
+            "CAUTION: used only in other user namespaces than the initial one, and so not added: {names}. Whether the \
+             container has one of its own was not seen; if it has, add them."
+        ),
     });
     list(&|cap| cap.runtime.is_some() && !kept(cap) && is_granted(cap), &|names| {
         format!(

@@ -57,7 +57,8 @@ fn complete(id: &str, calls: &CallsInfo) -> Result<(), String> {
         )
     } else if calls.lost > 0 {
         format!(
-            "while {id} ran, {} calls could not be noted, perhaps its own; watch it anew after a restart of the daemon",
+            "while {id} ran, {} calls could not be noted, perhaps its own; make it anew, so that it is another container to \
+             watch",
             calls.lost
         )
     } else {

@@ -227,7 +227,7 @@ fn is_unit(part: &[u8]) -> bool {
 }
 
 /// Container ids are 64 lower-case hexadecimal digits.
-pub(super) fn is_id(id: &[u8]) -> bool {
+pub(crate) fn is_id(id: &[u8]) -> bool {
     id.len() == 64 && id.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
 }
 
