@@ -114,13 +114,66 @@ pub struct CapsInfo {
     pub own_user_namespace: Option<bool>,
     /// What it was granted; none if no program was seen.
     pub granted: Option<GrantedInfo>,
-    /// Every capability that it was granted or that was asked for, by number.
+    /// Every capability that it was granted or that was asked for, by number. Left out of answers about all containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<CapInfo>,
+    /// How many there are of each kind: in answers about all containers, in place of `granted` and `capabilities`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
     /// What may be missing.
     pub lost: LostInfo,
     /// The system calls that it made, where they were noted. Left out of answers about all containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<CallsInfo>,
+}
+
+/// Numbers of capabilities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// That it was granted; none if no sets are known.
+    pub granted: Option<usize>,
+    /// That its own tasks used.
+    pub used: usize,
+    /// That they were refused.
+    pub refused: usize,
+    /// That it was granted and did not use; none if no sets are known.
+    pub unused: Option<usize>,
+}
+
+impl CapInfo {
+    /// Whether programs had it or could get it.
+    pub fn is_granted(&self) -> bool {
+        matches!(self.granted.as_deref(), Some("permitted" | "bounding"))
+    }
+}
+
+impl CapsInfo {
+    /// The checks that count as use of a capability of the container's. In a container with a user namespace of its own
+    /// those are the ones asked in it.
+    pub fn used<'i>(&self, cap: &'i CapInfo) -> Option<&'i Count> {
+        let own = self.own_user_namespace == Some(true);
+        cap.used.as_ref().or(cap.used_in_child.as_ref().filter(|_| own))
+    }
+
+    /// The numbers of its capabilities.
+    pub fn summary(&self) -> Summary {
+        self.summary.unwrap_or_else(|| {
+            let count = |is: &dyn Fn(&CapInfo) -> bool| self.capabilities.iter().filter(|cap| is(cap)).count();
+            let known = self.granted.is_some();
+            Summary {
+                granted: known.then(|| count(&CapInfo::is_granted)),
+                used: count(&|cap| self.used(cap).is_some()),
+                refused: count(&|cap| cap.refused.is_some()),
+                unused: known.then(|| count(&|cap| cap.is_granted() && self.used(cap).is_none() && !cap.runtime_below)),
+            }
+        })
+    }
+
+    /// Leaves of what would take kilobytes only the numbers, for a list of many.
+    pub fn shorten(&mut self) {
+        self.summary = Some(self.summary());
+        (self.granted, self.capabilities, self.calls) = (None, Vec::new(), None);
+    }
 }
 
 /// What `caps` asks for.
@@ -283,6 +336,7 @@ impl Told {
                     ..cap_info(cap, &rows, grant_of(cap))
                 })
                 .collect(),
+            summary: None,
             lost: lost(run.lost),
             calls: run.calls.map(|calls: Calls| calls.info(time)),
         }

@@ -34,7 +34,7 @@ mod table;
 
 pub use calls::{CallNames, Calls, CallsInfo};
 pub use granted::{Grant, Granted, Place, Sets};
-pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, select};
+pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, Summary, select};
 pub use keeper::{AskError, Capabilities, Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aya::maps::MapError;
 use monitor_common::syscall_set::{NUMBERS, SYSCALL_SETS, SyscallSet, TABLES};
 
-use super::source::SourceError;
+use super::source::{SourceError, failed, removed};
 use crate::attach::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
 /// What notes the system calls.
@@ -64,10 +64,6 @@ fn set_of(words: &[u64; SET_WORDS]) -> SyscallSet {
 
 const _: () = assert!(SET_WORDS * 8 == 16 + NUMBERS * TABLES, "the tables fill whole words");
 
-fn failed(what: &'static str) -> impl Fn(MapError) -> SourceError {
-    move |cause| SourceError { what, cause: cause.to_string() }
-}
-
 impl SetSource for KernelSets {
     fn sets(&mut self) -> Result<Vec<(u64, SyscallSet)>, SourceError> {
         let mut sets = HashMap::new();
@@ -83,15 +79,7 @@ impl SetSource for KernelSets {
     }
 
     fn remove(&mut self, cgroups: &[u64]) -> Result<(), SourceError> {
-        for cgroup in cgroups {
-            match self.sets.remove(cgroup) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(MapError::SyscallError(error))
-                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("changed")(error)),
-            }
-        }
-        Ok(())
+        cgroups.iter().try_for_each(|cgroup| removed(self.sets.remove(cgroup)))
     }
 
     fn lost(&mut self) -> Result<u64, SourceError> {

@@ -90,7 +90,16 @@ const fn count_of(raw: RawCount) -> CapCount {
     CapCount { count: raw[0], first_ns: raw[1], last_ns: raw[2], last_nr, last_abi, last_tick }
 }
 
-fn failed(what: &'static str) -> impl Fn(MapError) -> SourceError {
+/// What is not there counts as removed.
+pub(super) fn removed(result: Result<(), MapError>) -> Result<(), SourceError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("changed")(error)),
+    }
+}
+
+pub(super) fn failed(what: &'static str) -> impl Fn(MapError) -> SourceError {
     move |cause| SourceError { what, cause: cause.to_string() }
 }
 
@@ -112,15 +121,7 @@ impl Source for KernelMaps {
     }
 
     fn remove(&mut self, keys: &[CapKey]) -> Result<(), SourceError> {
-        for key in keys {
-            match self.ledger.remove(&raw_of(key)) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(MapError::SyscallError(error))
-                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("changed")(error)),
-            }
-        }
-        Ok(())
+        keys.iter().try_for_each(|key| removed(self.ledger.remove(&raw_of(key))))
     }
 
     fn uncounted(&mut self) -> Result<Vec<u64>, SourceError> {

@@ -118,14 +118,18 @@ impl State {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::InUse { path }),
             Err(error) => return Err(fail(error)),
         }
-        Ok(State {
+        Ok(State::over(dir, path, Some(lock)))
+    }
+
+    fn over(dir: OwnedFd, path: PathBuf, lock: Option<OwnedFd>) -> Self {
+        State {
             dir,
             path,
-            _lock: Some(lock),
+            _lock: lock,
             max_files: MAX_FILES,
             max_total: MAX_TOTAL,
             sizes: RefCell::default(),
-        })
+        }
     }
 
     /// Opens the directory to read what a daemon left, also while one runs.
@@ -137,14 +141,7 @@ impl State {
         let dir = open(&path, DIRECTORY, Mode::empty())
             .map_err(|error| StateError::Io { path: path.clone(), cause: error.into() })?;
         check(&path)?;
-        Ok(State {
-            dir,
-            path,
-            _lock: None,
-            max_files: MAX_FILES,
-            max_total: MAX_TOTAL,
-            sizes: RefCell::default(),
-        })
+        Ok(State::over(dir, path, None))
     }
 
     /// The same with other bounds.

@@ -82,6 +82,12 @@ struct Dir {
     gone: Option<u64>,
 }
 
+/// Whether a cgroup has been gone for long enough.
+fn is_due(dirs: &HashMap<u64, Dir>, id: u64, now: Now) -> bool {
+    let gone = dirs.get(&id).and_then(|dir| dir.gone);
+    id != 0 && gone.is_some_and(|gone| now.boot.saturating_sub(gone) >= GRACE_NS)
+}
+
 #[derive(Debug)]
 struct Entry {
     run: Run,
@@ -347,11 +353,7 @@ impl Table {
     /// Rows that can be removed from the kernel's map: their cgroup has been gone for long enough. They must have been
     /// read in this round.
     pub fn due(&self, now: Now) -> Vec<CapKey> {
-        let is_due = |id: u64| {
-            let gone = self.dirs.get(&id).and_then(|dir| dir.gone);
-            id != 0 && gone.is_some_and(|gone| now.boot.saturating_sub(gone) >= GRACE_NS)
-        };
-        self.rows.keys().filter(|key| is_due(key.cgroup_id)).copied().collect()
+        self.rows.keys().filter(|key| is_due(&self.dirs, key.cgroup_id, now)).copied().collect()
     }
 
     /// These rows are no longer in the kernel's map.

@@ -118,7 +118,11 @@ impl CapsArgs {
             return Err(Failure::environment(visible(&nobody)));
         };
         match stored(dir) {
-            Ok((listing, refused)) => {
+            Ok((mut listing, refused)) => {
+                if self.container.is_none() {
+                    // As a daemon answers.
+                    listing.containers.iter_mut().for_each(CapsInfo::shorten);
+                }
                 let mut note = format!(
                     "no daemon answers: this is what one last wrote below {}, so nothing says what runs now",
                     dir.display()

@@ -68,6 +68,7 @@ fn info() -> CapsInfo {
             CapInfo { refused: Some(count(4)), ..cap("CAP_SYS_TIME", "no") },
             CapInfo { runtime: Some(count(7)), ..cap("CAP_MKNOD", "bounding") },
         ],
+        summary: None,
         lost: LostInfo::default(),
         calls: None,
     }
@@ -313,6 +314,12 @@ fn the_list_has_a_line_for_each() {
         row,
         ["4d5ce26ae5a9", "web", "nginx:1.27", "running", "1day", "1h", "seen", "4", "2", "2", "2"]
     );
+    let mut short = listing.clone();
+    short.containers.iter_mut().for_each(CapsInfo::shorten);
+    assert_eq!(table::list(&short), text);
+    let json = serde_json::to_string(&short.containers[0]).unwrap();
+    assert!(json.len() < 1024, "{json}");
+    assert_eq!(serde_json::from_str::<CapsInfo>(&json).unwrap(), short.containers[0]);
     assert_eq!(table::list(&CapsListing::default()), "no containers\n");
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::alert::json_visible;
-use crate::capabilities::{self, Capabilities, CapsListing, select};
+use crate::capabilities::{self, Capabilities, CapsInfo, CapsListing, select};
 use crate::control::ask::{Answer, Asker, Topic};
 use crate::control::protocol::{MAX_REQUEST, Refusal, Reply, Request};
 use crate::control::socket::{Bound, Owner};
@@ -207,8 +207,8 @@ async fn caps(capabilities: Option<&Capabilities>, wanted: Option<&str>) -> Resu
             let found = select(&listing.containers, wanted).into_iter().cloned().collect();
             listing.containers = found;
         }
-        // Hundreds of names each; whoever wants them asks for one.
-        None => listing.containers.iter_mut().for_each(|info| info.calls = None),
+        // Kilobytes each; whoever wants them asks for one.
+        None => listing.containers.iter_mut().for_each(CapsInfo::shorten),
     }
     Ok(Found::Caps(Box::new(listing)))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{GRACE_NS, Now, Owner, Run, Table};
+use super::{Now, Owner, Run, Table, is_due};
 use crate::capabilities::sets::SetSource;
 use crate::capabilities::source::SourceError;
 
@@ -77,11 +77,7 @@ impl Table {
     /// [`SourceError`]: some may be removed.
     pub fn drop_sets(&mut self, source: &mut dyn SetSource, now: Now) -> Result<(), SourceError> {
         let Some(known) = &mut self.sets else { return Ok(()) };
-        let is_due = |id: &&u64| {
-            let gone = self.dirs.get(id).and_then(|dir| dir.gone);
-            **id != 0 && gone.is_some_and(|gone| now.boot.saturating_sub(gone) >= GRACE_NS)
-        };
-        let due: Vec<u64> = known.cgroups.iter().filter(is_due).copied().collect();
+        let due: Vec<u64> = known.cgroups().filter(|id| is_due(&self.dirs, *id, now)).collect();
         source.remove(&due)?;
         due.iter().for_each(|id| {
             known.cgroups.remove(id);

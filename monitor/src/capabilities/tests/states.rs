@@ -233,3 +233,23 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn who_is_always_busy_does_not_keep_others_from_being_written() {
+    const CONTAINERS: u64 = 600;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    for number in 1..=CONTAINERS {
+        world.make(number, &path(number));
+    }
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    // A round writes 512, and by the next one all have done something again.
+    for _ in 0..8 {
+        for number in 1..=CONTAINERS {
+            world.check(number, 7, 0, 1);
+        }
+        world.pass(&mut keeper, 10);
+    }
+    let written = crate::capabilities::stored(dir.path()).unwrap().0.containers.len();
+    assert_eq!(written as u64, CONTAINERS);
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use monitor_common::caps::Cap;
 
-use super::table::{is_granted, observation, used};
+use super::table::observation;
 use super::{PatchFormat, span};
 use crate::capabilities::{CapInfo, CapsInfo};
 use crate::cli::rules::visible;
@@ -32,7 +32,7 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
         ));
     }
     // What may be use is kept: to keep too much breaks nothing.
-    let is_use = |cap: &CapInfo| used(info, cap).is_some() || cap.runtime_below;
+    let is_use = |cap: &CapInfo| info.used(cap).is_some() || cap.runtime_below;
     let keeps = |cap: &&CapInfo| is_use(cap) && cap.granted.as_deref() != Some("no");
     let keep = names(info, &|cap| keeps(&cap));
     if !accept_losses {
@@ -60,7 +60,7 @@ fn lost(info: &CapsInfo, keep: &[String]) -> Result<(), String> {
     }
     let dropped = |name: &&String| {
         let cap = info.capabilities.iter().find(|cap| cap.capability == **name);
-        !keep.contains(name) && (info.granted.is_none() || cap.is_some_and(is_granted))
+        !keep.contains(name) && (info.granted.is_none() || cap.is_some_and(CapInfo::is_granted))
     };
     let doubtful: Vec<&str> = info.lost.capabilities.iter().filter(dropped).map(String::as_str).collect();
     if doubtful.is_empty() {
@@ -87,7 +87,7 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             notes.push(tell(found.join(" ")));
         }
     };
-    list(&|cap| is_granted(cap) && !kept(cap), &|names| {
+    list(&|cap| cap.is_granted() && !kept(cap), &|names| {
         format!("Taken away, for it was never used: {names}.")
     });
     list(&|cap| cap.refused.is_some() && !kept(cap), &|names| {
@@ -95,28 +95,28 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             "Refused, and so not added: {names}. If something does not work because of that, it did not before."
         )
     });
-    list(&|cap| used(info, cap).is_some() && !kept(cap), &|names| {
+    list(&|cap| info.used(cap).is_some() && !kept(cap), &|names| {
         format!(
             "Used, but no program began with a right to it, so not added: {names}. Find out how it was gained before you grant it."
         )
     });
-    let silent = |cap: &CapInfo| cap.silent_allowed.is_some() && used(info, cap).is_none() && is_granted(cap);
+    let silent = |cap: &CapInfo| cap.silent_allowed.is_some() && info.used(cap).is_none() && cap.is_granted();
     list(&silent, &|names| {
         format!(
             "Only looked at by the kernel, and not kept: {names}. Without it no call fails by that check; reserves of memory or disk may be closed."
         )
     });
     list(
-        &|cap| kept(cap) && used(info, cap).is_some_and(|used| used.count == used.perhaps_silent),
+        &|cap| kept(cap) && info.used(cap).is_some_and(|used| used.count == used.perhaps_silent),
         &|names| format!("Kept, though this kernel does not say whether it only looked: {names}."),
     );
-    list(&|cap| kept(cap) && used(info, cap).is_none() && cap.runtime_below, &|names| {
+    list(&|cap| kept(cap) && info.used(cap).is_none() && cap.runtime_below, &|names| {
         format!(
             "Kept, though it may be the runtime's use and not its own: {names}. It was used in cgroups below its own by tasks \
              that had come from another one and begun no program there, as the children of a systemd in it do."
         )
     });
-    let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && is_granted(cap);
+    let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && cap.is_granted();
     list(&in_child, &|names| match info.own_user_namespace {
         Some(_) => format!("Used only in user namespaces that it made itself, where it needs no grant: {names}."),
         None => format!(
@@ -124,7 +124,7 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
              container has one of its own was not seen; if it has, add them."
         ),
     });
-    list(&|cap| cap.runtime.is_some() && !kept(cap) && is_granted(cap), &|names| {
+    list(&|cap| cap.runtime.is_some() && !kept(cap) && cap.is_granted(), &|names| {
         format!(
             "Asked for by the runtime at the start (or by `exec` into it), with rights of its own, and so not added: {names}."
         )

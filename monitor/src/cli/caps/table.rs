@@ -21,10 +21,8 @@ pub(super) fn list(listing: &CapsListing) -> String {
             .to_vec(),
     ];
     for info in &listing.containers {
-        let count = |is: &dyn Fn(&CapInfo) -> bool| {
-            info.capabilities.iter().filter(|cap| is(cap)).count().to_string()
-        };
-        let known = |number: String| if info.granted.is_some() { number } else { "?".to_owned() };
+        let summary = info.summary();
+        let known = |number: Option<usize>| number.map_or("?".to_owned(), |number| number.to_string());
         rows.push(vec![
             short(&info.id),
             text(info.name.as_deref()),
@@ -32,26 +30,15 @@ pub(super) fn list(listing: &CapsListing) -> String {
             if info.running { "running" } else { "ended" }.to_owned(),
             span(info.observed_seconds),
             if info.start_seen { "seen" } else { "unseen" }.to_owned(),
-            known(count(&is_granted)),
-            count(&|cap| used(info, cap).is_some()),
-            count(&|cap| cap.refused.is_some()),
-            known(count(&|cap| is_granted(cap) && used(info, cap).is_none())),
+            known(summary.granted),
+            summary.used.to_string(),
+            summary.refused.to_string(),
+            known(summary.unused),
         ]);
     }
     let mut out = grid(&rows);
     out.push_str(&shortages(listing));
     out
-}
-
-/// The checks that count as use of a capability of the container's. In a container with a user namespace of its own those
-/// are the ones asked in it.
-pub(super) fn used<'i>(info: &CapsInfo, cap: &'i CapInfo) -> Option<&'i Count> {
-    let own = info.own_user_namespace == Some(true);
-    cap.used.as_ref().or(cap.used_in_child.as_ref().filter(|_| own))
-}
-
-pub(super) fn is_granted(cap: &CapInfo) -> bool {
-    matches!(cap.granted.as_deref(), Some("permitted" | "bounding"))
 }
 
 /// Everything about one.
@@ -96,7 +83,7 @@ pub(super) fn detail(info: &CapsInfo, listing: &CapsListing) -> String {
 }
 
 fn row(info: &CapsInfo, cap: &CapInfo) -> Vec<String> {
-    let used = used(info, cap);
+    let used = info.used(cap);
     let both = [used, cap.refused.as_ref()];
     let first = both.into_iter().flatten().map(|count| count.first.as_str()).min();
     let last = both.into_iter().flatten().max_by(|a, b| a.last.cmp(&b.last));
@@ -132,7 +119,7 @@ fn row(info: &CapsInfo, cap: &CapInfo) -> Vec<String> {
     vec![
         cap.capability.clone(),
         granted.to_owned(),
-        number(used, if is_granted(cap) { "never" } else { NONE }),
+        number(used, if cap.is_granted() { "never" } else { NONE }),
         number(cap.refused.as_ref(), NONE),
         first.map_or(NONE.to_owned(), second),
         last.map_or(NONE.to_owned(), |count| second(&count.last)),
@@ -180,10 +167,10 @@ fn summary(info: &CapsInfo) -> String {
             let _ = writeln!(out, "{what}: {}", names.join(" "));
         }
     };
-    line("granted and never used", &|cap| is_granted(cap) && used(info, cap).is_none());
+    line("granted and never used", &|cap| cap.is_granted() && info.used(cap).is_none() && !cap.runtime_below);
     line("refused", &|cap| cap.refused.is_some());
     line("used although never granted to a program that began", &|cap| {
-        used(info, cap).is_some() && cap.granted.as_deref() == Some("no")
+        info.used(cap).is_some() && cap.granted.as_deref() == Some("no")
     });
     let any = |is: &dyn Fn(&CapInfo) -> bool| info.capabilities.iter().any(is);
     let unclear = |count: &Option<Count>| count.as_ref().is_some_and(|count| count.perhaps_silent > 0);

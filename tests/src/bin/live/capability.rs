@@ -196,7 +196,8 @@ fn doors(settings: &Settings) -> Result<(), String> {
         let wanted = Expectation::new().is("rule", "Gain").is("evt.type", "gained").is("cap.door", door);
         let wanted = match door {
             // The child's child.
-            "clone" | "exec" => wanted,
+            "exec" => wanted.is("proc.ppid", pid),
+            "clone" => wanted,
             _ => wanted.is("proc.pid", pid),
         };
         let wanted = match door {

@@ -30,7 +30,7 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
         ),
         (
             "quiet::programs_in_a_container",
-            "su, apt-get, chronyd -x, a program that becomes nobody and root again, ls and ps in a plain container",
+            "su, apt-get, chronyd -x, setpriv, a program that becomes nobody and root again, ls and ps in a plain container",
             programs_in_a_container,
         ),
         ("quiet::apt_get_update", "`apt-get update` on the host", |_| apt().map(|()| 0)),
@@ -152,6 +152,7 @@ fn programs_in_a_container(suite: &Suite) -> Result<u64, String> {
         /usr/bin/su nobody -s /bin/sh -c true; \
         /usr/bin/apt-get update -o Dir::State::lists=/tmp/lists -o Acquire::Retries=0 >/dev/null; \
         /chrony/sbin/chronyd -x -Q -t 1 \"server 127.0.0.1 iburst\" >/dev/null; \
+        /usr/bin/setpriv --reuid 33 --regid 33 --clear-groups /bin/true; \
         ls -la / /root >/dev/null; /bin/busybox ps >/dev/null; exec /attempt gain seteuid'";
     suite.engine()?.run(&options, script).map_err(|error| error.to_string())?;
     Ok(1)

@@ -297,13 +297,13 @@ const WAYS: &[Way] = &[
         call: None,
         rules: &["capability-permitted-in-container"],
     },
-    // CAP_SETPCAP is the weightiest of Docker's default set.
+    // It was permitted all the time.
     Way {
         way: "seteuid",
         cap: Cap::NetRaw,
         given: PLAIN,
         call: None,
-        rules: &["capability-setpcap-gained-in-container"],
+        rules: &["capability-taken-back-in-container"],
     },
     // The call has rules of its own, and asks for CAP_SETPCAP in passing.
     Way {
