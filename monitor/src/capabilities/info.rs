@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calls::{Calls, CallsInfo};
 use super::names::{call_name, cap_name, cap_names};
-use super::run::{Lost, Run, Tally};
+use super::run::{KINDS, Lost, Run, Tally};
 use super::table::{Kept, Shortage};
 use crate::control::{Pod, rfc3339};
 use crate::enrich::container::is_id;
@@ -371,8 +371,7 @@ fn cap_info(cap: u16, rows: &[(u16, Tally)], granted: Option<String>) -> CapInfo
         })
     };
     // Each row is in exactly one of the seven: what the runtime did, then what was only looked at, then by namespace.
-    let kinds = VISITOR | SILENT | CHILD_NS | DENIED;
-    let own = |wanted: u16| count(&move |flags| flags & kinds == wanted);
+    let own = |wanted: u16| count(&move |flags| flags & KINDS == wanted);
     let silent = |denied: u16| {
         count(&move |flags| flags & VISITOR == 0 && flags & SILENT != 0 && flags & DENIED == denied)
     };

@@ -177,6 +177,8 @@ pub struct Run {
     pub dirty: bool,
 }
 
+/// Bits of [`cap_flag`] by which kinds of checks are told apart.
+pub(super) const KINDS: u16 = cap_flag::VISITOR | cap_flag::SILENT | cap_flag::CHILD_NS | cap_flag::DENIED;
 /// Bits of [`cap_flag`] that are known.
 pub(super) const KNOWN_FLAGS: u16 =
     cap_flag::DENIED | cap_flag::CHILD_NS | cap_flag::SILENT | cap_flag::MAYBE_SILENT | cap_flag::VISITOR;
@@ -214,8 +216,7 @@ impl Run {
 
     /// A row of a cgroup below the one in which the container's first program began.
     pub fn add_below(&mut self, cap: u16, flags: u16) {
-        let counts = flags & (cap_flag::DENIED | cap_flag::SILENT) == 0 && flags & cap_flag::VISITOR != 0;
-        if counts && (flags & cap_flag::CHILD_NS == 0 || self.own_user_ns == Some(true)) {
+        if flags & cap_flag::VISITOR != 0 && self.is_use(flags & !cap_flag::VISITOR) {
             self.below |= 1u64.checked_shl(cap.into()).unwrap_or(0);
         }
     }
@@ -231,12 +232,18 @@ impl Run {
     /// The capabilities that its own tasks used: checks that were passed where the container's rights count, and by which
     /// the kernel did more than look.
     pub fn used(&self) -> u64 {
-        let apart = cap_flag::DENIED | cap_flag::SILENT | cap_flag::VISITOR;
-        let counts = |flags: u16| {
-            flags & apart == 0 && (flags & cap_flag::CHILD_NS == 0 || self.own_user_ns == Some(true))
-        };
-        let used = self.rows.keys().filter(|(_, flags)| counts(*flags));
+        let used = self.rows.keys().filter(|(_, flags)| self.is_use(*flags));
         used.fold(0, |mask, (cap, _)| mask | 1u64.checked_shl((*cap).into()).unwrap_or(0))
+    }
+
+    /// Whether checks of this kind are use: its own tasks passed them where the container's rights count, and the kernel did
+    /// more than look.
+    fn is_use(&self, flags: u16) -> bool {
+        match flags & KINDS {
+            0 => true,
+            cap_flag::CHILD_NS => self.own_user_ns == Some(true),
+            _ => false,
+        }
     }
 
     /// Checks that were counted, all together.

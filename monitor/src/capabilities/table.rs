@@ -409,11 +409,9 @@ impl Table {
         let mut entries: Vec<&mut Entry> =
             self.runs.values_mut().filter(|entry| entry.run.dirty).collect();
         entries.sort_by_key(|entry| (entry.written, entry.run.since, entry.run.cgroup));
-        let parts = |entry: &'_ mut Entry| (entry.ended.is_none(), entry);
         entries
             .into_iter()
-            .map(parts)
-            .map(|(running, entry)| (&mut entry.run, running, &mut entry.written))
+            .map(|Entry { run, ended, written, .. }| (run, ended.is_none(), written))
             .collect()
     }
 
