@@ -38,7 +38,9 @@ impl Table {
             let top = place.cgroup.key.as_ref().and_then(|key| tops.get(key));
             let below = top.is_some_and(|top| top.is_above(place));
             let dir = self.dir(place.id.0);
-            (dir.owner, dir.listed, dir.below) = (owner, true, below);
+            // Of a removed one it counts what it was: the container may have begun again elsewhere.
+            dir.below = if place.removed && dir.owner != Owner::Unknown { dir.below } else { below };
+            (dir.owner, dir.listed) = (owner, true);
             if !place.removed {
                 dir.gone = None;
             }
@@ -177,6 +179,8 @@ struct Top {
     path: usize,
     /// That was there before anybody looked.
     before: bool,
+    /// That was removed.
+    removed: bool,
     /// When its first program began, and in which directory: not always its own one (crun makes one below it).
     first: Option<(BootNs, CgroupId)>,
 }
@@ -190,13 +194,24 @@ impl Top {
     }
 }
 
-/// By container; the places are in the order of the lengths of their paths.
+/// By container; the places are in the order of the lengths of their paths. What was removed counts only if nothing else is
+/// there.
 fn tops(places: &[&Place]) -> HashMap<Arc<str>, Top> {
     let mut tops: HashMap<Arc<str>, Top> = HashMap::new();
     for place in places {
         let Some(key) = &place.cgroup.key else { continue };
-        let new = Top { path: place.cgroup.path.len(), before: place.before, first: None };
-        let top = tops.entry(Arc::clone(key)).or_insert(new);
+        let new = || Top {
+            path: place.cgroup.path.len(),
+            before: place.before,
+            removed: place.removed,
+            first: None,
+        };
+        let top = tops.entry(Arc::clone(key)).or_insert_with(new);
+        match (top.removed, place.removed) {
+            (true, false) => *top = new(),
+            (false, true) => continue,
+            _ => {}
+        }
         if let Some(grant) = place.grant.filter(|grant| grant.first.0 != 0) {
             let this = (grant.first, place.id);
             top.first = Some(top.first.map_or(this, |first| first.min(this)));
