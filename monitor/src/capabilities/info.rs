@@ -158,13 +158,16 @@ impl CapsInfo {
     /// The numbers of its capabilities.
     pub fn summary(&self) -> Summary {
         self.summary.unwrap_or_else(|| {
-            let count = |is: &dyn Fn(&CapInfo) -> bool| self.capabilities.iter().filter(|cap| is(cap)).count();
+            let count =
+                |is: &dyn Fn(&CapInfo) -> bool| self.capabilities.iter().filter(|cap| is(cap)).count();
             let known = self.granted.is_some();
             Summary {
                 granted: known.then(|| count(&CapInfo::is_granted)),
                 used: count(&|cap| self.used(cap).is_some()),
                 refused: count(&|cap| cap.refused.is_some()),
-                unused: known.then(|| count(&|cap| cap.is_granted() && self.used(cap).is_none() && !cap.runtime_below)),
+                unused: known.then(|| {
+                    count(&|cap| cap.is_granted() && self.used(cap).is_none() && !cap.runtime_below)
+                }),
             }
         })
     }
@@ -331,7 +334,9 @@ impl Told {
             restarts: run.restarts,
             own_user_namespace: run.own_user_ns,
             granted,
-            capabilities: rows.into_iter().map(|(cap, rows)| CapInfo {
+            capabilities: rows
+                .into_iter()
+                .map(|(cap, rows)| CapInfo {
                     runtime_below: 1u64.checked_shl(cap.into()).is_some_and(|bit| run.below & bit != 0),
                     ..cap_info(cap, &rows, grant_of(cap))
                 })

@@ -187,8 +187,12 @@ impl Keeper {
             Ok(rows) => {
                 self.table.take(&rows);
                 if let Some(sets) = &mut self.sets {
-                    failed =
-                        self.table.read_sets(&mut **sets, learnt).err().map(|error| error.to_string()).or(failed);
+                    failed = self
+                        .table
+                        .read_sets(&mut **sets, learnt)
+                        .err()
+                        .map(|error| error.to_string())
+                        .or(failed);
                 }
                 self.tidy(now);
             }

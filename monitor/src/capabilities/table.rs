@@ -406,13 +406,9 @@ impl Table {
     /// Containers that changed since they were written, with whether they run, who was written longest ago first; each
     /// with the place for when it is written.
     pub fn unwritten(&mut self) -> Vec<(&mut Run, bool, &mut u64)> {
-        let mut entries: Vec<&mut Entry> =
-            self.runs.values_mut().filter(|entry| entry.run.dirty).collect();
+        let mut entries: Vec<&mut Entry> = self.runs.values_mut().filter(|entry| entry.run.dirty).collect();
         entries.sort_by_key(|entry| (entry.written, entry.run.since, entry.run.cgroup));
-        entries
-            .into_iter()
-            .map(|Entry { run, ended, written, .. }| (run, ended.is_none(), written))
-            .collect()
+        entries.into_iter().map(|Entry { run, ended, written, .. }| (run, ended.is_none(), written)).collect()
     }
 
     /// Containers that were put away, oldest first.

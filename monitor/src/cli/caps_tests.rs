@@ -239,7 +239,9 @@ fn what_helps_against_losses_is_said() {
 fn where_its_user_namespace_is_not_known_nothing_is_said_of_its_maker() {
     let mut info = info();
     info.capabilities[0].used_in_child = Some(count(2));
-    assert!(patch(PatchFormat::Docker, &info).contains("that it made itself, where it needs no grant: CAP_CHOWN"));
+    assert!(
+        patch(PatchFormat::Docker, &info).contains("that it made itself, where it needs no grant: CAP_CHOWN")
+    );
     info.own_user_namespace = None;
     let text = patch(PatchFormat::Docker, &info);
     assert!(text.contains("was not seen; if it has, add them") && !text.contains("made itself"), "{text}");

@@ -125,8 +125,9 @@ impl Table {
             entry.ended.get_or_insert(now.boot);
             (entry.alive, entry.run.dirty) = (None, true);
             self.runs.insert(Arc::clone(&moved), entry);
-            let is_its =
-                |dir: &&mut Dir| dir.gone.is_some() && matches!(&dir.owner, Owner::Run(owner) if owner == key);
+            let is_its = |dir: &&mut Dir| {
+                dir.gone.is_some() && matches!(&dir.owner, Owner::Run(owner) if owner == key)
+            };
             for dir in self.dirs.values_mut().filter(is_its) {
                 (dir.owner, dir.moved) = (Owner::Run(Arc::clone(&moved)), Some(Arc::clone(&moved)));
             }

@@ -24,7 +24,7 @@ fn kept(number: u64) -> Kept {
 }
 
 fn write(dir: &Path, kept: &Kept) -> std::path::PathBuf {
-    state(dir).write(kept, true).unwrap();
+    state(dir).write(kept).unwrap();
     dir.join("capabilities").join(file_name(&kept.boot, kept.run.cgroup))
 }
 
@@ -250,6 +250,6 @@ fn who_is_always_busy_does_not_keep_others_from_being_written() {
         }
         world.pass(&mut keeper, 10);
     }
-    let written = crate::capabilities::stored(dir.path()).unwrap().0.containers.len();
+    let written = stored(dir.path()).unwrap().0.containers.len();
     assert_eq!(written as u64, CONTAINERS);
 }

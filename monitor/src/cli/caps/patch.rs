@@ -118,7 +118,9 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
     });
     let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && cap.is_granted();
     list(&in_child, &|names| match info.own_user_namespace {
-        Some(_) => format!("Used only in user namespaces that it made itself, where it needs no grant: {names}."),
+        Some(_) => {
+            format!("Used only in user namespaces that it made itself, where it needs no grant: {names}.")
+        }
         None => format!(
             "CAUTION: used only in other user namespaces than the initial one, and so not added: {names}. Whether the \
              container has one of its own was not seen; if it has, add them."
