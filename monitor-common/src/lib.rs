@@ -10,6 +10,7 @@ pub mod call;
 pub mod capability;
 pub mod caps;
 pub mod control;
+pub mod gains;
 pub mod ids;
 pub mod syscall_set;
 pub mod verdict;
