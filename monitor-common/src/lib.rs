@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod call;
+pub mod cap_group;
 pub mod capability;
 pub mod caps;
 pub mod control;
