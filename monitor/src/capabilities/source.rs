@@ -71,7 +71,6 @@ pub type CapLedgerMap = HashMap<MapData, RawKey, RawCount>;
 pub type CapUncountedMap = PerCpuArray<MapData, u64>;
 
 /// The maps that the ledger is made of.
-#[derive(Debug)]
 pub struct CapMaps {
     /// The rows.
     pub ledger: CapLedgerMap,
@@ -87,6 +86,12 @@ pub struct CapMaps {
 pub struct KernelMaps {
     maps: CapMaps,
     skipped: Box<dyn Fn() -> u64 + Send>,
+}
+
+impl std::fmt::Debug for CapMaps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CapMaps").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for KernelMaps {
