@@ -27,6 +27,10 @@ pub mod cap_flag {
     /// The task came from another cgroup and has not yet begun a program from its own mount namespace since: a
     /// runtime that builds the container or enters it, not what the container runs.
     pub const VISITOR: u16 = 1 << 4;
+    /// Where the number of the [`crate::cap_group::CapGroup`] lies: a group has rows of its own.
+    pub const GROUP_SHIFT: u16 = 8;
+    /// The bits of that number.
+    pub const GROUP: u16 = 0xf << GROUP_SHIFT;
 }
 
 /// A row of the ledger.

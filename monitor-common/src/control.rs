@@ -162,6 +162,10 @@ offsets! {
     /// Pointers, one per controller, by `enum cgroup_subsys_id`.
     css_set_subsys = "css_set", "subsys", Required;
     css_cgroup = "cgroup_subsys_state", "cgroup", Required;
+    /// Of the directory above.
+    css_parent = "cgroup_subsys_state", "parent", Required;
+    /// The directory's own `cgroup_subsys_state`.
+    cgroup_self = "cgroup", "self", Required;
     cgroup_kn = "cgroup", "kn", Required;
     cgroup_root = "cgroup", "root", Required;
     cgroup_root_hierarchy = "cgroup_root", "hierarchy_id", Required;
@@ -192,8 +196,8 @@ pub struct Settings {
     pub hierarchy_subsys: u32,
     /// 1 if every known door by which credentials may grow is watched: else that they grew proves nothing.
     pub doors_watched: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Inode number of the host's mount namespace; 0 if unknown.
+    pub host_mnt_ns: u32,
 }
 
 impl Settings {
@@ -208,7 +212,7 @@ impl Settings {
         hierarchy: MISSING,
         hierarchy_subsys: MISSING,
         doors_watched: 0,
-        pad: 0,
+        host_mnt_ns: 0,
     };
 }
 

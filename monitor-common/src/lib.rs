@@ -7,9 +7,11 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod call;
+pub mod cap_group;
 pub mod capability;
 pub mod caps;
 pub mod control;
+pub mod gains;
 pub mod ids;
 pub mod syscall_set;
 pub mod verdict;

@@ -10,6 +10,7 @@ use monitor_common::capability::Door;
 use monitor_common::caps::Cap;
 use monitor_common::wire::{CallRecord, OpenRecord, call_flag, kind};
 
+use crate::kernel::calling::Caller;
 use crate::kernel::creds::own_cred;
 use crate::kernel::{
     Current, Ptr, Registers, Regs, Watched, caps_of, namespaces, namespaces_differ, parent_user_ns,
@@ -113,35 +114,65 @@ pub fn may_be_watched(orig_ax: u64) -> bool {
     call_in(slot_x86_64(nr)) != 0 || call_in(slot_i386(nr)) != 0
 }
 
-/// As [`may_be_watched`], and also true for the doors by which credentials may grow.
+/// True if the number stands for a watched call in the table of the caller's ABI.
 #[inline(always)]
-pub fn may_matter(orig_ax: u64) -> bool {
+pub fn is_watched(orig_ax: u64, is_compat: bool) -> bool {
+    call_in(slot_of(orig_ax, is_compat)) != 0
+}
+
+/// What a number stands for in the table of the caller's ABI: see [`monitor_common::call::NrTable`].
+#[inline(always)]
+fn slot_of(orig_ax: u64, is_compat: bool) -> u16 {
     let nr = orig_ax as u32 & !X32_SYSCALL_BIT;
-    slot_x86_64(nr) | slot_i386(nr) != 0
+    if is_compat { slot_i386(nr) } else { slot_x86_64(nr) }
+}
+
+/// A call that is watched, or a door by which credentials may grow.
+#[derive(Clone, Copy)]
+pub struct Matter {
+    slot: u16,
+    is_compat: bool,
+}
+
+impl Matter {
+    /// `None` for all other calls, which are most of the machine's. Numbers that neither table knows pay for nothing,
+    /// and those that only the other table knows, such as fstat's, for a look at the thread's status.
+    #[inline(always)]
+    pub fn of(orig_ax: u64) -> Option<Self> {
+        let nr = orig_ax as u32 & !X32_SYSCALL_BIT;
+        if slot_x86_64(nr) | slot_i386(nr) == 0 {
+            return None;
+        }
+        let is_compat = Caller::get().is_compat;
+        let slot = slot_of(orig_ax, is_compat);
+        if slot == 0 { None } else { Some(Matter { slot, is_compat }) }
+    }
+
+    /// Holds the credentials with which the call has returned against those that were known.
+    #[inline(always)]
+    pub fn settle(self, current: &Current, regs: impl Registers, ret: i64) {
+        let first = if self.is_compat { offset_of!(Regs, bx) } else { offset_of!(Regs, di) };
+        let door = door_at(self.slot, regs.get(first));
+        if door != tasks::NO_DOOR || call_in(self.slot) != 0 {
+            // What failed opened no door.
+            let door = if ret < 0 { tasks::NO_DOOR } else { door };
+            tasks::settle(current, own_cred(current.task), door);
+        }
+    }
 }
 
 /// Wire number of the door that a call is, [`tasks::NO_DOOR`] if it is none. `argument` is its first.
 #[inline(always)]
 pub fn door_of(orig_ax: u64, is_compat: bool, argument: u64) -> u16 {
-    /// `PR_CAP_AMBIENT` (include/uapi/linux/prctl.h): of prctl's many things the one that may add a capability.
-    const PR_CAP_AMBIENT: u32 = 47;
-    let nr = orig_ax as u32 & !X32_SYSCALL_BIT;
-    let door = door_in(if is_compat { slot_i386(nr) } else { slot_x86_64(nr) });
-    if door == Door::Prctl as u16 && argument as u32 != PR_CAP_AMBIENT { tasks::NO_DOOR } else { door }
+    door_at(slot_of(orig_ax, is_compat), argument)
 }
 
-/// Holds the credentials with which a call has returned against those that were known.
 #[inline(always)]
-pub fn settle(current: &Current, regs: impl Registers, ret: i64) {
-    let is_compat = current.is_compat();
-    let number = regs.get(offset_of!(Regs, orig_ax));
-    let first = if is_compat { offset_of!(Regs, bx) } else { offset_of!(Regs, di) };
-    let door = door_of(number, is_compat, regs.get(first));
-    if door != tasks::NO_DOOR || may_be_watched(number) {
-        // What failed opened no door.
-        let door = if ret < 0 { tasks::NO_DOOR } else { door };
-        tasks::settle(current, own_cred(current.task), door);
-    }
+fn door_at(slot: u16, argument: u64) -> u16 {
+    /// `PR_CAP_AMBIENT` (include/uapi/linux/prctl.h): of prctl's many things the one that may add a capability.
+    const PR_CAP_AMBIENT: u32 = 47;
+    let door = door_in(slot);
+    if door == Door::Prctl as u16 && argument as u32 != PR_CAP_AMBIENT { tasks::NO_DOOR } else { door }
 }
 
 impl Returned {

@@ -6,8 +6,9 @@
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use monitor_common::call::Abi;
+use monitor_common::cap_group::{CapGroup, cap_group};
 use monitor_common::capability::{
     CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, NO_CALL, cap_flag, cap_slot,
 };
@@ -28,6 +29,15 @@ static CAP_LEDGER: HashMap<CapKey, CapCount> = HashMap::with_max_entries(CAP_LED
 /// Checks that found no room in the ledger, by [`cap_slot`].
 #[map]
 static CAP_UNCOUNTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(CAP_SLOTS * 2, 0);
+
+/// Checks of other credentials than the task's own, by capability.
+#[map]
+static CAP_BORROWED: PerCpuArray<u64> = PerCpuArray::with_max_entries(CAP_SLOTS, 0);
+
+/// Kinds of checks that found no room in the ledger and were told of all the same. Full, it gives up the oldest, which
+/// may then be told of again.
+#[map]
+static CAP_TOLD: LruHashMap<CapKey, u8> = LruHashMap::with_max_entries(8192, 0);
 
 /// Address of the initial user namespace, once it was met: it stays where it is, and so need not be looked at again.
 #[map]
@@ -76,18 +86,27 @@ impl Check {
     /// opener may be asked, or another task.
     #[inline(always)]
     pub fn count(&self, running: &Running) {
-        if self.cap >= CAP_SLOTS || self.cred.0 != running.cred.0 {
+        if self.cap >= CAP_SLOTS {
+            return;
+        }
+        if self.cred.0 != running.cred.0 {
+            if let Some(borrowed) = CAP_BORROWED.get_ptr_mut(self.cap) {
+                add(borrowed);
+            }
             return;
         }
         let child = is_child(self.target);
-        let mut flags = self.silence(running, child);
+        let asked = tasks::asked(running, self.cap, self.denied);
+        let group = self.group(running);
+        let mut flags =
+            self.silence(running, child, group, asked.over_limit) | (group as u16) << cap_flag::GROUP_SHIFT;
         if self.denied {
             flags |= cap_flag::DENIED;
         }
         if child {
             flags |= cap_flag::CHILD_NS;
         }
-        if tasks::visits(running) {
+        if asked.visits {
             flags |= cap_flag::VISITOR;
         }
         let key = CapKey { cgroup_id: running.cgroup_id, cap: self.cap as u16, flags, pad: 0 };
@@ -100,6 +119,10 @@ impl Check {
         let Some(row) = row else {
             if let Some(uncounted) = CAP_UNCOUNTED.get_ptr_mut(cap_slot(self.cap, self.denied)) {
                 add(uncounted);
+            }
+            // Rules are not to be blinded by whoever fills the ledger.
+            if CAP_TOLD.insert(key, 1, NOEXIST).is_ok() {
+                self.report(running, &key);
             }
             return;
         };
@@ -137,14 +160,30 @@ impl Check {
         (CAP_LEDGER.get_ptr_mut(key), made)
     }
 
+    /// What the call is about, if that is the capability.
+    #[inline(always)]
+    fn group(&self, running: &Running) -> CapGroup {
+        // The flags of a clone stand in a register.
+        if self.cap == Cap::SysAdmin as u32
+            && is_clone(running)
+            && running.first_argument() & NEW_NAMESPACES != 0
+        {
+            return CapGroup::Namespace;
+        }
+        cap_group(self.cap, running.abi, running.nr)
+    }
+
     /// Whether the kernel only looked, as far as that can be told.
     #[inline(always)]
-    fn silence(&self, running: &Running, child: bool) -> u16 {
+    fn silence(&self, running: &Running, child: bool, group: CapGroup, over_limit: bool) -> u16 {
         match self.opts {
             Some(opts) if opts & NOAUDIT != 0 => cap_flag::SILENT,
             Some(_) => 0,
+            None if self.cap == Cap::SysAdmin as u32 && group.asks() && !is_clone(running) => 0,
+            // A fork by a user who has too many processes is refused for want of CAP_SYS_RESOURCE and CAP_SYS_ADMIN, which
+            // are asked for one after the other (`copy_process`).
+            None if self.cap == Cap::SysAdmin as u32 && over_limit && is_fork(running) => 0,
             None if self.cap == Cap::SysAdmin as u32 && !child && only_looks(running) => cap_flag::SILENT,
-            None if self.cap == Cap::SysAdmin as u32 && surely_asks(running) => 0,
             None => cap_flag::MAYBE_SILENT,
         }
     }
@@ -186,22 +225,23 @@ fn only_looks(running: &Running) -> bool {
     if is_clone(running) {
         return running.first_argument() & NEW_NAMESPACES == 0;
     }
+    // madvise is left out: it also asks whether a page may be poisoned (`MADV_HWPOISON`).
     match running.abi {
-        // mmap, mprotect, munmap, brk, mremap, madvise, shmget, shmat, fork, vfork, execve, listxattr, llistxattr,
+        // mmap, mprotect, munmap, brk, mremap, shmget, shmat, fork, vfork, execve, listxattr, llistxattr,
         // flistxattr, execveat, listxattrat.
         Abi::X86_64 => matches!(
             running.nr,
-            9 | 10 | 11 | 12 | 25 | 28 | 29 | 30 | 57 | 58 | 59 | 194 | 195 | 196 | 322 | 465 | NO_CALL
+            9 | 10 | 11 | 12 | 25 | 29 | 30 | 57 | 58 | 59 | 194 | 195 | 196 | 322 | 465 | NO_CALL
         ),
         // The same, with mmap2; shmat and shmget also by ipc, which has other questions.
         Abi::I386 => matches!(
             running.nr,
-            2 | 11 | 45 | 90 | 91 | 125 | 163 | 190 | 192 | 219 | 232 | 233 | 234 | 358 | 395 | 397 | 465
+            2 | 11 | 45 | 90 | 91 | 125 | 163 | 190 | 192 | 232 | 233 | 234 | 358 | 395 | 397 | 465
         ),
         // execve and execveat have numbers of their own.
         Abi::X32 => matches!(
             running.nr,
-            9 | 10 | 11 | 12 | 25 | 28 | 29 | 30 | 57 | 58 | 194 | 195 | 196 | 465 | 520 | 545
+            9 | 10 | 11 | 12 | 25 | 29 | 30 | 57 | 58 | 194 | 195 | 196 | 465 | 520 | 545
         ),
     }
 }
@@ -217,22 +257,11 @@ fn is_clone(running: &Running) -> bool {
     }
 }
 
-/// Calls in which the kernel asks for CAP_SYS_ADMIN and refuses what was asked for if it is not there: a row of their
-/// own, so that what is looked at in passing does not hide them.
+/// fork, vfork, clone or clone3.
 #[inline(always)]
-fn surely_asks(running: &Running) -> bool {
+fn is_fork(running: &Running) -> bool {
     match running.abi {
-        // pivot_root, mount, umount2, swapon, swapoff, sethostname, setdomainname, unshare, setns, bpf, open_tree,
-        // move_mount, fsopen, fsmount, fspick, mount_setattr.
-        Abi::X86_64 | Abi::X32 => {
-            matches!(running.nr, 155 | 165..=168 | 170 | 171 | 272 | 308 | 321 | 428..=430 | 432 | 433 | 442)
-        }
-        // The same, and umount.
-        Abi::I386 => {
-            matches!(
-                running.nr,
-                21 | 22 | 52 | 74 | 87 | 115 | 121 | 217 | 310 | 346 | 357 | 428..=430 | 432 | 433 | 442
-            )
-        }
+        Abi::X86_64 | Abi::X32 => matches!(running.nr, 56..=58 | 435),
+        Abi::I386 => matches!(running.nr, 2 | 120 | 190 | 435),
     }
 }

@@ -295,14 +295,40 @@ pub fn cgroup_of(task: Ptr) -> u64 {
     if setting!(hierarchy) == MISSING {
         return 0;
     }
+    cgroup_id(cgroup_ptr(task))
+}
+
+/// The task's directory in the chosen hierarchy; without one, that of version 2.
+#[inline(always)]
+pub fn cgroup_ptr(task: Ptr) -> Ptr {
     let set = task.follow(offset!(task_cgroups));
     let subsys = setting!(hierarchy_subsys);
-    cgroup_id(if subsys == MISSING {
+    if subsys == MISSING {
         set.follow(offset!(css_set_dfl_cgrp))
     } else {
         let css = set.follow(offset!(css_set_subsys) + subsys * size_of::<u64>() as u32);
         css.follow(offset!(css_cgroup))
-    })
+    }
+}
+
+/// True if a cgroup is `top` or lies below it. Of one that lies too deep to be looked at in full it is assumed: no runtime
+/// puts a container there, but whoever may make cgroups could.
+#[inline(always)]
+pub fn lies_within(cgroup: Ptr, top: u64) -> bool {
+    /// Directories above a container's, and what it makes below.
+    const MAX_DEPTH: usize = 24;
+    let mut cgroup = cgroup;
+    for _ in 0..MAX_DEPTH {
+        if cgroup_id(cgroup) == top {
+            return true;
+        }
+        let above = cgroup.follow(offset!(cgroup_self) + offset!(css_parent));
+        if above.0 == 0 {
+            return false;
+        }
+        cgroup = Ptr(above.0.wrapping_sub(u64::from(offset!(cgroup_self))));
+    }
+    true
 }
 
 /// kernfs id of a cgroup.
@@ -328,6 +354,12 @@ pub fn namespaces(task: Ptr, all: bool, out: *mut NsSet) {
 #[inline(always)]
 pub fn nsproxy_of(task: Ptr) -> Ptr {
     task.follow(offset!(task_nsproxy))
+}
+
+/// Inode of the task's mount namespace.
+#[inline(always)]
+pub fn mount_ns_of(task: Ptr) -> u32 {
+    nsproxy_of(task).follow(offset!(nsproxy_mnt)).get(offset!(mnt_ns_inum))
 }
 
 /// The task's user namespace.

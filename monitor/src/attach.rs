@@ -22,7 +22,7 @@ use monitor_common::control::{MISSING, Offsets};
 use monitor_common::syscall_set::SYSCALL_SETS;
 
 use explain::chain;
-use hooks::{Hook, LIFE_CYCLE, RETURNS, function_of};
+use hooks::{FREED, Hook, LIFE_CYCLE, RETURNS, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
 pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
@@ -307,7 +307,7 @@ impl Loader {
             inode(kernel_files::PROC_KMSG),
             inode(kernel_files::PROC_KCORE),
             hierarchy | subsys << 32,
-            u64::from(doors),
+            u64::from(doors) | (inode(kernel_files::HOST_MOUNTS) & u64::from(u32::MAX)) << 32,
         ];
         let ebpf = EbpfLoader::new()
             .btf(Some(&self.btf))
@@ -322,7 +322,7 @@ impl Loader {
 
     /// What both modes have.
     fn put_common(&self, attached: &mut Attached, caps: CapHook) {
-        for (program, tracepoint, cost) in LIFE_CYCLE {
+        for (program, tracepoint, cost) in LIFE_CYCLE.iter().chain(&[FREED]) {
             self.put(
                 attached,
                 Plan { program: (*program).to_owned(), hook: Hook::Tracepoint(tracepoint), cost },

@@ -263,9 +263,7 @@ impl FieldSource for Event<'_> {
             Field::EvtArgsClaimed => Value::Bool(args::are_claimed(raw)),
             Field::EvtBootNs => number(raw.boot.0),
             Field::EvtPhase => some(self.container(), |_| {
-                let visits = self.caps.is_some_and(|caps| caps.is_visitor());
-                let starting = visits || self.process.is_some_and(|process| process.starting);
-                Value::text(if starting { "starting" } else { "running" })
+                Value::text(if self.is_starting() { "starting" } else { "running" })
             }),
             Field::ContainerId => {
                 Value::text(self.container().map_or(self.no_container(), Container::short_id))

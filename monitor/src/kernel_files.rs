@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+/// The mount namespace of the host, as its first process has it.
+pub const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
+
 /// The kernel log's old door.
 pub const PROC_KMSG: &str = "/proc/kmsg";
 /// The kernel's memory as a core file.

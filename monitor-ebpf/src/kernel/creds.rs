@@ -15,23 +15,57 @@ pub struct Creds {
     pub user_ns: u32,
     /// The real user, in the initial user namespace. No exec changes it.
     pub uid: u32,
+    /// How deep that namespace lies; the initial one, alone, is at level 0.
+    pub level: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// The five sets as they lie in `struct cred` of every kernel so far.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Adjacent {
+    inheritable: u64,
+    permitted: u64,
+    effective: u64,
+    bounding: u64,
+    ambient: u64,
 }
 
 impl Creds {
     /// Reads a `struct cred`.
     #[inline(always)]
     pub fn of(cred: Ptr) -> Self {
+        let user_ns = cred.follow(offset!(cred_user_ns));
         Creds {
-            caps: CapSets {
-                effective: cred.get(offset!(cred_cap_effective)),
-                permitted: cred.get(offset!(cred_cap_permitted)),
-                inheritable: cred.get(offset!(cred_cap_inheritable)),
-                bounding: cred.get(offset!(cred_cap_bounding)),
-                ambient: cred.get(offset!(cred_cap_ambient)),
-            },
-            user_ns: cred.follow(offset!(cred_user_ns)).get(offset!(user_ns_inum)),
+            caps: sets_of(cred),
+            user_ns: user_ns.get(offset!(user_ns_inum)),
             uid: cred.get(offset!(cred_uid)),
+            level: user_ns.get(offset!(user_ns_level)),
+            pad: 0,
         }
+    }
+}
+
+/// The five sets: with one read where they lie side by side. The offsets are constants to the verifier, which walks one
+/// way only.
+#[inline(always)]
+fn sets_of(cred: Ptr) -> CapSets {
+    let first = offset!(cred_cap_inheritable);
+    if offset!(cred_cap_permitted) == first + 8
+        && offset!(cred_cap_effective) == first + 16
+        && offset!(cred_cap_bounding) == first + 24
+        && offset!(cred_cap_ambient) == first + 32
+    {
+        let Adjacent { inheritable, permitted, effective, bounding, ambient } = cred.get(first);
+        return CapSets { effective, permitted, inheritable, bounding, ambient };
+    }
+    CapSets {
+        effective: cred.get(offset!(cred_cap_effective)),
+        permitted: cred.get(offset!(cred_cap_permitted)),
+        inheritable: cred.get(first),
+        bounding: cred.get(offset!(cred_cap_bounding)),
+        ambient: cred.get(offset!(cred_cap_ambient)),
     }
 }
 

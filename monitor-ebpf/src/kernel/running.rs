@@ -27,6 +27,8 @@ pub struct Running {
     pub tid: u32,
     /// When it started.
     pub start_ns: u64,
+    /// How many programs it, and whoever it is a copy of, began (`self_exec_id`).
+    pub exec_id: u64,
     /// Its own credentials (`real_cred`).
     pub cred: Ptr,
     /// Where it is; 0 if no hierarchy is known.
@@ -74,6 +76,7 @@ impl Running {
                 Ptr(task.0 as u64),
                 task.get(at(offset!(task_pid))),
                 task.get(at(offset!(task_start))),
+                task.get(at(offset!(task_exec_id))),
                 typed_cgroup(task),
                 Ptr(task.get(at(offset!(task_real_cred)))),
                 call,
@@ -91,6 +94,7 @@ impl Running {
                 task,
                 task.get(offset!(task_pid)),
                 task.get(offset!(task_start)),
+                task.get(offset!(task_exec_id)),
                 cgroup_id,
                 cred,
                 call,
@@ -111,16 +115,27 @@ impl Running {
         }
     }
 
+    /// True inside execve or execveat.
+    #[inline(always)]
+    pub fn is_in_exec(&self) -> bool {
+        match self.abi {
+            Abi::X86_64 => matches!(self.nr, 59 | 322),
+            Abi::I386 => matches!(self.nr, 11 | 358),
+            Abi::X32 => matches!(self.nr, 520 | 545),
+        }
+    }
+
     #[inline(always)]
     fn new(
         task: Ptr,
         tid: u32,
         start_ns: u64,
+        exec_id: u64,
         cgroup_id: u64,
         cred: Ptr,
         (orig_ax, nr, abi): (u64, u32, Abi),
     ) -> Self {
-        Running { task, tid, start_ns, cred, cgroup_id, orig_ax, nr, abi }
+        Running { task, tid, start_ns, exec_id, cred, cgroup_id, orig_ax, nr, abi }
     }
 }
 

@@ -14,16 +14,16 @@ use aya_ebpf::macros::{btf_tracepoint, fexit, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
 use monitor_common::call::Call;
 
-use crate::call::{Returned, may_be_watched, may_matter, settle};
+use crate::call::{Matter, Returned, may_be_watched};
 use crate::kernel::{Current, Registers, Regs, WrapperRegs};
 
 /// match-proto: sys_exit(struct pt_regs *regs, long ret)
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs = ctx.arg::<*const Regs>(0);
-    if may_matter(regs.get(offset_of!(Regs, orig_ax))) {
+    if let Some(matter) = Matter::of(regs.get(offset_of!(Regs, orig_ax))) {
         let current = Current::with_cgroup();
-        settle(&current, regs, ctx.arg(1));
+        matter.settle(&current, regs, ctx.arg(1));
         returned(&current, None, regs, ctx.arg(1));
     }
     0
@@ -38,9 +38,9 @@ const EXIT_RET: usize = 16;
 pub fn sys_exit_perf(ctx: TracePointContext) -> u32 {
     // SAFETY: members of the program's context, which the verifier lets it read.
     let field = |offset: usize| unsafe { *ctx.as_ptr().cast::<u8>().add(offset).cast::<i64>() };
-    if may_matter(field(EXIT_ID).cast_unsigned()) {
+    if let Some(matter) = Matter::of(field(EXIT_ID).cast_unsigned()) {
         let current = Current::get();
-        settle(&current, current.registers(), field(EXIT_RET));
+        matter.settle(&current, current.registers(), field(EXIT_RET));
         returned(&current, None, current.registers(), field(EXIT_RET));
     }
     0

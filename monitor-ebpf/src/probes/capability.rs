@@ -5,9 +5,9 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{btf_tracepoint, fexit, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
-use monitor_common::call::X32_SYSCALL_BIT;
+use monitor_common::call::{Abi, X32_SYSCALL_BIT};
 
-use crate::call::may_be_watched;
+use crate::call::is_watched;
 use crate::checks::Check;
 use crate::kernel::creds::own_cred;
 use crate::kernel::{Current, Ptr, Running, caps_of, namespaces};
@@ -54,10 +54,10 @@ pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
 pub fn cap_capable(ctx: FExitContext) -> i32 {
     let ret: i32 = ctx.arg(4);
     let (cred, target) = (Ptr(ctx.arg(0)), Ptr(ctx.arg(1)));
-    let number = checked(&Check { cap: ctx.arg(2), denied: ret != 0, cred, target, opts: Some(ctx.arg(3)) });
+    let first = checked(&Check { cap: ctx.arg(2), denied: ret != 0, cred, target, opts: Some(ctx.arg(3)) });
     // In this mode no one program sees the end of every watched call, and one for each would make old verifiers walk
     // the comparison forty times. But nearly every watched call comes here before it changes anything.
-    if may_be_watched(number) {
+    if first {
         let current = Current::get();
         tasks::settle(&current, own_cred(current.task), tasks::NO_DOOR);
     }
@@ -70,37 +70,40 @@ pub fn cap_capable(ctx: FExitContext) -> i32 {
 pub fn security_capset(_ctx: FExitContext) -> i32 {
     // The new credentials are committed later: the task still has the old ones.
     let current = Current::get();
-    let _ = note(current.task, current.tid, current.call_number());
+    let _ = note(current.task, current.tid, current.call_number(), current.is_compat());
     0
 }
 
-/// Gives the number of the call that the check was made in.
+/// True for the first check in a watched call.
 #[inline(always)]
-fn checked(check: &Check) -> u64 {
+fn checked(check: &Check) -> bool {
     let running = Running::get();
     check.count(&running);
-    if let Some(mark) = note(running.task, running.tid, running.orig_ax) {
+    if let Some((mark, first)) = note(running.task, running.tid, running.orig_ax, running.abi == Abi::I386) {
         let bit = 1u64 << (check.cap & 63);
         if check.denied {
             mark.denied |= bit;
         } else {
             mark.granted |= bit;
         }
+        return first;
     }
-    running.orig_ax
+    false
 }
 
-/// The mark of the call that the thread is in, with the state before the call; `None` if it is not watched.
+/// The mark of the call that the thread is in, with the state before the call, and whether that was noted just now;
+/// `None` if the call is not watched.
 #[inline(always)]
-fn note(task: Ptr, tid: u32, number: u64) -> Option<&'static mut Mark> {
-    if !may_be_watched(number) {
+fn note(task: Ptr, tid: u32, number: u64, is_compat: bool) -> Option<(&'static mut Mark, bool)> {
+    if !is_watched(number, is_compat) {
         return None;
     }
     let mark = Mark::of_call(tid, number as u32 & !X32_SYSCALL_BIT)?;
-    if mark.filled & mark::BEFORE == 0 {
+    let first = mark.filled & mark::BEFORE == 0;
+    if first {
         mark.filled |= mark::BEFORE;
         mark.caps_before = caps_of(task);
         namespaces(task, true, &raw mut mark.ns_before);
     }
-    Some(mark)
+    Some((mark, first))
 }

@@ -22,10 +22,11 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let current = Current::get();
     current.describe(&raw mut record.task);
     namespaces(current.task, true, &raw mut record.ns);
-    record.caps = Creds::of(own_cred(current.task)).caps;
+    let creds = Creds::of(own_cred(current.task));
+    record.caps = creds.caps;
     let filled = program(current.task, record);
     send_exec(record, filled);
-    tasks::execed(&current, ctx.arg(1), record);
+    tasks::execed(&current, ctx.arg(1), record, &creds);
     0
 }
 
@@ -36,17 +37,23 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let child = Ptr(ctx.arg(1));
     let current = Current::get();
     child_made(&current, child);
-    tasks::forked(&current, child);
     let tgid: u32 = child.get(offset!(task_tgid));
-    if tgid != child.get::<u32>(offset!(task_pid)) {
-        return 0;
+    if tgid == child.get::<u32>(offset!(task_pid)) {
+        if canary::is_current() {
+            canary::adopt(child);
+        }
+        tell_fork(&current, child);
     }
-    if canary::is_current() {
-        canary::adopt(child);
-    }
+    // What the child has gained follows the record that tells who it is.
+    tasks::forked(&current, child);
+    0
+}
+
+#[inline(always)]
+fn tell_fork(current: &Current, child: Ptr) {
     let slot = kind_slot(kind::FORK);
     let Some(mut entry) = reserve::<ForkRecord>(slot, kind::FORK, crate::kernel::cgroup_of(child)) else {
-        return 0;
+        return;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: the reserved room; each member behind the header is written.
@@ -57,7 +64,6 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         (*record).caller_start_ns = start_of(current.task);
     }
     submit(entry);
-    0
 }
 
 /// match-proto: sched_process_exit(struct task_struct *p, ...)
@@ -66,7 +72,6 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let current = Current::get();
     ended_inside(&current);
     let cgroup_id = current.cgroup_id();
-    tasks::exited(&current, cgroup_id);
     // do_exit counts the thread down before it comes here. The leader may end long before the others do.
     if current.task.follow(offset!(task_signal)).get::<u32>(offset!(signal_live)) != 0 {
         return 0;
@@ -81,5 +86,13 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
         (*record).start_ns = start_of(current.task);
     }
     submit(entry);
+    0
+}
+
+/// A thread is gone for good: what it asked for on its way out was asked for before.
+/// match-proto: sched_process_free(struct task_struct *p)
+#[btf_tracepoint(function = "sched_process_free")]
+pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
+    tasks::freed(Ptr(ctx.arg(0)));
     0
 }

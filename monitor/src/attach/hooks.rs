@@ -39,6 +39,13 @@ pub(super) const LIFE_CYCLE: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Takes what was known of an ended thread out of the kernel's table; as in [`LIFE_CYCLE`].
+pub(super) const FREED: (&str, &str, &str) = (
+    "process_freed",
+    "sched_process_free",
+    "what is known of ended threads stays until its place is needed, and may push out living ones",
+);
+
 /// Programs of the trampoline mode with their calls; the function's name is the program's with `__` for `on_`.
 pub(super) const RETURNS: &[(&str, Call)] = &[
     ("on_x64_sys_capset", Call::Capset),
@@ -94,7 +101,7 @@ pub fn hooked_wrappers() -> impl Iterator<Item = String> {
 
 /// Names of the tracepoints that every mode hooks.
 pub fn hooked_tracepoints() -> impl Iterator<Item = &'static str> {
-    LIFE_CYCLE.iter().map(|(_, tracepoint, _)| *tracepoint).chain(["sys_exit"])
+    LIFE_CYCLE.iter().map(|(_, tracepoint, _)| *tracepoint).chain(["sched_process_free", "sys_exit"])
 }
 
 /// The call that a program of the trampoline mode watches, and whether in the 32-bit table.

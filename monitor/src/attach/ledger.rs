@@ -3,12 +3,19 @@
 use aya::maps::{HashMap, PerCpuArray};
 
 use super::Attached;
-use crate::capabilities::{CapLedgerMap, CapUncountedMap};
+use crate::capabilities::{CapMaps, CapUncountedMap};
 
 impl Attached {
-    /// Takes the capability ledger: its rows, and the counters of what found no room. The next call gives `None`.
-    pub fn take_cap_ledger(&mut self) -> Option<(CapLedgerMap, CapUncountedMap)> {
-        let rows = HashMap::try_from(self.ebpf.take_map("CAP_LEDGER")?).ok()?;
-        Some((rows, PerCpuArray::try_from(self.ebpf.take_map("CAP_UNCOUNTED")?).ok()?))
+    /// Takes the capability ledger: its rows, and the counters of what is not in them. The next call gives `None`.
+    pub fn take_cap_ledger(&mut self) -> Option<CapMaps> {
+        let ledger = HashMap::try_from(self.ebpf.take_map("CAP_LEDGER")?).ok()?;
+        let mut counters =
+            |name| -> Option<CapUncountedMap> { PerCpuArray::try_from(self.ebpf.take_map(name)?).ok() };
+        Some(CapMaps {
+            ledger,
+            uncounted: counters("CAP_UNCOUNTED")?,
+            borrowed: counters("CAP_BORROWED")?,
+            unknown: counters("TASKS_UNKNOWN")?,
+        })
     }
 }

@@ -14,7 +14,7 @@ use super::info::{CapsListing, listing};
 use super::metrics::{CapabilitySource, Published};
 use super::run::Run;
 use super::sets::SetSource;
-use super::source::{Source, Tree};
+use super::source::{Overlooked, Source, Tree};
 use super::state::State;
 use super::table::{Kept, Now, Table};
 use monitor_common::caps;
@@ -78,6 +78,7 @@ pub struct Keeper {
     walked: Option<u64>,
     written: Now,
     written_all: Now,
+    overlooked: Overlooked,
     read_errors: u64,
     state_errors: u64,
     /// The last read and the last write failed: that was logged.
@@ -101,6 +102,7 @@ impl Keeper {
             walked: None,
             written: now,
             written_all: now,
+            overlooked: Overlooked::default(),
             read_errors: 0,
             state_errors: 0,
             complained: [false; 2],
@@ -204,6 +206,10 @@ impl Keeper {
                 self.table.note_lost(&uncounted, skipped, before);
             }
             Ok(_) => {}
+            Err(error) => failed = Some(error.to_string()),
+        }
+        match self.parts.source.overlooked() {
+            Ok(overlooked) => self.overlooked = overlooked,
             Err(error) => failed = Some(error.to_string()),
         }
         self.table.archive_ended(now);
@@ -344,6 +350,7 @@ impl Keeper {
             kept: true,
             totals: self.table.totals().to_vec(),
             uncounted: self.table.uncounted().to_vec(),
+            overlooked: self.overlooked.clone(),
             rows: self.table.row_count(),
             running: running as u64,
             ended: all.saturating_sub(running) as u64,

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, cap_slot};
 use monitor_common::caps::Cap;
 
+use super::source::Overlooked;
 use super::table::{RESULTS, Shortage};
 use crate::metrics::{
-    CAPABILITY_CHECKS, CAPABILITY_CONTAINERS, CAPABILITY_FORGOTTEN, CAPABILITY_LEDGER,
+    CAPABILITY_BORROWED, CAPABILITY_CHECKS, CAPABILITY_CONTAINERS, CAPABILITY_FORGOTTEN, CAPABILITY_LEDGER,
     CAPABILITY_READ_ERRORS, CAPABILITY_ROWS, CAPABILITY_ROWS_CAPACITY, CAPABILITY_STATE_ERRORS,
-    CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED, CAPABILITY_UNUSED, CAPABILITY_UNUSED_DROPPED, MetricSpec,
-    SYSCALL_SETS, SYSCALLS_UNNOTED, Samples, Source,
+    CAPABILITY_TASKS_UNKNOWN, CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED, CAPABILITY_UNUSED,
+    CAPABILITY_UNUSED_DROPPED, MetricSpec, SYSCALL_SETS, SYSCALLS_UNNOTED, Samples, Source,
 };
 
 /// Stands for capabilities that a later kernel may have.
@@ -23,6 +24,7 @@ pub(super) struct Published {
     pub kept: bool,
     pub totals: Vec<[u64; RESULTS.len()]>,
     pub uncounted: Vec<u64>,
+    pub overlooked: Overlooked,
     pub rows: usize,
     pub running: u64,
     pub ended: u64,
@@ -52,6 +54,8 @@ impl Source for CapabilitySource {
             &CAPABILITY_LEDGER,
             &CAPABILITY_CHECKS,
             &CAPABILITY_UNCOUNTED,
+            &CAPABILITY_BORROWED,
+            &CAPABILITY_TASKS_UNKNOWN,
             &CAPABILITY_ROWS,
             &CAPABILITY_ROWS_CAPACITY,
             &CAPABILITY_CONTAINERS,
@@ -88,8 +92,12 @@ impl Source for CapabilitySource {
                     if cap < known { uncounted(cap, denied) } else { sum(&|cap| uncounted(cap, denied)) };
                 out.push(&CAPABILITY_UNCOUNTED, &[name, result], value);
             }
+            let borrowed = |cap: usize| published.overlooked.borrowed.get(cap).copied().unwrap_or(0);
+            let value = if cap < known { borrowed(cap) } else { sum(&borrowed) };
+            out.push(&CAPABILITY_BORROWED, &[name], value);
         }
         out.push(&CAPABILITY_LEDGER, &[], published.kept.into());
+        out.push(&CAPABILITY_TASKS_UNKNOWN, &[], published.overlooked.unknown);
         out.push(&CAPABILITY_ROWS, &[], published.rows as u64);
         out.push(&CAPABILITY_ROWS_CAPACITY, &[], CAP_LEDGER_ENTRIES.into());
         out.push(&CAPABILITY_CONTAINERS, &["running"], published.running);

@@ -41,7 +41,9 @@ pub use names::{call_name, cap_name, cap_names};
 pub use proc::read as processes;
 pub use run::{Lost, Run, Tally, Who};
 pub use sets::{KernelSets, SetSource};
-pub use source::{CapLedgerMap, CapUncountedMap, KernelMaps, Source, SourceError, Tree, directories};
+pub use source::{
+    CapLedgerMap, CapMaps, CapUncountedMap, KernelMaps, Overlooked, Source, SourceError, Tree, directories,
+};
 pub use state::{State, StateError, stored};
 pub use table::{GRACE_NS, MAX_RUNS, Now, Table};
 

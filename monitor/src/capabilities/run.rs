@@ -207,8 +207,10 @@ impl Run {
         }
     }
 
-    /// Adds so many checks of a row. What carries bits that nobody knows is kept under them.
+    /// Adds so many checks of a row. What carries bits that nobody knows is kept under them; which calls it was about
+    /// only parts events.
     pub fn add(&mut self, cap: u16, flags: u16, more: u64, row: &CapCount) {
+        let flags = flags & !cap_flag::GROUP;
         self.rows.entry((cap, flags)).or_insert(Tally::NONE).add(more, row);
         self.until = self.until.max(row.last_ns);
         self.dirty = true;
@@ -255,6 +257,17 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn which_calls_a_row_was_about_parts_no_counts() {
+        let mut run = Run::new(Arc::from("key"), 7, Who::default(), 1);
+        let row = CapCount::default();
+        for group in [0, 1, 5] {
+            run.add(21, cap_flag::DENIED | group << cap_flag::GROUP_SHIFT, 2, &row);
+        }
+        assert_eq!(run.rows.len(), 1);
+        assert_eq!(run.checks(), 6);
+    }
 
     #[test]
     fn long_names_are_cut_between_characters() {

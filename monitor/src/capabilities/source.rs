@@ -40,8 +40,24 @@ pub trait Source: Send {
     /// [`SourceError`].
     fn uncounted(&mut self) -> Result<Vec<u64>, SourceError>;
 
+    /// Checks of others' credentials, which are counted by nobody, by capability, and how often nothing was known of a
+    /// task, since the programs were loaded.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn overlooked(&mut self) -> Result<Overlooked, SourceError>;
+
     /// Runs of the probe that counts which the kernel skipped, since the programs were loaded.
     fn skipped(&mut self) -> u64;
+}
+
+/// What is left out of the ledger, or may be at the wrong place in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlooked {
+    /// Checks of other credentials than the task's own, by the capability's number.
+    pub borrowed: Vec<u64>,
+    /// How often a task had to be learned when it was asked for.
+    pub unknown: u64,
 }
 
 /// A key of the map as the kernel has it: the cgroup, and the rest in one word.
@@ -54,11 +70,28 @@ pub type CapLedgerMap = HashMap<MapData, RawKey, RawCount>;
 /// The counters of what found no room.
 pub type CapUncountedMap = PerCpuArray<MapData, u64>;
 
+/// The maps that the ledger is made of.
+pub struct CapMaps {
+    /// The rows.
+    pub ledger: CapLedgerMap,
+    /// What found no room in them.
+    pub uncounted: CapUncountedMap,
+    /// Checks of others' credentials.
+    pub borrowed: CapUncountedMap,
+    /// Tasks of which nothing was known.
+    pub unknown: CapUncountedMap,
+}
+
 /// The kernel's maps.
 pub struct KernelMaps {
-    ledger: CapLedgerMap,
-    uncounted: CapUncountedMap,
+    maps: CapMaps,
     skipped: Box<dyn Fn() -> u64 + Send>,
+}
+
+impl std::fmt::Debug for CapMaps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CapMaps").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for KernelMaps {
@@ -69,8 +102,8 @@ impl std::fmt::Debug for KernelMaps {
 
 impl KernelMaps {
     /// Takes the maps. `skipped` tells how many runs of the probe the kernel skipped.
-    pub fn new(maps: (CapLedgerMap, CapUncountedMap), skipped: impl Fn() -> u64 + Send + 'static) -> Self {
-        KernelMaps { ledger: maps.0, uncounted: maps.1, skipped: Box::new(skipped) }
+    pub fn new(maps: CapMaps, skipped: impl Fn() -> u64 + Send + 'static) -> Self {
+        KernelMaps { maps, skipped: Box::new(skipped) }
     }
 }
 
@@ -103,11 +136,20 @@ pub(super) fn failed(what: &'static str) -> impl Fn(MapError) -> SourceError {
     move |cause| SourceError { what, cause: cause.to_string() }
 }
 
+/// The first slots of a map, each summed over the CPUs.
+fn sums(map: &CapUncountedMap, slots: u32) -> Result<Vec<u64>, SourceError> {
+    let sum = |slot| {
+        let values = map.get(&slot, 0).map_err(failed("read"))?;
+        Ok(values.iter().fold(0u64, |sum, value| sum.saturating_add(*value)))
+    };
+    (0..slots).map(sum).collect()
+}
+
 impl Source for KernelMaps {
     fn rows(&mut self) -> Result<Vec<(CapKey, CapCount)>, SourceError> {
         let mut rows = Vec::new();
         // A bound of its own: if keys vanish while they are listed, the kernel begins anew.
-        for row in self.ledger.iter().take(2 * CAP_LEDGER_ENTRIES as usize) {
+        for row in self.maps.ledger.iter().take(2 * CAP_LEDGER_ENTRIES as usize) {
             match row {
                 Ok((key, count)) => rows.push((key_of(key), count_of(count))),
                 Err(MapError::KeyNotFound) => {}
@@ -121,15 +163,16 @@ impl Source for KernelMaps {
     }
 
     fn remove(&mut self, keys: &[CapKey]) -> Result<(), SourceError> {
-        keys.iter().try_for_each(|key| removed(self.ledger.remove(&raw_of(key))))
+        keys.iter().try_for_each(|key| removed(self.maps.ledger.remove(&raw_of(key))))
     }
 
     fn uncounted(&mut self) -> Result<Vec<u64>, SourceError> {
-        let sum = |slot| {
-            let values = self.uncounted.get(&slot, 0).map_err(failed("read"))?;
-            Ok(values.iter().fold(0u64, |sum, value| sum.saturating_add(*value)))
-        };
-        (0..2 * CAP_SLOTS).map(sum).collect()
+        sums(&self.maps.uncounted, 2 * CAP_SLOTS)
+    }
+
+    fn overlooked(&mut self) -> Result<Overlooked, SourceError> {
+        let unknown = sums(&self.maps.unknown, 1)?.iter().sum();
+        Ok(Overlooked { borrowed: sums(&self.maps.borrowed, CAP_SLOTS)?, unknown })
     }
 
     fn skipped(&mut self) -> u64 {

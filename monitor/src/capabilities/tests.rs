@@ -15,7 +15,7 @@ use monitor_common::ids::{BootNs, CgroupId};
 use super::granted::{Grant, Place, Sets};
 use super::keeper::{Keeper, KeeperParts};
 use super::metrics::CapabilitySource;
-use super::source::{Source, SourceError};
+use super::source::{Overlooked, Source, SourceError};
 use super::state::State;
 use super::table::Now;
 use super::{CapInfo, CapsInfo};
@@ -35,6 +35,7 @@ pub(crate) struct Machine {
     capacity: usize,
     pub uncounted: Vec<u64>,
     pub skipped: u64,
+    pub overlooked: Overlooked,
     pub places: Vec<Place>,
     pub now: Now,
     pub offset: i64,
@@ -204,6 +205,10 @@ impl Source for World {
 
     fn uncounted(&mut self) -> Result<Vec<u64>, SourceError> {
         Ok(self.machine().uncounted.clone())
+    }
+
+    fn overlooked(&mut self) -> Result<Overlooked, SourceError> {
+        Ok(self.machine().overlooked.clone())
     }
 
     fn skipped(&mut self) -> u64 {

@@ -46,6 +46,11 @@ impl CapFacts {
         }
     }
 
+    /// Whether credentials grew by no door.
+    pub const fn is_unseen(&self) -> bool {
+        matches!(self, CapFacts::Gain(RawGain { unseen: true, .. }))
+    }
+
     /// The value of a field that only such events have, or that means another thing for them; `None` of all others.
     pub(super) fn value(&self, field: Field) -> Option<Value<'static>> {
         match self {
@@ -93,6 +98,18 @@ fn of_gain(gain: &RawGain, field: Field) -> Option<Value<'static>> {
         Field::CapDoor => return Some(some(gain.door, |door| Value::text(door.name()))),
         _ => return None,
     }))
+}
+
+impl Event<'_> {
+    /// Whether the runtime is still at work. The process table knows who came from where; of a process that it does not
+    /// know there is only the word of the kernel's side, which does not know containers. No such word excuses credentials
+    /// that came from nowhere.
+    pub(super) fn is_starting(&self) -> bool {
+        match self.process {
+            Some(process) => process.starting,
+            None => self.caps.is_some_and(|caps| caps.is_visitor() && !caps.is_unseen()),
+        }
+    }
 }
 
 const fn user_ns(child: bool) -> &'static str {

@@ -59,7 +59,6 @@ fn a_first_check() {
     let check = RawCheck { cap: 50, flags, call: None, ..check };
     let found = "
         evt.type: capability
-        evt.phase: starting
         cap.name: CAP_50
         cap.used: CAP_50
         cap.user_ns: child
@@ -114,9 +113,27 @@ fn a_gain_by_a_door_and_one_by_none() {
     let unseen = RawGain { door: None, unseen: true, flags: gain_flag::VISITOR, ..gain() };
     let by_none = "
         evt.type: gained_unseen
-        evt.phase: starting
     ";
     assert_fields(&told(&world, &raw, CapFacts::Gain(unseen)), &[COMMON, NO_CALL, sets, by_none]);
+}
+
+#[test]
+fn the_kernel_s_word_on_visitors_counts_only_of_unknown_processes() {
+    let (world, raw) = (World::container(), state());
+    let check =
+        RawCheck { effective: CHOWN, cap: 0, flags: cap_flag::VISITOR, call: None, target_ns: NsInum(102) };
+    let gain = RawGain { flags: gain_flag::VISITOR, ..gain() };
+    let unseen = RawGain { door: None, unseen: true, ..gain };
+    for (facts, of_unknown) in [
+        (CapFacts::Check(check), "starting"),
+        (CapFacts::Gain(gain), "starting"),
+        (CapFacts::Gain(unseen), "running"),
+    ] {
+        let known = told(&world, &raw, facts);
+        assert_eq!(present(&known)["evt.phase"], "running", "the process table knows better");
+        let unknown = Event { process: None, ..known };
+        assert_eq!(present(&unknown)["evt.phase"], of_unknown);
+    }
 }
 
 #[test]

@@ -82,6 +82,8 @@ metrics! {
     CAPABILITY_LEDGER "capability_ledger" Gauge [] "1 while capability checks are counted; 0 where they cannot be, and the numbers of them mean nothing.";
     CAPABILITY_CHECKS "capability_checks_total" Counter ["capability", "result"] "Capability checks of the kernel, of containers and of the host: allowed, denied, and those of which the kernel says that it only looked (silent_allowed, silent_denied). As of the last read, at most ten seconds ago.";
     CAPABILITY_UNCOUNTED "capability_checks_uncounted_total" Counter ["capability", "result"] "Capability checks that found no room in the kernel's map; whose they were is not known. Not part of capability_checks_total.";
+    CAPABILITY_BORROWED "capability_checks_borrowed_total" Counter ["capability"] "Capability checks of other credentials than the task's own, such as overlayfs makes of whoever mounted it; they are in no row. Not part of capability_checks_total.";
+    CAPABILITY_TASKS_UNKNOWN "capability_tasks_unknown_total" Counter [] "Times that nothing was known of a task when it was asked for a capability or its credentials were compared: it ran before the daemon, found no room, or an exec was not seen. What it had gained until then is not told.";
     CAPABILITY_ROWS "capability_rows" Gauge [] "Rows in use of the kernel's map of capability checks: one for each kind of check of a cgroup.";
     CAPABILITY_ROWS_CAPACITY "capability_rows_capacity" Gauge [] "Rows that the kernel's map of capability checks has room for.";
     CAPABILITY_CONTAINERS "capability_containers" Gauge ["state"] "Containers whose capability checks are known: running, or ended.";

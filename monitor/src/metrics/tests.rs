@@ -93,6 +93,8 @@ fn every_series_is_there_from_the_start() {
     has(&text, "ringfence_capability_checks_total{capability=\"CAP_SYS_TIME\",result=\"silent_denied\"} 0");
     has(&text, "ringfence_capability_checks_uncounted_total{capability=\"other\",result=\"denied\"} 0");
     has(&text, "ringfence_capability_ledger 0");
+    has(&text, "ringfence_capability_checks_borrowed_total{capability=\"CAP_SYS_ADMIN\"} 0");
+    has(&text, "ringfence_capability_tasks_unknown_total 0");
     has(&text, "ringfence_attach_mode_info{mode=\"tracepoint\"} 1");
     assert!(!text.contains("mode=\"trampoline\""), "two attach modes at once");
     has(&text, "ringfence_cgroup_hierarchy_info{hierarchy=\"none\"} 1");

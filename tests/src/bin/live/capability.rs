@@ -88,7 +88,7 @@ impl Told {
             if first == 0 || first > last {
                 return Err(format!("row {cap} {flags:#x}: first {first}, last {last}"));
             }
-            *rows.entry((cap, flags & !cap_flag::MAYBE_SILENT)).or_default() += count;
+            *rows.entry((cap, flags & !(cap_flag::MAYBE_SILENT | cap_flag::GROUP))).or_default() += count;
         }
         Ok(rows)
     }
