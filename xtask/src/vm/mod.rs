@@ -63,8 +63,8 @@ pub(crate) fn command(kernel: &str, attach: Attach, layout: Layout, filter: Opti
 }
 
 /// What `cargo xtask test` boots, with the release programs that are there: all kernels in both modes, the whole
-/// suite with cgroup v2; and what depends on the cgroup layout with the two others, each in one of the modes, which
-/// take turns from kernel to kernel. Returns the tests of all boots and, if one failed, the reason of the first.
+/// suite with cgroup v2; and what depends on the cgroup layout with one of the two others per kernel, which take turns
+/// as the modes do. Returns the tests of all boots and, if one failed, the reason of the first.
 pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
     let kernels = kernel::find(kernel::ALL)?;
     // The long ones first, so that no single one is left at the end.
@@ -80,13 +80,10 @@ pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
             part: " many",
         }));
     }
-    let filter = LAYOUT_TESTS.to_owned();
-    for (turn, kernel) in kernels.into_iter().enumerate() {
-        let (one, other) =
-            if turn % 2 == 0 { ("trampoline", "tracepoint") } else { ("tracepoint", "trampoline") };
-        for (layout, mode) in [("hybrid", one), ("v1", other)] {
-            all.push_back(Job { kernel, mode, layout, filter: Some(filter.clone()), part: "" });
-        }
+    let turns =
+        [("hybrid", "trampoline"), ("v1", "tracepoint"), ("hybrid", "tracepoint"), ("v1", "trampoline")];
+    for (kernel, (layout, mode)) in kernels.into_iter().zip(turns.into_iter().cycle()) {
+        all.push_back(Job { kernel, mode, layout, filter: Some(LAYOUT_TESTS.to_owned()), part: "" });
     }
     boot_all(all)
 }
