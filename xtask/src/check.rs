@@ -28,7 +28,7 @@ pub(crate) enum StepName {
     ClippyBpf,
     /// Tests without root.
     Unit,
-    /// Random input, for twenty seconds per target.
+    /// Random input, for a minute per target.
     Fuzz,
     /// The live suite on this kernel.
     Live,

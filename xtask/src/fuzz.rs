@@ -35,14 +35,14 @@ const TARGETS: &[Target] = &[
 /// Words of the language, so that inputs get past the first letter.
 const DICTIONARY: &str = "fuzz/rules.dict";
 /// How long each target is run by `cargo xtask test`.
-pub(crate) const IN_TESTS: Duration = Duration::from_secs(20);
+pub(crate) const IN_TESTS: Duration = Duration::from_secs(60);
 /// One input may take this many seconds, and the whole program this much memory.
 const INPUT_SECONDS: u32 = 20;
 const MEMORY_MIB: u32 = 2048;
 /// Beyond its time a target may need this long to start and to end.
 const GRACE: Duration = Duration::from_secs(120);
 /// As many run at a time.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 /// Runs the target of that name, or all; true when none found anything.
 pub(crate) fn command(name: Option<&str>, seconds: u64) -> Result<bool> {
