@@ -67,8 +67,9 @@ pub(crate) fn command(kernel: &str, attach: Attach, layout: Layout, filter: Opti
 /// as the modes do. Returns the tests of all boots and, if one failed, the reason of the first.
 pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
     let kernels = kernel::find(kernel::ALL)?;
-    // The long ones first, so that no single one is left at the end.
-    let mut all = jobs(kernels.clone(), Attach::All, Layout::V2, None);
+    // The long ones first, so that no single one is left at the end: the newest kernel takes longest.
+    let newest_first = kernels.iter().rev().copied().collect();
+    let mut all = jobs(newest_first, Attach::All, Layout::V2, None);
     for (name, mode, layout) in MANY_ON {
         let filter = Some(MANY.to_owned());
         let kernel = kernel::find(name)?;
