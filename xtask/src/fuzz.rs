@@ -42,7 +42,7 @@ const MEMORY_MIB: u32 = 2048;
 /// Beyond its time a target may need this long to start and to end.
 const GRACE: Duration = Duration::from_secs(120);
 /// As many run at a time.
-const LANES: usize = 3;
+const LANES: usize = 2;
 
 /// Runs the target of that name, or all; true when none found anything.
 pub(crate) fn command(name: Option<&str>, seconds: u64) -> Result<bool> {
