@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::environment::{Privilege, cargo, find_program, release_program, repository, work_dir};
+use crate::environment::{Privilege, cargo, find_program, repository, suite_program, work_dir};
 use crate::process::{self, End, Limits};
 use crate::{benign, coverage, fuzz, setup, tidy, vm};
 
@@ -28,7 +28,7 @@ pub(crate) enum StepName {
     ClippyBpf,
     /// Tests without root.
     Unit,
-    /// Random input, for twenty seconds per target.
+    /// Random input, for a minute per target.
     Fuzz,
     /// The live suite on this kernel.
     Live,
@@ -200,7 +200,7 @@ impl Suite {
             }
             StepName::Live => self.live(&log, counts),
             StepName::Vm => {
-                build_release()?;
+                build_suite()?;
                 let (ran, verdict) = vm::boot_matrix()?;
                 counts.add(ran);
                 require_tests(verdict.map_or(Verdict::Passed, Verdict::Failed), *counts)
@@ -228,7 +228,7 @@ impl Suite {
         if self.privilege == Privilege::None {
             return Ok(Verdict::NoRoot);
         }
-        build_release()?;
+        build_suite()?;
         let mut path: Vec<_> = setup::unpacked_programs()?;
         path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
         let mut path_variable = OsString::from("PATH=");
@@ -237,12 +237,12 @@ impl Suite {
         let mut library_variable = OsString::from("LD_LIBRARY_PATH=");
         library_variable.push(env::join_paths(setup::unpacked_libraries()?)?);
         let mut live = self.privilege.command(Path::new("/usr/bin/env"), "to run the live suite")?;
-        live.arg(path_variable).arg(library_variable).arg(release_program("live")).args([
+        live.arg(path_variable).arg(library_variable).arg(suite_program("live")).args([
             "--attach",
             "tracepoint",
             "--ringfence",
         ]);
-        live.arg(release_program("ringfence")).arg("--attempt").arg(release_program("attempt"));
+        live.arg(suite_program("ringfence")).arg("--attempt").arg(suite_program("attempt"));
         live.arg("--rules").arg(repository().join("rules"));
         live.arg("--schema").arg(repository().join("docs/alert.schema.json"));
         live.arg("--record").arg(record).arg("--benign").arg(benign);
@@ -266,10 +266,15 @@ impl StepName {
     }
 }
 
-/// Builds what the live suite runs; cargo does nothing when an earlier step did.
+/// Builds the daemon as it is shipped.
 pub(crate) fn build_release() -> Result<()> {
+    process::run(cargo().args(["build", "--release", "--locked", "--package", "monitor"]))
+}
+
+/// Builds what the live suite runs; cargo does nothing when an earlier step did.
+pub(crate) fn build_suite() -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--release", "--locked", "--package", "monitor", "--package", "tests"]);
+    build.args(["build", "--profile", "suite", "--locked", "--package", "monitor", "--package", "tests"]);
     process::run(build.args(["--bin", "ringfence", "--bin", "live", "--bin", "guest-init"]))?;
     build_attempt()
 }
@@ -278,7 +283,7 @@ pub(crate) fn build_release() -> Result<()> {
 /// run it too.
 pub(crate) fn build_attempt() -> Result<()> {
     let mut build = cargo();
-    build.args(["rustc", "--release", "--locked", "--package", "tests", "--bin", "attempt"]);
+    build.args(["rustc", "--profile", "suite", "--locked", "--package", "tests", "--bin", "attempt"]);
     process::run(build.args(["--", "-C", "target-feature=+crt-static"]))
 }
 

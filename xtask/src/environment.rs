@@ -49,6 +49,11 @@ pub(crate) fn release_program(name: &str) -> PathBuf {
     target_dir().join("release").join(name)
 }
 
+/// A program as the live suites run it, in the profile of theirs. It need not exist yet.
+pub(crate) fn suite_program(name: &str) -> PathBuf {
+    target_dir().join("suite").join(name)
+}
+
 /// The cargo that started us, run in the repository.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -35,7 +35,7 @@ const TARGETS: &[Target] = &[
 /// Words of the language, so that inputs get past the first letter.
 const DICTIONARY: &str = "fuzz/rules.dict";
 /// How long each target is run by `cargo xtask test`.
-pub(crate) const IN_TESTS: Duration = Duration::from_secs(20);
+pub(crate) const IN_TESTS: Duration = Duration::from_secs(60);
 /// One input may take this many seconds, and the whole program this much memory.
 const INPUT_SECONDS: u32 = 20;
 const MEMORY_MIB: u32 = 2048;

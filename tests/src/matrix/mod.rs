@@ -143,7 +143,7 @@ pub struct Door {
 
 /// How often a cheap cell is repeated natively.
 pub const REPEATS: u32 = 1000;
-/// The same in a guest: software emulation is some thirty times slower, and eight guests run the suite.
+/// The same in a guest: software emulation is some thirty times slower, and eight guests share two cores.
 pub const GUEST_REPEATS: u32 = 10;
 /// Attempts that make a process or copy every mount, in a guest: each takes some milliseconds there.
 pub const GUEST_REPEATS_HEAVY: u32 = 5;

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::environment::{Privilege, release_program, work_dir};
+use crate::environment::{Privilege, release_program, suite_program, work_dir};
 use crate::{BenchArgs, check, process, setup};
 
 /// What can be measured.
@@ -89,7 +89,8 @@ pub(crate) fn command(args: &BenchArgs) -> Result<bool> {
         _ => {
             setup::install(setup::Group::Build)?;
             check::build_release()?;
-            (release_program("ringfence"), release_program("attempt"))
+            check::build_attempt()?;
+            (release_program("ringfence"), suite_program("attempt"))
         }
     };
     if Privilege::detect() != Privilege::Root {

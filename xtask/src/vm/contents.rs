@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::initramfs::Archive;
 use super::kernel;
-use crate::environment::{Unfit, find_program, release_program, repository};
+use crate::environment::{Unfit, find_program, repository, suite_program};
 use crate::setup;
 
 /// Where something in a guest comes from.
@@ -61,7 +61,7 @@ pub(super) fn write(path: &Path, kernel: &kernel::Files) -> Result<()> {
     archive.contents("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec());
     for (from, guest) in CONTENTS {
         match from {
-            Built(name) => archive.program(&release_program(name), guest)?,
+            Built(name) => archive.program(&suite_program(name), guest)?,
             Machine(name) => archive.program(&machine_program(name)?, guest)?,
             File(name) => archive.file(&repository().join(name), guest, 0o644)?,
             Tree(name) => {

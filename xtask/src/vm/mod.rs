@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use kernel::Kernel;
 use qemu::Guest;
 
-use crate::check::{Counts, build_release};
+use crate::check::{Counts, build_suite};
 use crate::environment::work_dir;
 use crate::{Attach, Layout, setup};
 
@@ -31,8 +31,8 @@ const AT_ONCE: usize = 3;
 /// that the suite runs at all.
 const LAYOUT_TESTS: &str = "oci-,identity::,host::setns-badfd";
 
-/// Many containers, which take a guest minutes: each on one kernel, mode and layout. Of a thousand it takes a quarter of
-/// an hour, so that test is run by its name: `cargo xtask vm --filter many::crun_names_each_of_1000`.
+/// Many containers, which take a guest minutes: each on one kernel, mode and layout. A thousand take it ten: that test
+/// is run by its name.
 const MANY: &str = "many::crun_names_each_of_200";
 /// Where.
 const MANY_ON: &[(&str, &str, &str)] = &[("6.12", "trampoline", "v2"), ("6.1", "tracepoint", "v1")];
@@ -55,20 +55,21 @@ pub(crate) fn command(kernel: &str, attach: Attach, layout: Layout, filter: Opti
         bail!("a filter goes on the kernel's command line: it cannot have blanks or quotes");
     }
     setup::install(setup::Group::Test)?;
-    build_release()?;
+    build_suite()?;
     let filter = filter.map(str::to_owned);
     let (counts, failure) = boot_all(jobs(kernels, attach, layout, filter.as_ref()))?;
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
     Ok(failure.is_none() && counts.failed == 0)
 }
 
-/// What `cargo xtask test` boots, with the release programs that are there: all kernels in both modes, the whole
-/// suite with cgroup v2; and what depends on the cgroup layout with the two others, each in one of the modes, which
-/// take turns from kernel to kernel. Returns the tests of all boots and, if one failed, the reason of the first.
+/// What `cargo xtask test` boots, with the programs that are there: all kernels in both modes, the whole
+/// suite with cgroup v2; and what depends on the cgroup layout with one of the two others per kernel, which take turns
+/// as the modes do. Returns the tests of all boots and, if one failed, the reason of the first.
 pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
     let kernels = kernel::find(kernel::ALL)?;
-    // The long ones first, so that no single one is left at the end.
-    let mut all = jobs(kernels.clone(), Attach::All, Layout::V2, None);
+    // The long ones first, so that no single one is left at the end: the newest kernel takes longest.
+    let newest_first = kernels.iter().rev().copied().collect();
+    let mut all = jobs(newest_first, Attach::All, Layout::V2, None);
     for (name, mode, layout) in MANY_ON {
         let filter = Some(MANY.to_owned());
         let kernel = kernel::find(name)?;
@@ -80,13 +81,10 @@ pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
             part: " many",
         }));
     }
-    let filter = LAYOUT_TESTS.to_owned();
-    for (turn, kernel) in kernels.into_iter().enumerate() {
-        let (one, other) =
-            if turn % 2 == 0 { ("trampoline", "tracepoint") } else { ("tracepoint", "trampoline") };
-        for (layout, mode) in [("hybrid", one), ("v1", other)] {
-            all.push_back(Job { kernel, mode, layout, filter: Some(filter.clone()), part: "" });
-        }
+    let turns =
+        [("hybrid", "trampoline"), ("v1", "tracepoint"), ("hybrid", "tracepoint"), ("v1", "trampoline")];
+    for (kernel, (layout, mode)) in kernels.into_iter().zip(turns.into_iter().cycle()) {
+        all.push_back(Job { kernel, mode, layout, filter: Some(LAYOUT_TESTS.to_owned()), part: "" });
     }
     boot_all(all)
 }

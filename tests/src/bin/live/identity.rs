@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use tests::cgroup::{self, Cgroup, Hierarchy};
 use tests::harness::alerts::{Expectation, Must};
 use tests::harness::{Daemon, Settings};
@@ -13,17 +13,12 @@ use tests::harness::{Daemon, Settings};
 use crate::places::{Suite, suite_rules};
 
 pub(crate) fn trials(suite: &Arc<Suite>) -> io::Result<Vec<Trial>> {
-    let mut trials = Vec::new();
-    let of_suite = suite.clone();
-    trials.push(Trial::test("identity::auto", move || auto(&of_suite).map_err(Failed::from)));
+    let mut trials = vec![suite.trial("identity::auto", auto)];
     for hierarchy in cgroup::hierarchies()? {
-        let suite = suite.clone();
         let name = format!("identity::by_{}", hierarchy.name);
-        trials.push(Trial::test(name, move || by(suite.settings(), &hierarchy).map_err(Failed::from)));
+        trials.push(suite.trial(name, move |suite| by(suite.settings(), &hierarchy)));
     }
-    let suite = suite.clone();
-    let nowhere = move || no_hierarchy(suite.settings()).map_err(Failed::from);
-    trials.push(Trial::test("identity::no_hierarchy", nowhere));
+    trials.push(suite.trial("identity::no_hierarchy", |suite| no_hierarchy(suite.settings())));
     Ok(trials)
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use serde_json::Value;
 use tests::cgroup;
 use tests::docker::IMAGE;
@@ -18,8 +18,7 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     if suite.settings().guest {
         return Vec::new();
     }
-    let suite = suite.clone();
-    vec![Trial::test("listing::containers", move || containers(&suite).map_err(Failed::from))]
+    vec![suite.trial("listing::containers", containers)]
 }
 
 /// Asks the daemon by the program; gives what it prints.

@@ -48,6 +48,11 @@ use tests::harness::Settings;
 const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--schema FILE] \
 [--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [test runner's arguments]";
 
+/// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
+/// trampolines: there these are left to the same kernel's boot with tracepoints, unless they are asked for.
+const BESIDE_PROBES: &[&str] =
+    &["reload::", "recording::", "many::", "state-files::", "probing::", "identity::"];
+
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
         Ok(parsed) => parsed,
@@ -77,31 +82,27 @@ fn main() -> ExitCode {
     let guest_trials = if settings.guest { guest::trials() } else { Vec::new() };
     let settings = Arc::new(settings);
     let suite = Arc::new(places::Suite::new(settings.clone()));
-    // Starting a daemon takes a guest seconds, and half a minute with trampolines. What does not depend on how probes
-    // are attached is left to the boot with tracepoints, unless it is asked for.
-    let all = !settings.guest || settings.attach != "trampoline" || arguments.filter.is_some();
-    let unless_left = |trials: Vec<Trial>| if all { trials } else { Vec::new() };
     // Floods and races come before the daemon that serves all places is started: it would report each call, and
     // the suite would keep them all.
     let mut trials: Vec<Trial> = races::trials(&settings);
     trials.extend(law::trials(&settings));
-    trials.extend(unless_left(reload::trials(&settings)));
+    trials.extend(reload::trials(&settings));
     trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
     trials.extend(faults::trials(&settings));
-    trials.extend(unless_left(recording::trials(&settings)));
-    trials.extend(unless_left(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default())));
+    trials.extend(recording::trials(&settings));
+    trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
     trials.extend(podman::trials(&settings));
-    trials.extend(unless_left(state_files::trials(&settings)));
+    trials.extend(state_files::trials(&settings));
     trials.extend(churn::trials(&settings));
     trials.extend(whose::trials(&suite));
     trials.extend(outside::trials(&suite));
     trials.extend(listing::trials(&suite));
     trials.extend(syscalls::trials(&suite));
     trials.extend(hostile::trials(&suite));
-    trials.extend(unless_left(probing::trials(&settings)));
+    trials.extend(probing::trials(&settings));
     trials.extend(evasions::trials(&suite));
     trials.extend(nine::trials(&suite));
     trials.extend(advice::trials(&suite));
@@ -111,7 +112,7 @@ fn main() -> ExitCode {
     trials.extend(corpus::trials(&suite));
     trials.extend(engine_record::trials(&suite));
     match identity::trials(&suite) {
-        Ok(of_identity) => trials.extend(unless_left(of_identity)),
+        Ok(of_identity) => trials.extend(of_identity),
         Err(error) => {
             eprintln!("live: the cgroup hierarchies cannot be listed: {error}");
             return ExitCode::from(2);
@@ -119,6 +120,9 @@ fn main() -> ExitCode {
     }
     trials.extend(features::trials(&suite));
     trials.extend(guest_trials);
+    if settings.guest && settings.attach == "trampoline" && arguments.filter.is_none() {
+        trials.retain(|trial| !BESIDE_PROBES.iter().any(|family| trial.name().starts_with(family)));
+    }
     // The runner knows one filter; a guest's command line may ask for several things.
     if let Some(filter) = arguments.filter.take_if(|filter| filter.contains(',')) {
         let matches = |part: &str| trials.iter().any(|trial| trial.name().contains(part));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use tests::attempt::mark;
 use tests::cri;
 use tests::docker::{Engine, IMAGE};
@@ -41,11 +41,11 @@ const TAGS: [&str; 4] =
 pub(crate) fn trials(suite: &Arc<Suite>, asked_for: &str) -> Vec<Trial> {
     if !suite.settings().guest {
         return vec![
-            trial(suite, "many::docker_names_each_of_1000", of_engine),
-            trial(suite, "many::docker_lives_of_200_stay_quiet", lives),
+            suite.trial("many::docker_names_each_of_1000", of_engine),
+            suite.trial("many::docker_lives_of_200_stay_quiet", lives),
         ];
     }
-    let of = |name: &str, count| trial(suite, name, move |suite| of_runtime(suite.settings(), count));
+    let of = |name: &str, count| suite.trial(name, move |suite| of_runtime(suite.settings(), count));
     let mut trials = vec![of("many::crun_names_each_of_a_few", FEW_OF_RUNTIME)];
     for (name, count) in OF_RUNTIME {
         // Minutes of a guest's time: only where they are asked for.
@@ -54,15 +54,6 @@ pub(crate) fn trials(suite: &Arc<Suite>, asked_for: &str) -> Vec<Trial> {
         }
     }
     trials
-}
-
-fn trial(
-    suite: &Arc<Suite>,
-    name: &str,
-    case: impl Fn(&Suite) -> Result<(), String> + Send + 'static,
-) -> Trial {
-    let suite = suite.clone();
-    Trial::test(name, move || case(&suite).map_err(Failed::from))
 }
 
 /// Waits until the mark of each container has come, or no more will.

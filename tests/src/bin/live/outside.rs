@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use tests::cgroup;
 use tests::harness::alerts::{Alert, Expectation};
 use tests::harness::{Daemon, PATIENCE};
@@ -33,13 +33,7 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
         ("outside::moved_to_a_cgroup_of_the_host", moved_out),
         ("outside::whoever_stays_is_not_told", stays),
     ];
-    cases
-        .into_iter()
-        .map(|(name, case)| {
-            let suite = suite.clone();
-            Trial::test(name, move || case(&suite).map_err(Failed::from))
-        })
-        .collect()
+    cases.into_iter().map(|(name, case)| suite.trial(name, case)).collect()
 }
 
 /// Waits for the alert, and holds it against what it must say.

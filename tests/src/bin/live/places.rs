@@ -165,6 +165,16 @@ impl Suite {
         }
     }
 
+    /// A trial of a case that needs the suite; what differs comes back as a text for people.
+    pub(crate) fn trial(
+        self: &Arc<Self>,
+        name: impl Into<String>,
+        case: impl Fn(&Suite) -> Result<(), String> + Send + 'static,
+    ) -> Trial {
+        let suite = self.clone();
+        Trial::test(name, move || case(&suite).map_err(Failed::from))
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }

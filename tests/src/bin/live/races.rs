@@ -18,8 +18,8 @@ const CALLS: u64 = 250_000;
 /// Calls that make a process each take about 200 microseconds.
 const CALLS_WITH_PROCESSES: u64 = 20_000;
 /// A guest interprets every instruction, which takes about fifty times as long, and more with each process.
-const CALLS_IN_GUESTS: u64 = 12_500;
-const CALLS_WITH_PROCESSES_IN_GUESTS: u64 = 400;
+const CALLS_IN_GUESTS: u64 = 5_000;
+const CALLS_WITH_PROCESSES_IN_GUESTS: u64 = 200;
 /// So often these calls are made at most, to see everything that a race can come to.
 const MOST_HEATS: usize = 10;
 /// Begins the part of a line that the suite's rule renders.

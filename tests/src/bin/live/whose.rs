@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use tempfile::TempDir;
 use tests::attempt::mark;
 use tests::docker::Engine;
@@ -30,13 +30,9 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     if suite.settings().guest {
         return Vec::new();
     }
-    let trial = |name: &str, case: fn(&Suite) -> Result<(), String>| {
-        let suite = suite.clone();
-        Trial::test(name, move || case(&suite).map_err(Failed::from))
-    };
     vec![
-        trial("whose::ways_have_answers_of_their_own", ways),
-        trial("whose::entries_are_told_from_main", entries),
+        suite.trial("whose::ways_have_answers_of_their_own", ways),
+        suite.trial("whose::entries_are_told_from_main", entries),
     ]
 }
 
