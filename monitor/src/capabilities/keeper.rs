@@ -1,13 +1,8 @@
-//! The thread that reads the kernel's map on a timer and when asked, and writes to the state directory.
+//! Reads the kernel's map, adds up, and writes to the state directory: a round at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
-
-use tokio::sync::oneshot;
 
 use super::granted::{Place, Sets};
 use super::info::{CapsListing, listing};
@@ -19,12 +14,6 @@ use super::state::State;
 use super::table::{Kept, Now, Table};
 use monitor_common::caps;
 
-/// From one look at the map to the next.
-const PERIOD: Duration = Duration::from_secs(10);
-/// A question within this time gets what was read then.
-const FRESH: Duration = Duration::from_millis(500);
-/// A look that a question asks for comes so many times as late as the last one took.
-const SHARE: u32 = 20;
 /// From one look over the whole cgroup tree to the next.
 const WALK_NS: u64 = 60_000_000_000;
 /// Containers whose rows changed are written so often.
@@ -33,10 +22,6 @@ const WRITE_NS: u64 = 60_000_000_000;
 const WRITE_ALL_NS: u64 = 600_000_000_000;
 /// Files that are written in a round, at most; the others' turn comes with the next one.
 const MAX_WRITES: usize = 512;
-/// Questions that wait for the keeper.
-const QUEUE: usize = 4;
-/// How long a question may wait for its answer.
-const PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last round of a daemon may write.
 pub const LAST: Duration = Duration::from_secs(5);
 
@@ -390,110 +375,4 @@ impl Keeper {
         }
         (series, dropped)
     }
-}
-
-enum Message {
-    Ask(oneshot::Sender<CapsListing>),
-    Finish(oneshot::Sender<()>),
-}
-
-/// Why the keeper does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// It has too much to do.
-    #[error("the capability ledger is busy; try again")]
-    Busy,
-    /// It ended, or never began.
-    #[error("this daemon keeps no capability ledger; the log says why")]
-    Gone,
-}
-
-/// The keeper's thread, as others see it.
-#[derive(Clone, Debug)]
-pub struct Capabilities(SyncSender<Message>);
-
-impl Capabilities {
-    /// Starts the thread, named `capabilities`. `make` makes the keeper there, for it reads files.
-    ///
-    /// # Errors
-    /// No thread can be had.
-    pub fn start(make: impl FnOnce() -> Keeper + Send + 'static) -> io::Result<Self> {
-        let (sender, messages) = sync_channel(QUEUE);
-        thread::Builder::new().name("capabilities".to_owned()).spawn(move || run(make(), &messages))?;
-        Ok(Capabilities(sender))
-    }
-
-    /// Asks what there is to tell; the map is read for it, unless that was done just now.
-    ///
-    /// # Errors
-    /// [`AskError`].
-    pub async fn ask(&self) -> Result<CapsListing, AskError> {
-        let (reply, answer) = oneshot::channel();
-        match self.0.try_send(Message::Ask(reply)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(AskError::Busy),
-            Err(TrySendError::Disconnected(_)) => return Err(AskError::Gone),
-        }
-        match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(Ok(listing)) => Ok(listing),
-            Ok(Err(_)) => Err(AskError::Gone),
-            Err(_) => Err(AskError::Busy),
-        }
-    }
-
-    /// Reads and writes a last time and ends the thread; the pipeline must still answer. Waits for it for a few seconds.
-    pub async fn finish(self) {
-        let (done, ended) = oneshot::channel();
-        // Questions that wait are answered first; they are few.
-        let mut message = Message::Finish(done);
-        let deadline = Instant::now() + LAST;
-        while let Err(TrySendError::Full(back)) = self.0.try_send(message) {
-            if Instant::now() >= deadline {
-                break;
-            }
-            message = back;
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        if tokio::time::timeout(2 * LAST, ended).await.is_err() {
-            tracing::error!("the last capability checks could not be read and written before the end");
-        }
-    }
-}
-
-fn run(mut keeper: Keeper, messages: &Receiver<Message>) {
-    let mut next = Instant::now();
-    let mut fresh_until = next;
-    loop {
-        let wait = next.saturating_duration_since(Instant::now());
-        match messages.recv_timeout(wait) {
-            Ok(Message::Ask(reply)) => {
-                if reply.is_closed() {
-                    continue;
-                }
-                if Instant::now() >= fresh_until {
-                    fresh_until = timed_round(&mut keeper);
-                }
-                // Who gave up gets nothing.
-                let _ = reply.send(keeper.listing());
-            }
-            Ok(Message::Finish(done)) => {
-                keeper.finish();
-                let _ = done.send(());
-                return;
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                fresh_until = timed_round(&mut keeper);
-                next = Instant::now() + PERIOD;
-            }
-            // The daemon broke down: what is known is written all the same.
-            Err(RecvTimeoutError::Disconnected) => return keeper.finish(),
-        }
-    }
-}
-
-/// A round, and until when what it read is fresh enough for a question.
-fn timed_round(keeper: &mut Keeper) -> Instant {
-    let start = Instant::now();
-    keeper.round();
-    Instant::now() + FRESH.max(start.elapsed() * SHARE)
 }

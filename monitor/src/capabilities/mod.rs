@@ -31,11 +31,12 @@ mod sets;
 mod source;
 mod state;
 mod table;
+mod thread;
 
 pub use calls::{CallNames, Calls, CallsInfo};
 pub use granted::{Grant, Granted, Place, Sets};
 pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, Summary, select};
-pub use keeper::{AskError, Capabilities, Keeper, KeeperParts, LAST as LAST_ROUND};
+pub use keeper::{Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
 pub use proc::read as processes;
@@ -46,6 +47,7 @@ pub use source::{
 };
 pub use state::{State, StateError, stored};
 pub use table::{GRACE_NS, MAX_RUNS, Now, Table};
+pub use thread::{AskError, Capabilities};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -46,8 +46,11 @@ pub const NEEDS: &[Need] = &[
         harmless: "the process ends at once",
         granted: &[0],
         refused: libc::EACCES,
-        // SAFETY: numbers only.
-        run: |_| unsafe { answer(libc::setpriority(libc::PRIO_PROCESS, 0, -5).into()) },
+        // Lower than whatever it was started with. SAFETY: numbers only.
+        run: |_| unsafe {
+            let lower = libc::getpriority(libc::PRIO_PROCESS, 0) - 1;
+            answer(libc::setpriority(libc::PRIO_PROCESS, 0, lower).into())
+        },
     },
     Need {
         name: "raise-limit",

@@ -227,7 +227,7 @@ fn none_unseen(told: &Told) -> Result<(), String> {
 /// Bound of the programs' table of tasks, and its type (`BPF_MAP_TYPE_LRU_HASH`).
 const TASKS: (&str, u32) = ("9", 65_536);
 /// Where the five sets stand in a value of it.
-const SETS: std::ops::Range<usize> = 24..64;
+const SETS: std::ops::Range<usize> = 32..72;
 
 /// The programs are made to believe that a process had no capability, as if it had got them from an exploit since.
 fn unseen(settings: &Settings) -> Result<(), String> {
