@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
@@ -18,8 +19,8 @@ use crate::docker::{Ran, make_root};
 
 /// Stands in records for the engine's own directory.
 const ENGINE: &str = "ENGINE";
-/// Stands in records for the container's id.
-const ID: &str = "ID";
+/// Stands in records for the container's id, as no other word does: capabilities have names like `CAP_SETUID`.
+const ID: &str = "@ID@";
 
 /// What a container is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +134,10 @@ pub fn run_with(
     let bundle = tempfile::tempdir()?;
     let root = bundle.path().join("root");
     make_root(&root, attempt)?;
-    let id = cgroup::container_id(profile.name());
+    // An engine gives no id twice: what comes late of one container is no other's.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let id = cgroup::container_id(&format!("{} {number}", profile.name()));
     let mut config = filled(profile, &root, &id, program)?;
     change(&mut config);
     fs::write(bundle.path().join("config.json"), serde_json::to_vec(&config)?)?;
@@ -244,19 +248,30 @@ mod tests {
             "linux": {"devices": [{}], "cgroupsPath": "/docker/0123456789abcdef"},
         });
         let expected = json!({
-            "hostname": "ID",
+            "hostname": "@ID@",
             "root": {"path": "ENGINE"},
-            "mounts": [{"source": "ENGINE/data/containers/ID/hosts"}],
-            "linux": {"cgroupsPath": "/docker/ID"},
+            "mounts": [{"source": "ENGINE/data/containers/@ID@/hosts"}],
+            "linux": {"cgroupsPath": "/docker/@ID@"},
         });
         assert_eq!(recorded(config, Path::new("/tmp/rfd"), "0123456789abcdef"), expected);
+    }
+
+    #[test]
+    fn a_container_is_given_what_the_record_says() {
+        for profile in Profile::ALL {
+            let config =
+                filled(profile, Path::new("/root"), "0123456789abcdef", &["/bin/sh"]).expect("filled");
+            let record = profile.record().expect("JSON");
+            assert_eq!(config["process"]["capabilities"], record["process"]["capabilities"]);
+            assert_eq!(config["hostname"], "0123456789abcdef");
+        }
     }
 
     #[test]
     fn the_records_differ_in_what_they_allow() {
         let [default, privileged] = Profile::ALL.map(|profile| profile.record().expect("JSON"));
         for record in [&default, &privileged] {
-            assert_eq!(record["linux"]["cgroupsPath"], "/docker/ID");
+            assert_eq!(record["linux"]["cgroupsPath"], "/docker/@ID@");
             assert!(record.get("hooks").is_none() && record["linux"].get("devices").is_none());
         }
         let count =

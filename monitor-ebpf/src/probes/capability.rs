@@ -6,12 +6,14 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{btf_tracepoint, fexit, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
 use monitor_common::call::{Abi, X32_SYSCALL_BIT};
+use monitor_common::caps::Cap;
 
 use crate::call::is_watched;
 use crate::checks::Check;
 use crate::kernel::creds::own_cred;
 use crate::kernel::{Current, Ptr, Running, caps_of, namespaces};
 use crate::maps::{Mark, mark};
+use crate::settings::offset;
 use crate::tasks;
 
 /// Since 6.14.
@@ -64,13 +66,22 @@ pub fn cap_capable(ctx: FExitContext) -> i32 {
     0
 }
 
-/// Before 6.14: the compiler may have drawn the check that capset makes into capset, where no hook sees it.
+/// Before 6.14: the compiler may have drawn the check that capset makes into capset, where no hook sees it
+/// (`cap_inh_is_capped`, which every capset asks). Its answer stands in the credentials.
 /// match-proto: int security_capset(struct cred *new, const struct cred *old, const kernel_cap_t *effective, ...)
 #[fexit]
 pub fn security_capset(_ctx: FExitContext) -> i32 {
     // The new credentials are committed later: the task still has the old ones.
-    let current = Current::get();
-    let _ = note(current.task, current.tid, current.call_number(), current.is_compat());
+    let running = Running::get();
+    let setpcap = Cap::Setpcap.mask();
+    if let Some((mark, _)) = note(running.task, running.tid, running.orig_ax, running.abi == Abi::I386)
+        && (mark.granted | mark.denied) & setpcap == 0
+    {
+        let (cap, cred) = (Cap::Setpcap as u32, running.cred);
+        let denied = caps_of(running.task) & setpcap == 0;
+        let target = cred.follow(offset!(cred_user_ns));
+        Check { cap, denied, cred, target, opts: Some(0) }.count(&running);
+    }
     0
 }
 

@@ -10,7 +10,7 @@ use super::calls::{CallNames, CallsInfo};
 /// What a runtime calls between installing the filter and the first program. That is noted while a container has a filter;
 /// a profile of one that had none needs these. The first group was measured with runc 1.1.5: without any one of them
 /// no container starts. The second is what its Go runtime calls when threads, memory or signals ask for it, which no
-/// single start shows; the third what crun and newer runc call in place of some of the first.
+/// single start shows; the third what crun (1.8.1, traced) and newer runc call in place of some of the first.
 pub const RUNTIME_NEEDS: &[&str] = &[
     "capget",
     "capset",
@@ -53,6 +53,7 @@ pub const RUNTIME_NEEDS: &[&str] = &[
     "close_range",
     "faccessat2",
     "fchown",
+    "pselect6",
     "setresgid",
     "setresuid",
 ];

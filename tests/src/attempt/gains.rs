@@ -71,9 +71,9 @@ pub fn go(way: &str, cap: Cap) -> io::Result<Value> {
 pub fn drop_to_nobody() -> io::Result<&'static str> {
     // SAFETY: numbers only.
     unsafe {
-        check(libc::setgroups(0, std::ptr::null()))?;
-        check(libc::setresgid(NOBODY, NOBODY, NOBODY))?;
-        check(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
+        check("setgroups", libc::setgroups(0, std::ptr::null()))?;
+        check("setresgid", libc::setresgid(NOBODY, NOBODY, NOBODY))?;
+        check("setresuid", libc::setresuid(NOBODY, NOBODY, NOBODY))?;
         if libc::geteuid() == NOBODY && libc::getegid() == NOBODY {
             return Ok("nobody");
         }
@@ -81,8 +81,14 @@ pub fn drop_to_nobody() -> io::Result<&'static str> {
     Err(io::Error::other("it is still somebody"))
 }
 
-fn check(ret: i32) -> io::Result<()> {
-    if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+fn check(what: &str, ret: i32) -> io::Result<()> {
+    if ret == 0 { Ok(()) } else { Err(of(what)) }
+}
+
+/// The last call's error, with its name.
+fn of(call: &str) -> io::Error {
+    let error = io::Error::last_os_error();
+    io::Error::new(error.kind(), format!("{call}: {error}"))
 }
 
 /// Copies this program and marks the copy: by its mode, or with a capability, in force at once or not.
@@ -101,7 +107,9 @@ fn carry(carrier: &Path, mode: u32, file_cap: Option<(Cap, bool)>) -> io::Result
     let path = CString::new(carrier.as_os_str().as_bytes())?;
     let name = c"security.capability";
     // SAFETY: strings that end in NUL, and data as long as said.
-    check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), data.as_ptr().cast(), data.len(), 0) })
+    check("setxattr", unsafe {
+        libc::setxattr(path.as_ptr(), name.as_ptr(), data.as_ptr().cast(), data.len(), 0)
+    })
 }
 
 /// Becomes nobody, who has no capability, and starts the program that carries them.
@@ -110,19 +118,19 @@ fn start(carrier: &Path) -> io::Result<()> {
     let arguments = [path.as_ptr(), c"getpid".as_ptr(), std::ptr::null()];
     // SAFETY: numbers, and strings that end in NUL.
     unsafe {
-        check(libc::setgroups(0, std::ptr::null()))?;
-        check(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
+        check("setgroups", libc::setgroups(0, std::ptr::null()))?;
+        check("setresuid", libc::setresuid(NOBODY, NOBODY, NOBODY))?;
         libc::execv(path.as_ptr(), arguments.as_ptr());
     }
-    Err(io::Error::last_os_error())
+    Err(of("execv"))
 }
 
 /// Nobody for a while, and root again, as servers do it.
 fn seteuid() -> io::Result<()> {
     // SAFETY: numbers only.
     unsafe {
-        check(libc::seteuid(NOBODY))?;
-        check(libc::seteuid(0))
+        check("seteuid", libc::seteuid(NOBODY))?;
+        check("seteuid", libc::seteuid(0))
     }
 }
 
@@ -145,10 +153,10 @@ fn ambient(arena: &Arena, cap: Cap) -> io::Result<()> {
     let sets = prep::capget(arena);
     set(arena, CapSets { inheritable: sets.inheritable | cap.mask(), ..sets })?;
     // SAFETY: numbers only.
-    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, cap as u64, 0, 0) })
+    check("prctl", unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, cap as u64, 0, 0) })
 }
 
 fn user_namespace() -> io::Result<()> {
     // SAFETY: numbers only; the namespace goes with the child.
-    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) })
+    check("unshare", unsafe { libc::unshare(libc::CLONE_NEWUSER) })
 }

@@ -50,8 +50,16 @@ const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--
 
 /// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
 /// trampolines: there these are left to the same kernel's boot with tracepoints, unless they are asked for.
-const BESIDE_PROBES: &[&str] =
-    &["reload::", "recording::", "many::", "state-files::", "probing::", "identity::"];
+const BESIDE_PROBES: &[&str] = &[
+    "reload::",
+    "recording::",
+    "many::",
+    "state-files::",
+    "probing::",
+    "identity::",
+    "advice::",
+    "syscalls::",
+];
 
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
