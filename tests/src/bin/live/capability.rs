@@ -17,7 +17,7 @@ use tests::harness::alerts::{Expectation, Must};
 use tests::harness::{Daemon, Settings};
 use tests::tamper::Map;
 
-use crate::cases::cases;
+use crate::shared::{self, Case, Life};
 
 /// Every event about capabilities that is no call.
 const RULES: &str = "\
@@ -40,16 +40,18 @@ const RULES: &str = "\
   priority: WARNING
 ";
 
+/// A daemon under these rules, which all cases share.
+const SHARED: Life<Told> =
+    Life { start: Told::start, last: "capability::the_end", end: |_, told| told.daemon.stop()?.check() };
+
 pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
-    cases(
-        settings,
-        &[
-            ("capability::rows", rows),
-            ("capability::first_checks", first_checks),
-            ("capability::doors", doors),
-            ("capability::unseen", unseen),
-        ],
-    )
+    let all: [(&str, Case<Told>); 4] = [
+        ("capability::rows", rows),
+        ("capability::first_checks", first_checks),
+        ("capability::doors", doors),
+        ("capability::unseen", unseen),
+    ];
+    shared::trials(settings, SHARED, &all)
 }
 
 struct Told {
@@ -113,8 +115,7 @@ fn make_checks(settings: &Settings, cgroup: &Cgroup) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("the checks: {status}")) }
 }
 
-fn rows(settings: &Settings) -> Result<(), String> {
-    let told = Told::start(settings)?;
+fn rows(settings: &Settings, told: &Told) -> Result<(), String> {
     let cgroup = Cgroup::make(&format!("ringfence-caps-{}", std::process::id()));
     let cgroup = cgroup.map_err(|error| error.to_string())?;
     let id = cgroup.id().map_err(|error| error.to_string())?;
@@ -143,12 +144,11 @@ fn rows(settings: &Settings) -> Result<(), String> {
             return Err(format!("the program passed for a visitor: {rows:?}"));
         }
     }
-    told.daemon.stop()?.check()
+    Ok(())
 }
 
 /// Each row makes one event.
-fn first_checks(settings: &Settings) -> Result<(), String> {
-    let told = Told::start(settings)?;
+fn first_checks(settings: &Settings, told: &Told) -> Result<(), String> {
     let cgroup = Cgroup::make(&format!("ringfence-caps-{}", std::process::id()));
     let cgroup = cgroup.map_err(|error| error.to_string())?;
     let id = cgroup.id().map_err(|error| error.to_string())?;
@@ -169,11 +169,10 @@ fn first_checks(settings: &Settings) -> Result<(), String> {
             return Err(format!("{found} events of first checks of {cap} instead of {count}"));
         }
     }
-    told.daemon.stop()?.check()
+    Ok(())
 }
 
-fn doors(settings: &Settings) -> Result<(), String> {
-    let told = Told::start(settings)?;
+fn doors(settings: &Settings, told: &Told) -> Result<(), String> {
     let mut runs = Vec::new();
     for door in grow::doors() {
         runs.push((door, "x86_64", false));
@@ -211,8 +210,7 @@ fn doors(settings: &Settings) -> Result<(), String> {
         told.daemon.expect(&wanted).map_err(|error| format!("{door} by {abi}, old: {old}: {error}"))?;
         told.daemon.inbox().forget(&Expectation::new().is("cap.door", door));
     }
-    none_unseen(&told)?;
-    told.daemon.stop()?.check()
+    none_unseen(told)
 }
 
 /// Whatever the machine did meanwhile, nothing grew by no door.
@@ -230,8 +228,7 @@ const TASKS: (&str, u32) = ("9", 65_536);
 const SETS: std::ops::Range<usize> = 32..72;
 
 /// The programs are made to believe that a process had no capability, as if it had got them from an exploit since.
-fn unseen(settings: &Settings) -> Result<(), String> {
-    let told = Told::start(settings)?;
+fn unseen(_: &Settings, told: &Told) -> Result<(), String> {
     let tasks = told.map(TASKS.0, TASKS.1)?;
     let (mut orders, order) = io::pipe().map_err(|error| error.to_string())?;
     // SAFETY: the child makes system calls only, on memory that it has; it ends without running anything of ours.
@@ -263,6 +260,5 @@ fn unseen(settings: &Settings) -> Result<(), String> {
         .is("proc.pid", child)
         .must("cap.permitted_before", Must::BeAbsent)
         .must("cap.gained_permitted", Must::BeLike(vec!["CAP_CHOWN *".to_owned()]));
-    told.daemon.expect(&wanted)?;
-    told.daemon.stop()?.check()
+    told.daemon.expect(&wanted).map(drop)
 }
