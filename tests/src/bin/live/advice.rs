@@ -67,7 +67,11 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
         let suite = suite.clone();
         Trial::test(format!("advice::{}", script.name), move || prove(&suite, script).map_err(Failed::from))
     });
-    scripts.collect()
+    let forgets = {
+        let suite = suite.clone();
+        Trial::test("advice::a_restart_forgets_nothing", move || restart(&suite).map_err(Failed::from))
+    };
+    scripts.chain([forgets]).collect()
 }
 
 /// What a run came to: the script may fail.
@@ -115,6 +119,27 @@ fn prove(suite: &Suite, script: &Script) -> Result<(), String> {
     place.daemon.stop()?.check()
 }
 
+/// What an ended container did is known to the next daemon, to the last digit.
+fn restart(suite: &Suite) -> Result<(), String> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let state = format!("state_dir={}", dir.path().join("state").display());
+    let place = Place::with(suite, &["--set", &state])?;
+    let script = &SCRIPTS[0];
+    let run = place.run(script, None)?;
+    works(script, &run)?;
+    let expected = script.used.iter().map(|(cap, count)| ((*cap).to_owned(), *count)).collect();
+    let before = place.await_counts(&run.id, "used", &expected)?;
+    place.daemon.stop()?.check()?;
+    let place = Place::with(suite, &["--set", &state])?;
+    let after = place.told(&run.id)?;
+    for part in ["capabilities", "granted"] {
+        if before[part].is_null() || before[part] != after[part] {
+            return Err(format!("{part} before: {:#}\nafter a restart: {:#}", before[part], after[part]));
+        }
+    }
+    place.daemon.stop()?.check()
+}
+
 fn works(script: &Script, run: &Run) -> Result<(), String> {
     let ran = run.outcome.as_ref().map_err(String::clone)?;
     match ran.lines.last() {
@@ -149,9 +174,14 @@ fn refused_nothing(told: &Value) -> Result<(), String> {
 
 impl<'s> Place<'s> {
     fn start(suite: &'s Suite) -> Result<Place<'s>, String> {
+        Self::with(suite, &[])
+    }
+
+    fn with(suite: &'s Suite, options: &[&str]) -> Result<Place<'s>, String> {
         let shipped = suite.settings().rules.display().to_string();
-        let daemon = Daemon::start(suite.settings(), &["--rules", &shipped, "--canary-interval-ms", "off"])?;
-        Ok(Place { suite, daemon })
+        let mut all = vec!["--rules", &shipped, "--canary-interval-ms", "off"];
+        all.extend(options);
+        Ok(Place { suite, daemon: Daemon::start(suite.settings(), &all)? })
     }
 
     /// Runs the script in a new container, with Docker's default capabilities or with these alone.
