@@ -102,7 +102,7 @@ mod tests {
         set.calls[TABLE_64][575] = seen::RUNTIME;
         set.calls[TABLE_32][1] = seen::REFUSED;
         // SAFETY: both are as long, of integers without padding.
-        let words: [u64; SET_WORDS] = unsafe { std::mem::transmute(set) };
+        let words = unsafe { std::ptr::from_ref(&set).cast::<[u64; SET_WORDS]>().read_unaligned() };
         assert_eq!(set_of(&words), set);
     }
 }
