@@ -8,6 +8,7 @@ mod advice;
 mod benign;
 mod blind;
 mod capability;
+mod capability_limits;
 mod cases;
 mod churn;
 mod corpus;
@@ -51,7 +52,7 @@ const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--
 /// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
 /// trampolines: there these are left to the same kernel's boot with tracepoints, unless they are asked for.
 const BESIDE_PROBES: &[&str] =
-    &["reload::", "recording::", "many::", "state-files::", "probing::", "identity::"];
+    &["reload::", "recording::", "capability-limits::", "many::", "state-files::", "probing::", "identity::"];
 
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
+    trials.extend(capability_limits::trials(&settings));
     trials.extend(faults::trials(&settings));
     trials.extend(recording::trials(&settings));
     trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
