@@ -329,8 +329,8 @@ impl Things {
 
     /// A capability of the file, which nobody can execute.
     fn mark(&self) -> i64 {
-        // `struct vfs_cap_data`, revision 2, of CAP_CHOWN.
-        let data = [0x0200_0000_u32, 1, 0, 0, 0].map(u32::to_le);
+        // `struct vfs_ns_cap_data`, revision 3, of CAP_CHOWN and for root. Of the revision before the kernel asks twice.
+        let data = [0x0300_0000_u32, 1, 0, 0, 0, 0].map(u32::to_le);
         let name = c"security.capability".as_ptr() as u64;
         let arguments = [self.shut.as_raw_fd() as u64, name, data.as_ptr() as u64, size_of_val(&data) as u64];
         raw(libc::SYS_fsetxattr, arguments)

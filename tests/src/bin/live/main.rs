@@ -8,6 +8,8 @@ mod advice;
 mod benign;
 mod blind;
 mod capability;
+mod capability_counts;
+mod capability_full;
 mod capability_limits;
 mod cases;
 mod churn;
