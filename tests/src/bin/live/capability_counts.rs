@@ -11,7 +11,7 @@ use monitor_common::capability::{CapKey, cap_flag};
 use monitor_common::caps::Cap;
 use serde_json::Value;
 use tests::cgroup::{self, Cgroup};
-use tests::harness::{PATIENCE, Settings};
+use tests::harness::{Daemon, PATIENCE, Settings};
 
 use crate::capability::Told;
 
@@ -106,7 +106,7 @@ pub(crate) fn counted(rows: &[(CapKey, u64)], belongs: impl Fn(u64) -> bool) -> 
 /// rule.
 pub(crate) fn hold(what: &str, found: &Sides, made: &Sides, skipped: u64) -> Result<(), String> {
     let mut missing = 0;
-    for key in found.keys().chain(made.keys()) {
+    for key in made.keys().chain(found.keys().filter(|key| !made.contains_key(key))) {
         let of = |sides: &Sides| sides.get(key).copied().unwrap_or(0);
         let wrong = format!("{what}: capability and denied {key:?}: {} instead of {}", of(found), of(made));
         missing += of(made).checked_sub(of(found)).ok_or(wrong.clone())?;
@@ -127,7 +127,7 @@ pub(crate) struct Numbers {
 impl Numbers {
     /// As of now: to ask makes the daemon look.
     pub(crate) fn of(settings: &Settings, told: &Told) -> Result<Numbers, String> {
-        ask(settings, told, &["-o", "json"])?.0?;
+        ask(settings, &told.daemon, &["-o", "json"])?.0?;
         let metrics = told.daemon.metrics()?;
         let all = |name: &str| {
             let mut sides = Sides::new();
@@ -171,11 +171,11 @@ pub(crate) fn quiet(sides: &Sides) -> Sides {
 /// Asks `ringfence caps`: what it printed, or why not; and its exit status.
 pub(crate) fn ask(
     settings: &Settings,
-    told: &Told,
+    daemon: &Daemon,
     arguments: &[&str],
 ) -> Result<(Result<String, String>, Option<i32>), String> {
     let mut command = Command::new(&settings.ringfence);
-    command.arg("caps").arg("--socket").arg(told.daemon.control_socket()).args(arguments);
+    command.arg("caps").arg("--socket").arg(daemon.control_socket()).args(arguments);
     let output = command.output().map_err(|error| format!("ringfence caps: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) };
@@ -185,13 +185,13 @@ pub(crate) fn ask(
 /// Waits until what is said of a container holds: the pipeline may have much to read before it knows of it.
 pub(crate) fn await_told(
     settings: &Settings,
-    told: &Told,
+    daemon: &Daemon,
     id: &str,
     holds: impl Fn(&Value) -> Result<(), String>,
 ) -> Result<Value, String> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let judged = ask(settings, told, &[id, "-o", "json"])?.0.and_then(|text| {
+        let judged = ask(settings, daemon, &[id, "-o", "json"])?.0.and_then(|text| {
             let said: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
             holds(&said).map(|()| said)
         });
@@ -230,7 +230,7 @@ pub(crate) fn await_said(
 ) -> Result<Value, String> {
     let made: Sides =
         made.iter().filter(|((cap, _), _)| *cap != Cap::SysAdmin as u16).map(|(k, v)| (*k, *v)).collect();
-    await_told(settings, told, id, |said| hold("caps", &said_of(said), &made, skipped))
+    await_told(settings, &told.daemon, id, |said| hold("caps", &said_of(said), &made, skipped))
 }
 
 /// The cgroups that a tour made in a container, by id, with what was asked in each; they go with it.

@@ -73,7 +73,7 @@ pub(crate) fn full(settings: &Settings) -> Result<(), String> {
 /// What is said of who came too late: nothing is called unused that may have been used.
 fn tells_of_shortage(settings: &Settings, told: &Told, id: &str, made: &Sides) -> Result<(), String> {
     let lost: u64 = made.values().sum();
-    let said = await_told(settings, told, id, |said| match said["lost"]["no_room"].as_u64() {
+    let said = await_told(settings, &told.daemon, id, |said| match said["lost"]["no_room"].as_u64() {
         Some(no_room) if no_room >= lost => Ok(()),
         other => Err(format!("{lost} checks found no room; caps tells of {other:?}: {said:#}")),
     })?;
@@ -85,7 +85,7 @@ fn tells_of_shortage(settings: &Settings, told: &Told, id: &str, made: &Sides) -
     if let Some(missing) = used.iter().find(|cap| !names.contains(*cap)) {
         return Err(format!("{missing} was used without being counted, and caps tells of {names:?} only"));
     }
-    let table = ask(settings, told, &[id])?.0?;
+    let table = ask(settings, &told.daemon, &[id])?.0?;
     let never = table.lines().find(|line| line.starts_with("granted and never used")).unwrap_or_default();
     let is_never = |cap: &&&str| {
         let row = table.lines().find(|line| line.starts_with(**cap)).unwrap_or_default();
@@ -100,13 +100,13 @@ fn tells_of_shortage(settings: &Settings, told: &Told, id: &str, made: &Sides) -
     }
     for format in ["docker", "compose", "kubernetes", "systemd"] {
         let patch = [id, "--patch", format, "--min-observation", "0s"];
-        let refused = ask(settings, told, &patch)?;
+        let refused = ask(settings, &told.daemon, &patch)?;
         let is_so =
             |why: &String| why.contains("no advice") && why.contains("found no room in the kernel's map");
         if refused.1 != Some(1) || !refused.0.as_ref().is_err_and(is_so) {
             return Err(format!("--patch {format} with checks missing: {refused:?}"));
         }
-        let taken = ask(settings, told, &[&patch[..], &["--accept-losses"]].concat())?.0?;
+        let taken = ask(settings, &told.daemon, &[&patch[..], &["--accept-losses"]].concat())?.0?;
         if !taken.contains("CAUTION: checks may have gone uncounted") {
             return Err(format!("--patch {format} without a word of what is missing:\n{taken}"));
         }

@@ -147,7 +147,7 @@ fn many(settings: &Settings, running: &Running) -> Result<(), String> {
     );
     drop(below);
     cgroup.remove().map_err(text)?;
-    await_told(settings, told, &id, |said| {
+    await_told(settings, &told.daemon, &id, |said| {
         if said["running"] == false { Ok(()) } else { Err("it runs".to_owned()) }
     })?;
     let removed = Removed { container: id, cgroups, at: Instant::now(), told: told_of };
@@ -184,7 +184,7 @@ fn rows_leave(settings: &Settings, running: Running) -> Result<(), String> {
     }
     // That time is what is tested.
     std::thread::sleep(GRACE.saturating_sub(removed.at.elapsed()));
-    let after = await_told(settings, &told, &removed.container, |_| Ok(()))?;
+    let after = await_told(settings, &told.daemon, &removed.container, |_| Ok(()))?;
     let late = there()?;
     if late != 0 {
         return Err(format!(

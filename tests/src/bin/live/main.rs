@@ -24,6 +24,7 @@ mod identity;
 mod judge;
 mod law;
 mod listing;
+mod looks;
 mod many;
 mod matrix;
 mod nine;
