@@ -168,18 +168,23 @@ pub(crate) fn quiet(sides: &Sides) -> Sides {
         .collect()
 }
 
-/// Asks `ringfence caps`: what it printed, or why not; and its exit status.
-pub(crate) fn ask(
-    settings: &Settings,
-    daemon: &Daemon,
-    arguments: &[&str],
-) -> Result<(Result<String, String>, Option<i32>), String> {
-    let mut command = Command::new(&settings.ringfence);
-    command.arg("caps").arg("--socket").arg(daemon.control_socket()).args(arguments);
-    let output = command.output().map_err(|error| format!("ringfence caps: {error}"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) };
-    Ok((said, output.status.code()))
+/// What `ringfence caps` printed, or why not; and its exit status.
+pub(crate) type Answer = (Result<String, String>, Option<i32>);
+
+/// Asks `ringfence caps`, again if the daemon says that it is busy.
+pub(crate) fn ask(settings: &Settings, daemon: &Daemon, arguments: &[&str]) -> Result<Answer, String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut command = Command::new(&settings.ringfence);
+        command.arg("caps").arg("--socket").arg(daemon.control_socket()).args(arguments);
+        let output = command.output().map_err(|error| format!("ringfence caps: {error}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) };
+        let busy = said.as_ref().is_err_and(|why| why.contains("is busy; try again"));
+        if !busy || Instant::now() > end {
+            return Ok((said, output.status.code()));
+        }
+    }
 }
 
 /// Waits until what is said of a container holds: the pipeline may have much to read before it knows of it.
