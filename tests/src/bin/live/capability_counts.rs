@@ -180,7 +180,7 @@ pub(crate) fn ask(settings: &Settings, daemon: &Daemon, arguments: &[&str]) -> R
         let output = command.output().map_err(|error| format!("ringfence caps: {error}"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let said = if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) };
-        let busy = said.as_ref().is_err_and(|why| why.contains("is busy; try again"));
+        let busy = said.as_ref().is_err_and(|why| why.contains("busy"));
         if !busy || Instant::now() > end {
             return Ok((said, output.status.code()));
         }
