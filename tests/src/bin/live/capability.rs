@@ -1,7 +1,7 @@
 //! The ledger of capability checks and the events of credentials that grow, against known scripts: of checks by number,
 //! and of each door.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::process::Command;
@@ -90,10 +90,17 @@ impl Told {
     pub(crate) fn every_row(&self) -> Result<Vec<(CapKey, u64)>, String> {
         let map = self.ledger()?;
         let mut rows = Vec::new();
-        for key in map.keys().map_err(|error| error.to_string())? {
+        // The daemon may take rows away meanwhile: then the kernel lists from the beginning again.
+        let keys: HashSet<Vec<u8>> = map.keys().map_err(|error| error.to_string())?.into_iter().collect();
+        for key in keys {
+            let value = match map.read(&key) {
+                Ok(value) => value,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
             let [cgroup_id, rest, ..] = words(&key);
             let (cap, flags) = (rest as u16, (rest >> 16) as u16);
-            let [count, first, last, _] = words(&map.read(&key).map_err(|error| error.to_string())?);
+            let [count, first, last, _] = words(&value);
             if first == 0 || first > last {
                 return Err(format!("row {cap} {flags:#x}: first {first}, last {last}"));
             }
