@@ -307,7 +307,7 @@ impl Loader {
             inode(kernel_files::PROC_KMSG),
             inode(kernel_files::PROC_KCORE),
             hierarchy | subsys << 32,
-            u64::from(doors) | (inode(kernel_files::HOST_MOUNTS) & u64::from(u32::MAX)) << 32,
+            u64::from(doors) | u64::from(kernel_files::host_namespace("mnt").unwrap_or(0)) << 32,
         ];
         let ebpf = EbpfLoader::new()
             .btf(Some(&self.btf))

@@ -3,9 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-/// The mount namespace of the host, as its first process has it.
-pub const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
-
 /// The kernel log's old door.
 pub const PROC_KMSG: &str = "/proc/kmsg";
 /// The kernel's memory as a core file.
@@ -22,6 +19,11 @@ pub fn namespace(pid: &str, kind: &str) -> Option<u32> {
     let link = fs::read_link(Path::new("/proc").join(pid).join("ns").join(kind)).ok()?;
     // The link reads like `mnt:[4026531841]`.
     link.to_str()?.rsplit_once('[')?.1.strip_suffix(']')?.parse().ok()
+}
+
+/// Inode of a namespace of the host: that of process 1, or where that may not be read our own; `None` if neither can be.
+pub fn host_namespace(kind: &str) -> Option<u32> {
+    namespace("1", kind).or_else(|| namespace("self", kind))
 }
 
 /// The first 32 bits of the boot's id: drawn anew at each boot, the same in every container. `None` if it cannot be
@@ -44,6 +46,12 @@ fn parse_boot_id(text: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hosts_namespaces_are_known_even_if_the_first_process_may_not_be_looked_at() {
+        assert!(host_namespace("mnt").is_some());
+        assert_eq!(host_namespace("none"), None);
+    }
 
     #[test]
     fn a_boots_id_is_read() {

@@ -155,6 +155,16 @@ impl CapsInfo {
         cap.used.as_ref().or(cap.used_in_child.as_ref().filter(|_| own))
     }
 
+    /// Whether it may have used a capability without being counted: passed checks for it found no room while it ran.
+    pub fn may_be_uncounted(&self, cap: &CapInfo) -> bool {
+        self.lost.capabilities.contains(&cap.capability)
+    }
+
+    /// Whether a capability was granted and never used, as far as that can be known.
+    pub fn is_unused(&self, cap: &CapInfo) -> bool {
+        cap.is_granted() && self.used(cap).is_none() && !cap.runtime_below && !self.may_be_uncounted(cap)
+    }
+
     /// The numbers of its capabilities.
     pub fn summary(&self) -> Summary {
         self.summary.unwrap_or_else(|| {
@@ -165,9 +175,7 @@ impl CapsInfo {
                 granted: known.then(|| count(&CapInfo::is_granted)),
                 used: count(&|cap| self.used(cap).is_some()),
                 refused: count(&|cap| cap.refused.is_some()),
-                unused: known.then(|| {
-                    count(&|cap| cap.is_granted() && self.used(cap).is_none() && !cap.runtime_below)
-                }),
+                unused: known.then(|| count(&|cap| self.is_unused(cap))),
             }
         })
     }
@@ -274,9 +282,7 @@ impl Told {
         run.gaps = run.gaps.saturating_add(newer.gaps);
         run.restarts = run.restarts.saturating_add(newer.restarts).saturating_add(1);
         run.below |= newer.below;
-        run.lost.no_room = run.lost.no_room.saturating_add(newer.lost.no_room);
-        run.lost.allowed |= newer.lost.allowed;
-        run.lost.skipped = run.lost.skipped.saturating_add(newer.lost.skipped);
+        run.lost.join(newer.lost);
         if let Some(newer) = &newer.calls {
             run.calls.get_or_insert_default().join(newer);
         }

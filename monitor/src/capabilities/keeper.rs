@@ -362,7 +362,7 @@ impl Keeper {
         let mut dropped = 0;
         let mut told = HashSet::new();
         for run in runs {
-            let unused = run.sets.map_or(0, |sets| sets.all() & !run.used() & !run.below);
+            let unused = run.sets.map_or(0, |sets| sets.all() & !run.used() & !run.below & !run.lost.allowed);
             for name in caps::names(unused) {
                 let labels = (run.who.id.clone(), run.who.name.clone().unwrap_or_default(), name);
                 // Containers of different runtimes or users may have one id: a series may be there once only.

@@ -6,6 +6,7 @@ use std::io::Read as _;
 
 use super::granted::Sets;
 use crate::hierarchy::Hierarchy;
+use crate::kernel_files;
 
 /// Processes that are looked at, at most.
 const MAX_PROCESSES: usize = 1 << 20;
@@ -16,12 +17,12 @@ const MAX_STATUS: u64 = 1 << 20;
 /// that enters a container just now does not count.
 pub fn read(hierarchy: &Hierarchy) -> HashMap<u64, Sets> {
     let mut found: HashMap<u64, Sets> = HashMap::new();
-    let host = fs::read_link("/proc/1/ns/mnt").ok();
+    let host = kernel_files::host_namespace("mnt");
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten().take(MAX_PROCESSES) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        let own = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let own = kernel_files::namespace(&pid.to_string(), "mnt");
         if own.is_none() || own == host {
             continue;
         }

@@ -137,6 +137,15 @@ pub struct Lost {
     pub skipped: u64,
 }
 
+impl Lost {
+    /// Adds what is missing of another time.
+    pub fn join(&mut self, other: Lost) {
+        self.no_room = self.no_room.saturating_add(other.no_room);
+        self.allowed |= other.allowed;
+        self.skipped = self.skipped.saturating_add(other.skipped);
+    }
+}
+
 /// What is kept of a container: all that it did since its first cgroup was seen, through restarts if its id is unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {

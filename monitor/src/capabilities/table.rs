@@ -10,7 +10,7 @@ use std::sync::Arc;
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag, cap_slot};
 
 use super::granted::Place;
-use super::run::Run;
+use super::run::{Lost, Run};
 
 /// Containers that run, or ended a moment ago, at most.
 pub const MAX_RUNS: usize = 16_384;
@@ -27,6 +27,9 @@ pub const GRACE_NS: u64 = 30_000_000_000;
 const ARCHIVE_NS: u64 = 90_000_000_000;
 /// Rows whose progress is kept. The kernel's map has no more; twice as many mean that somebody else empties it.
 const MAX_ROWS: usize = 2 * CAP_LEDGER_ENTRIES as usize;
+
+/// Looks that found something lost and are remembered, for containers of which the pipeline only learns later.
+const MAX_LOSSES: usize = 64;
 
 /// Results that checks are counted by, for the metrics.
 pub(super) const RESULTS: [&str; 4] = ["allowed", "denied", "silent_allowed", "silent_denied"];
@@ -153,6 +156,8 @@ pub struct Table {
     totals: Vec<[u64; RESULTS.len()]>,
     uncounted: Vec<u64>,
     skipped: u64,
+    /// What was lost lately, with when that was noted, oldest first.
+    losses: VecDeque<(u64, Lost)>,
     /// When the places were last learnt.
     learnt: Now,
     shortage: Shortage,
@@ -182,6 +187,7 @@ impl Table {
             totals: vec![[0; RESULTS.len()]; CAP_SLOTS as usize],
             uncounted: vec![0; 2 * CAP_SLOTS as usize],
             skipped: 0,
+            losses: VecDeque::new(),
             learnt: Now::default(),
             shortage: Shortage::default(),
             sets: None,
@@ -311,12 +317,14 @@ impl Table {
             *known = known.saturating_add(*more);
         }
         self.skipped = self.skipped.max(skipped);
+        let lost = Lost { no_room, allowed, skipped: more_skipped };
+        if self.losses.len() >= MAX_LOSSES {
+            self.losses.pop_front();
+        }
+        self.losses.push_back((self.learnt.boot, lost));
         let ran = |entry: &&mut Entry| entry.ended.is_none_or(|ended| ended >= since.boot);
         for entry in self.runs.values_mut().filter(ran) {
-            let lost = &mut entry.run.lost;
-            lost.no_room = lost.no_room.saturating_add(no_room);
-            lost.allowed |= allowed;
-            lost.skipped = lost.skipped.saturating_add(more_skipped);
+            entry.run.lost.join(lost);
             entry.run.dirty = true;
         }
     }

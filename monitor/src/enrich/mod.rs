@@ -30,8 +30,7 @@ impl Host {
     pub fn read() -> Self {
         let mut namespaces = NsSet::default();
         for (inum, kind) in namespaces.iter_mut().zip(NS_KINDS) {
-            let read = kernel_files::namespace("1", kind).or_else(|| kernel_files::namespace("self", kind));
-            *inum = NsInum(read.unwrap_or(0));
+            *inum = NsInum(kernel_files::host_namespace(kind).unwrap_or(0));
         }
         let boot_id = kernel_files::boot_id();
         Host { namespaces, boot_id }

@@ -16,6 +16,7 @@ pub mod needs;
 pub mod prep;
 pub mod race;
 pub mod raw;
+pub mod tour;
 mod table_clock;
 mod table_io;
 mod table_open;

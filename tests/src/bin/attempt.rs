@@ -12,7 +12,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use monitor_common::call::{Abi, Call};
 use monitor_common::caps::Cap;
 use tests::attempt::needs::Need;
-use tests::attempt::{self, Attempt, Way, elf32, evade, gains, grow, load, mark, prep, race};
+use tests::attempt::tour::Tour;
+use tests::attempt::{self, Attempt, Way, elf32, evade, gains, grow, load, mark, needs, prep, race};
 use tests::seccomp::{self, Filter};
 
 #[derive(Parser)]
@@ -106,6 +107,21 @@ enum Command {
     },
     /// Makes a known number of capability checks.
     Checks,
+    /// Asks for capabilities one after the other, in a cgroup or in many; a line of JSON says how many checks that made.
+    Tour {
+        /// Capabilities to ask for, with commas between them; all for which the kernel has a call, if none is named.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// How often: with the capability and as often without.
+        #[arg(long, default_value_t = 1)]
+        rounds: u64,
+        /// Ask instead in new cgroups below this directory.
+        #[arg(long, requires = "count")]
+        below: Option<PathBuf>,
+        /// How many of these.
+        #[arg(long)]
+        count: Option<u64>,
+    },
     /// Makes one attempt that carries a number, by which its alert is known.
     Mark {
         /// At least 2,000,000.
@@ -132,7 +148,13 @@ enum Command {
         /// open-handle, bpf-types or sample.
         #[arg(required = true)]
         names: Vec<String>,
+        /// Move to this cgroup first.
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
     },
+    /// Looks for capabilities as harmless programs do, without a need: by a seccomp filter, at another user's process,
+    /// and at a file that nobody may read.
+    Look,
     /// Comes by capabilities; prints the process that did.
     Gain {
         /// set-uid, file, file-permitted, seteuid, capset, ambient or user-namespace.
@@ -282,7 +304,23 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             let pids = pids.and_then(|pids| Some((*pids.first()?, *pids.get(1)?)));
             mark::Churn { forks, every: every.max(2), first, pids }.make(|line| writeln!(out, "{line}"))?;
         }
-        Command::Need { names } => {
+        Command::Tour { only, rounds, below, count } => {
+            let named = |name: &String| {
+                Cap::ALL
+                    .iter()
+                    .find(|cap| cap.name() == name)
+                    .copied()
+                    .ok_or(format!("no capability `{name}`"))
+            };
+            let only: Vec<Cap> = only.iter().map(named).collect::<Result<_, _>>()?;
+            let tour = Tour { only: &only, rounds, below: below.as_deref().zip(count) };
+            writeln!(out, "{}", tour.make()?)?;
+        }
+        Command::Look => needs::look()?,
+        Command::Need { names, cgroup } => {
+            if let Some(cgroup) = cgroup {
+                std::fs::write(cgroup.join("cgroup.procs"), "0")?;
+            }
             for name in names {
                 let need = Need::by_name(&name).ok_or_else(|| format!("nothing called `{name}`"))?;
                 writeln!(out, "{}", need.make()?)?;

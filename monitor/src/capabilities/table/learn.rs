@@ -170,6 +170,9 @@ impl Table {
                 run.observed = now.boot.saturating_sub(run.since).min(known);
             }
         }
+        // Its first record may have waited behind thousands of others: what was lost since it began may be its own.
+        let noted_since = self.losses.iter().filter(|(noted, _)| *noted >= run.since);
+        noted_since.for_each(|(_, lost)| run.lost.join(*lost));
         Entry::new(run, id)
     }
 }

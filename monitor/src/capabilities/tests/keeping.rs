@@ -194,6 +194,23 @@ fn a_loss_while_the_pipeline_is_busy_reaches_who_began_meanwhile() {
 }
 
 #[test]
+fn a_loss_reaches_who_is_met_only_later() {
+    let world = World::with_room(0);
+    let mut keeper = world.keeper(BOOT, None);
+    keeper.round();
+    let first = world.machine().now.boot;
+    world.check(7, NET_RAW, 0, 2);
+    world.pass(&mut keeper, 10);
+    // The records of its beginning were still on their way.
+    world.make(7, &path(7));
+    world.grant(7, 0, 0);
+    world.place(7, |place| place.grant.as_mut().unwrap().first.0 = first);
+    world.make(8, &path(8));
+    world.pass(&mut keeper, 10);
+    assert_eq!((told(&keeper, &id(7)).lost.no_room, told(&keeper, &id(8)).lost.no_room), (2, 0));
+}
+
+#[test]
 fn skipped_runs_of_the_probe_are_told() {
     let world = World::new();
     world.make(7, &path(7));

@@ -98,6 +98,11 @@ fn row(info: &CapsInfo, cap: &CapInfo) -> Vec<String> {
         Some(_) => "no",
         None => "?",
     };
+    let unused = match cap.is_granted() {
+        true if info.may_be_uncounted(cap) => "perhaps",
+        true => "never",
+        false => NONE,
+    };
     let mut apart = Vec::new();
     let pairs = [
         (
@@ -119,7 +124,7 @@ fn row(info: &CapsInfo, cap: &CapInfo) -> Vec<String> {
     vec![
         cap.capability.clone(),
         granted.to_owned(),
-        number(used, if cap.is_granted() { "never" } else { NONE }),
+        number(used, unused),
         number(cap.refused.as_ref(), NONE),
         first.map_or(NONE.to_owned(), second),
         last.map_or(NONE.to_owned(), |count| second(&count.last)),
@@ -167,7 +172,10 @@ fn summary(info: &CapsInfo) -> String {
             let _ = writeln!(out, "{what}: {}", names.join(" "));
         }
     };
-    line("granted and never used", &|cap| cap.is_granted() && info.used(cap).is_none() && !cap.runtime_below);
+    line("granted and never used", &|cap| info.is_unused(cap));
+    line("granted, and perhaps used without being counted", &|cap| {
+        cap.is_granted() && info.used(cap).is_none() && info.may_be_uncounted(cap)
+    });
     line("refused", &|cap| cap.refused.is_some());
     line("used although never granted to a program that began", &|cap| {
         info.used(cap).is_some() && cap.granted.as_deref() == Some("no")

@@ -1,7 +1,7 @@
 //! The ledger of capability checks and the events of credentials that grow, against known scripts: of checks by number,
 //! and of each door.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::process::Command;
@@ -54,16 +54,23 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     shared::trials(settings, SHARED, &all)
 }
 
-struct Told {
-    daemon: Daemon,
+/// A daemon whose maps are looked into.
+pub(crate) struct Told {
+    pub(crate) daemon: Daemon,
     _rules: tempfile::TempDir,
 }
 
 impl Told {
     fn start(settings: &Settings) -> Result<Told, String> {
+        Told::start_with(settings, RULES, &[])
+    }
+
+    /// One under these rules, with these further arguments.
+    pub(crate) fn start_with(settings: &Settings, text: &str, arguments: &[&str]) -> Result<Told, String> {
         let rules = tempfile::tempdir().map_err(|error| error.to_string())?;
-        fs::write(rules.path().join("capability.yaml"), RULES).map_err(|error| error.to_string())?;
-        let daemon = Daemon::start(settings, &["--rules", &rules.path().display().to_string()])?;
+        fs::write(rules.path().join("capability.yaml"), text).map_err(|error| error.to_string())?;
+        let path = rules.path().display().to_string();
+        let daemon = Daemon::start(settings, &[&["--rules", path.as_str()][..], arguments].concat())?;
         Ok(Told { daemon, _rules: rules })
     }
 
@@ -76,21 +83,41 @@ impl Told {
         Map::open(info).map_err(|error| error.to_string())
     }
 
-    /// Counts of a cgroup's rows, by capability and flags; without those that are certain to be silent.
-    fn rows(&self, cgroup: u64) -> Result<BTreeMap<(u16, u16), u64>, String> {
-        let map = self.map("1", CAP_LEDGER_ENTRIES)?;
-        let mut rows = BTreeMap::new();
-        for key in map.keys().map_err(|error| error.to_string())? {
-            let [id, rest, ..] = words(&key);
+    /// The kernel's map of rows.
+    pub(crate) fn ledger(&self) -> Result<Map, String> {
+        self.map("1", CAP_LEDGER_ENTRIES)
+    }
+
+    /// Every row: its key and its count.
+    pub(crate) fn every_row(&self) -> Result<Vec<(CapKey, u64)>, String> {
+        let map = self.ledger()?;
+        let mut rows = Vec::new();
+        // The daemon may take rows away meanwhile: then the kernel lists from the beginning again.
+        let keys: HashSet<Vec<u8>> = map.keys().map_err(|error| error.to_string())?.into_iter().collect();
+        for key in keys {
+            let value = match map.read(&key) {
+                Ok(value) => value,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let [cgroup_id, rest, ..] = words(&key);
             let (cap, flags) = (rest as u16, (rest >> 16) as u16);
-            if id != cgroup || flags & cap_flag::SILENT != 0 {
-                continue;
-            }
-            let [count, first, last, _] = words(&map.read(&key).map_err(|error| error.to_string())?);
+            let [count, first, last, _] = words(&value);
             if first == 0 || first > last {
                 return Err(format!("row {cap} {flags:#x}: first {first}, last {last}"));
             }
-            *rows.entry((cap, flags & !(cap_flag::MAYBE_SILENT | cap_flag::GROUP))).or_default() += count;
+            rows.push((CapKey { cgroup_id, cap, flags, pad: 0 }, count));
+        }
+        Ok(rows)
+    }
+
+    /// Counts of a cgroup's rows, by capability and flags; without those that are certain to be silent.
+    fn rows(&self, cgroup: u64) -> Result<BTreeMap<(u16, u16), u64>, String> {
+        let mut rows = BTreeMap::new();
+        let own = |(key, _): &(CapKey, u64)| key.cgroup_id == cgroup && key.flags & cap_flag::SILENT == 0;
+        for (key, count) in self.every_row()?.into_iter().filter(own) {
+            let flags = key.flags & !(cap_flag::MAYBE_SILENT | cap_flag::GROUP);
+            *rows.entry((key.cap, flags)).or_default() += count;
         }
         Ok(rows)
     }

@@ -8,6 +8,9 @@ mod advice;
 mod benign;
 mod blind;
 mod capability;
+mod capability_counts;
+mod capability_full;
+mod capability_limits;
 mod cases;
 mod churn;
 mod corpus;
@@ -21,6 +24,7 @@ mod identity;
 mod judge;
 mod law;
 mod listing;
+mod looks;
 mod many;
 mod matrix;
 mod nine;
@@ -58,6 +62,7 @@ const BESIDE_PROBES: &[&str] = &[
     "probing::",
     "identity::",
     "advice::",
+    "capability-limits::",
     "syscalls::",
 ];
 
@@ -99,6 +104,7 @@ fn main() -> ExitCode {
     trials.extend(starts::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
+    trials.extend(capability_limits::trials(&settings));
     trials.extend(faults::trials(&settings));
     trials.extend(recording::trials(&settings));
     trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));

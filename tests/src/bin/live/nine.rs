@@ -20,6 +20,7 @@ use tests::harness::Daemon;
 use tests::harness::alerts::{Alert, Expectation, Must};
 use tests::oci::{self, Profile};
 
+use crate::looks;
 use crate::places::Suite;
 use crate::probing::knock;
 
@@ -43,7 +44,7 @@ const RULED: &[Cap] = &[
 ];
 
 /// The types of events that tell of capabilities without a call of their own.
-const TYPES: &[&str] = &["capability", "gained", "gained_unseen"];
+pub(crate) const TYPES: &[&str] = &["capability", "gained", "gained_unseen"];
 
 /// What a container is given besides, or instead of, Docker's default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,7 +57,7 @@ pub(crate) struct Given<'a> {
 
 /// The daemon under the shipped rules, which all cases share, and whoever makes containers.
 pub(crate) struct Place {
-    suite: Arc<Suite>,
+    pub(crate) suite: Arc<Suite>,
     daemon: Mutex<Option<Daemon>>,
 }
 
@@ -106,6 +107,9 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
         add(format!("nine::gained_by_{}", way.way), true, Box::new(|place| gained_by(place, way)));
     }
     add("nine::ls_and_ps_raise_nothing".to_owned(), true, Box::new(looks));
+    for (name, case) in looks::CASES {
+        add((*name).to_owned(), true, Box::new(case));
+    }
     add("nine::the_end".to_owned(), true, Box::new(Place::end));
     trials
 }
@@ -129,7 +133,7 @@ fn kebab(cap: Cap) -> String {
     cap.name().trim_start_matches("CAP_").to_lowercase().replace('_', "-")
 }
 
-fn rule(cap: Cap, what: &str) -> String {
+pub(crate) fn rule(cap: Cap, what: &str) -> String {
     format!("capability-{}-{what}-in-container", kebab(cap))
 }
 
@@ -140,7 +144,7 @@ fn is_default(cap: Cap) -> bool {
 
 impl Place {
     /// Lends the daemon, which is started when it is first needed, and anew after a case that failed.
-    fn with<T>(&self, case: impl FnOnce(&Daemon) -> Result<T, String>) -> Result<T, String> {
+    pub(crate) fn with<T>(&self, case: impl FnOnce(&Daemon) -> Result<T, String>) -> Result<T, String> {
         let mut held = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
         let daemon = match held.take() {
             Some(daemon) => daemon,
@@ -163,12 +167,12 @@ impl Place {
     }
 
     /// Runs a shell command in a new container.
-    fn run(&self, given: Given<'_>, command: &str) -> Result<Ran, String> {
+    pub(crate) fn run(&self, given: Given<'_>, command: &str) -> Result<Ran, String> {
         contain(&self.suite, given, command)
     }
 
     /// The alerts of these types that came of a container, once all have come.
-    fn alerts(&self, daemon: &Daemon, ran: &Ran, types: &[&str]) -> Result<Vec<Alert>, String> {
+    pub(crate) fn alerts(&self, daemon: &Daemon, ran: &Ran, types: &[&str]) -> Result<Vec<Alert>, String> {
         let marker = cgroup::container_id(&format!("nine {}", ran.id));
         knock(self.suite.settings(), &marker, &["setns-badfd"])?;
         daemon.expect(&Expectation::new().is("container.id", &marker[..12]).is("evt.type", "setns"))?;
@@ -220,7 +224,7 @@ fn change(config: &mut Value, given: Given<'_>) {
 }
 
 /// Holds the rules that fired against those that must have.
-fn exactly(alerts: &[Alert], rules: &[String]) -> Result<(), String> {
+pub(crate) fn exactly(alerts: &[Alert], rules: &[String]) -> Result<(), String> {
     let mut fired: Vec<String> = alerts.iter().filter_map(|alert| alert.get("rule_id")).collect();
     let mut wanted = rules.to_vec();
     fired.sort();
@@ -313,7 +317,7 @@ struct Way {
     rules: &'static [&'static str],
 }
 
-const PLAIN: Given<'static> = Given { add: &[], drop: None, unconfined: false };
+pub(crate) const PLAIN: Given<'static> = Given { add: &[], drop: None, unconfined: false };
 
 const WAYS: &[Way] = &[
     Way {
