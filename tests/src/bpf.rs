@@ -14,6 +14,8 @@ use monitor_common::caps::Cap;
 /// Commands of bpf(2).
 const PROG_LOAD: i32 = 5;
 const PROG_ATTACH: i32 = 8;
+const PROG_GET_FD_BY_ID: i32 = 13;
+const OBJ_GET_INFO_BY_FD: i32 = 15;
 const RAW_TRACEPOINT_OPEN: i32 = 17;
 /// `BPF_PROG_TYPE_CGROUP_DEVICE`, `BPF_CGROUP_DEVICE`, `BPF_F_ALLOW_MULTI`.
 const CGROUP_DEVICE: u32 = 15;
@@ -77,6 +79,25 @@ fn attributes<const N: usize>(members: &[(usize, &[u8])]) -> [u8; N] {
         bytes[*offset..*offset + value.len()].copy_from_slice(value);
     }
     bytes
+}
+
+/// The first 15 bytes of a loaded program's name (`bpf_prog_info.name`).
+///
+/// # Errors
+/// The kernel's, if there is no such program.
+pub fn program_name(id: u32) -> io::Result<String> {
+    const NAME: std::ops::Range<usize> = 64..80;
+    let program = bpf(PROG_GET_FD_BY_ID, &attributes::<4>(&[(0, &id.to_le_bytes())]))?;
+    // SAFETY: a descriptor that is ours since a moment ago.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    let mut info = [0_u8; NAME.end];
+    let asked: [u8; 16] = attributes(&[
+        (0, &program.as_raw_fd().to_le_bytes()),
+        (4, &(info.len() as u32).to_le_bytes()),
+        (8, &(info.as_mut_ptr() as u64).to_le_bytes()),
+    ]);
+    bpf(OBJ_GET_INFO_BY_FD, &asked)?;
+    Ok(String::from_utf8_lossy(&info[NAME]).trim_end_matches('\0').to_owned())
 }
 
 /// Before 5.11 programs are charged to the limit of locked memory, which is small.

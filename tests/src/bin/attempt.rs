@@ -144,7 +144,7 @@ enum Command {
     },
     /// Does something that takes a capability, and ends; each result is a line of JSON.
     Need {
-        /// What: nice, raise-limit, link-up, log-unread, port, map-zero, tick, bounding-drop, mount, load-module, attach,
+        /// What: nice, raise-limit, link-up, log-unread, port, map-zero, tick, bounding-drop, mount, policy, load-module, attach,
         /// open-handle, bpf-types or sample.
         #[arg(required = true)]
         names: Vec<String>,

@@ -161,7 +161,7 @@ fn closed_link(settings: &Settings) -> Result<(), String> {
     let watched = Watched::start(settings, &[])?;
     let (link, hook) = if settings.attach == "trampoline" {
         (watched.descriptor(&[("link_type", "tracing")])?, "fexit/")
-    } else if let Ok(link) = watched.descriptor(&[("link_type", "perf")]) {
+    } else if let Ok(link) = watched.perf_link("sys_exit_perf") {
         // From 7.0 on.
         (link, "tracepoint/raw_syscalls/sys_exit")
     } else {

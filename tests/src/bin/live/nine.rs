@@ -3,9 +3,8 @@
 //!
 //! What this machine cannot show is ignored: a capability that the suite itself lacks can be given to no container, and
 //! a kernel without modules or I/O ports has no calls for them. Guests show it, and the use and gain of CAP_BPF and
-//! CAP_PERFMON, which Debian's Engine (20.10) does not know. CAP_MAC_ADMIN and CAP_MAC_OVERRIDE are asked for by security
-//! modules alone (AppArmor, SELinux, Smack), of which neither this suite's guests nor its machine have one in force: of
-//! these two only the gain is shown.
+//! CAP_PERFMON, which Debian's Engine (20.10) does not know. CAP_MAC_ADMIN is asked for by AppArmor, which some guests have
+//! in force; CAP_MAC_OVERRIDE by Smack alone, which no kernel of Debian's has: of it only the gain is shown.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +12,7 @@ use libtest_mimic::{Failed, Trial};
 use monitor_common::caps::Cap;
 use serde_json::{Value, json};
 use tests::attempt::errno_name;
-use tests::attempt::needs::{NEEDS, Need};
+use tests::attempt::needs::{NEEDS, Need, POLICY};
 use tests::cgroup;
 use tests::docker::Ran;
 use tests::harness::Daemon;
@@ -42,6 +41,9 @@ const RULED: &[Cap] = &[
     Cap::Bpf,
     Cap::Perfmon,
 ];
+
+/// AppArmor's directory of securityfs, which is there where it is in force.
+const APPARMOR: &str = "/sys/kernel/security/apparmor";
 
 /// The types of events that tell of capabilities without a call of their own.
 pub(crate) const TYPES: &[&str] = &["capability", "gained", "gained_unseen"];
@@ -77,6 +79,8 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     let guest = suite.settings().guest;
     let can_give = |cap| is_ours(cap) && (guest || !matches!(cap, Cap::Bpf | Cap::Perfmon));
     let possible = |need: &Need| match need.name {
+        // Guests with another cgroup layout than version 2 alone have AppArmor in force.
+        "policy" => guest && std::fs::exists(APPARMOR).is_ok_and(|is| is),
         "load-module" => std::fs::exists("/proc/modules").is_ok_and(|is| is),
         "port" => has_ports(),
         // Before the tracepoint the check may be drawn into its caller (`cap_mmap_addr`), where no hook sees it.
@@ -87,7 +91,12 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     // A container takes a guest's processor seconds, so there one does all.
     let turns = |needs: Vec<&'static Need>| -> Vec<(&str, Vec<&'static Need>)> {
         if guest {
-            return vec![("all", needs)];
+            let (policy, others): (Vec<_>, Vec<_>) =
+                needs.into_iter().partition(|need| need.cap == Cap::MacAdmin);
+            return [("all", others), ("policy", policy)]
+                .into_iter()
+                .filter(|turn| !turn.1.is_empty())
+                .collect();
         }
         needs.into_iter().map(|need| (need.name, vec![need])).collect()
     };
@@ -215,6 +224,12 @@ fn change(config: &mut Value, given: Given<'_>) {
             caps.extend(given.add.iter().map(|cap| json!(cap.name())));
             caps.retain(|cap| given.drop.is_none_or(|drop| *cap != drop.name()));
         }
+    }
+    if std::fs::exists(APPARMOR).is_ok_and(|is| is)
+        && let Some(mounts) = config["mounts"].as_array_mut()
+    {
+        let options = ["bind", "rw"];
+        mounts.push(json!({"destination": POLICY, "type": "bind", "source": APPARMOR, "options": options}));
     }
     if (given.unconfined || !given.add.is_empty())
         && let Some(linux) = config["linux"].as_object_mut()

@@ -159,6 +159,16 @@ impl Watched {
         all.iter().find(fits).cloned().ok_or(format!("the daemon has no descriptor with {wanted:?}"))
     }
 
+    /// A link of perf's kind of this program.
+    pub(crate) fn perf_link(&self, program: &str) -> Result<FdInfo, String> {
+        let all = FdInfo::all(self.daemon.pid()).map_err(|error| error.to_string())?;
+        let fits = |info: &&FdInfo| {
+            let name = info.number("prog_id").and_then(|id| tests::bpf::program_name(id).ok());
+            info.get("link_type") == Some("perf") && name.as_deref() == Some(program)
+        };
+        all.iter().find(fits).cloned().ok_or(format!("the daemon has no such link of {program}"))
+    }
+
     pub(crate) fn map(&self, kind: &str, entries: u32) -> Result<Map, String> {
         let info = self.descriptor(&[("map_type", kind), ("max_entries", &entries.to_string())])?;
         Map::open(&info).map_err(|error| error.to_string())
