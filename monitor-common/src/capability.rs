@@ -18,7 +18,8 @@ pub struct CapKey {
 pub mod cap_flag {
     /// The check was denied.
     pub const DENIED: u16 = 1 << 0;
-    /// It asked for the capability in another user namespace than the initial one.
+    /// It was about rights in another user namespace than the initial one: it asked for the capability there, with
+    /// credentials that count there alone, or as whoever made it.
     pub const CHILD_NS: u16 = 1 << 1;
     /// The kernel only looked: a denial is no refusal of what was asked for (`CAP_OPT_NOAUDIT`).
     pub const SILENT: u16 = 1 << 2;

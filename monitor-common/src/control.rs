@@ -124,6 +124,7 @@ offsets! {
     pid_ns_inum = "pid_namespace", "ns.inum", Required;
     user_ns_inum = "user_namespace", "ns.inum", Required;
     user_ns_parent = "user_namespace", "parent", Required;
+    user_ns_owner = "user_namespace", "owner", Required;
     user_ns_level = "user_namespace", "level", Required;
     net_inum = "net", "ns.inum", Required;
     uts_ns_inum = "uts_namespace", "ns.inum", Required;

@@ -95,7 +95,7 @@ impl Check {
             }
             return;
         }
-        let child = is_child(self.target);
+        let child = is_child(self.target) && self.counts_there_alone();
         let asked = tasks::asked(running, self.cap, self.denied);
         let group = self.group(running);
         let mut flags =
@@ -142,6 +142,26 @@ impl Check {
         }
     }
 
+    /// True of a check in a child namespace that has nothing to do with rights in the initial one: of credentials that
+    /// count in a child alone, or of whoever made that namespace, who has all rights there. Other credentials of the
+    /// initial one pass by what they have there, or are refused for want of it (`cap_capable`).
+    #[inline(always)]
+    fn counts_there_alone(&self) -> bool {
+        /// A user namespace lies at most so deep (`create_user_ns`: 32 above it).
+        const MAX_LEVEL: u32 = 33;
+        if is_child(self.cred.follow(offset!(cred_user_ns))) {
+            return true;
+        }
+        let mut ns = self.target;
+        for _ in 0..MAX_LEVEL {
+            if ns.get::<u32>(offset!(user_ns_level)) <= 1 {
+                break;
+            }
+            ns = ns.follow(offset!(user_ns_parent));
+        }
+        ns.get::<u32>(offset!(user_ns_owner)) == self.cred.get::<u32>(offset!(cred_euid))
+    }
+
     /// Makes a row, and says whether it was us who did.
     #[inline(always)]
     fn new_row(&self, key: &CapKey, tick: u16) -> (Option<*mut CapCount>, bool) {
@@ -177,6 +197,7 @@ impl Check {
     #[inline(always)]
     fn silence(&self, running: &Running, child: bool, group: CapGroup, over_limit: bool) -> u16 {
         match self.opts {
+            _ if self.cap == Cap::SysAdmin as u32 && is_filter(running) => 0,
             Some(opts) if opts & NOAUDIT != 0 => cap_flag::SILENT,
             Some(_) => 0,
             None if self.cap == Cap::SysAdmin as u32 && group.asks() && !is_clone(running) => 0,
@@ -243,6 +264,16 @@ fn only_looks(running: &Running) -> bool {
             running.nr,
             9 | 10 | 11 | 12 | 25 | 29 | 30 | 57 | 58 | 194 | 195 | 196 | 465 | 520 | 545
         ),
+    }
+}
+
+/// seccomp, prctl and landlock_restrict_self, which ask for CAP_SYS_ADMIN without having a denial audited, and refuse a
+/// filter for want of it all the same, to whoever could still gain privileges (`seccomp_prepare_filter`).
+#[inline(always)]
+fn is_filter(running: &Running) -> bool {
+    match running.abi {
+        Abi::X86_64 | Abi::X32 => matches!(running.nr, 157 | 317 | 446),
+        Abi::I386 => matches!(running.nr, 172 | 354 | 446),
     }
 }
 

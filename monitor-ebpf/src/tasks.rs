@@ -52,6 +52,10 @@ struct Known {
     inside: u32,
     /// One more than the number of the call in which its last check was a denied one for CAP_SYS_RESOURCE; else 0.
     denied_in: u32,
+    /// Mount namespace in which its program began; 0 if that is not known.
+    exec_mnt_ns: u32,
+    /// Zero.
+    pad: u32,
 }
 
 /// Who was asked for a capability.
@@ -91,6 +95,8 @@ impl Known {
             creds: *creds,
             inside: (host != 0 && mount_ns != 0 && mount_ns != host) as u32,
             denied_in: 0,
+            exec_mnt_ns: mount_ns,
+            pad: 0,
         }
     }
 
@@ -236,7 +242,10 @@ pub fn execed(current: &Current, old_tid: u32, record: &ExecRecord, creds: &Cred
         && known.exec_id.wrapping_add(1) == next.exec_id
     {
         tell(task, known, creds, own_cred(task), Door::Exec as u16, 0);
-        if record.exe_mnt_ns == 0 || record.exe_mnt_ns != own_ns {
+        // In another mount namespace than its maker's the file does not matter: an image may point back at the runtime by
+        // /proc/self/exe. Before, a runtime begins only sealed copies of itself, which lie in no mount namespace.
+        let moved = next.inside != 0 && known.exec_mnt_ns != 0 && known.exec_mnt_ns != own_ns;
+        if !moved && (record.exe_mnt_ns == 0 || record.exe_mnt_ns != own_ns) {
             (next.home, next.top, next.inside) = (known.home, known.top, known.inside);
         } else if known.owns(task) {
             (next.top, next.inside) = (known.top, 1);

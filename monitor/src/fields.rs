@@ -380,7 +380,7 @@ fields! {
     CapName "cap.name" Text ArgSpec::None, "The capability that a capability event is about, such as CAP_SYS_TIME.";
     CapAudited "cap.audited" Bool ArgSpec::None, "Of a capability event: false if the kernel only looked, so that a denial refused nothing that was asked for; absent where that cannot be told (from 6.14 on in the tracepoint mode).";
     CapCall "cap.call" Text ArgSpec::None, "The system call that made the check of a capability event, by name; absent outside of one, as in a page fault.";
-    CapUserNs "cap.user_ns" Text ArgSpec::None, "initial or child: the user namespace in which the capability was asked for, or in which the capabilities of gained and gained_unseen count. Those of a child lead to nothing that belongs to the host itself.";
+    CapUserNs "cap.user_ns" Text ArgSpec::None, "initial or child: the user namespace whose rights a check was about (child also for whoever made a child namespace and is asked for a right there), or in which the capabilities of gained and gained_unseen count. Those of a child lead to nothing that belongs to the host itself.";
     CapDoor "cap.door" Text ArgSpec::None, "By what the capabilities of a gained event grew: capset, exec, setuid, setreuid, setresuid, setfsuid, prctl (an ambient raise), or a user namespace by unshare, setns or clone (clone3 too). Of gained_unseen what the process did when it was noticed, if that was one of these.";
     CapGainedPermitted "cap.gained_permitted" TextList ArgSpec::None, "Permitted capabilities that were added, as in cap.gained.";
     CapPermitted "cap.permitted" TextList ArgSpec::None, "Permitted capabilities after a gain: what the process can make effective.";
