@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod http;
+mod undisturbed;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader};
@@ -16,6 +17,7 @@ use http::Metrics;
 use jsonschema::Validator;
 use serde_json::Value;
 use tempfile::TempDir;
+pub use undisturbed::MOST_TURNS;
 
 /// How long a condition may take before the test gives up. It is no pace: nothing waits this long
 /// unless it fails. Guests without hardware virtualisation are slow, on a busy machine even more so.
@@ -23,9 +25,6 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Name of a daemon's control socket, in a directory of its own.
 const CONTROL_SOCKET: &str = "ringfence.sock";
-
-/// How often something is done again because the kernel skipped a probe meanwhile; see [`Daemon::undisturbed`].
-pub const MOST_TURNS: usize = 5;
 
 /// The suite's own rules: one for each call, matching every event.
 pub const ALL_EVENTS: &str = include_str!("../../rules/all-events.yaml");
@@ -254,30 +253,6 @@ impl Daemon {
             (200, text) => Ok(Metrics::new(text)),
             (status, text) => Err(format!("/metrics answers {status}: {text}")),
         }
-    }
-
-    /// Runs of its probes that the kernel skipped so far, because a preempted task was inside the same probe on that
-    /// processor (`ringfence_probe_missed_total`). What such a run would have seen is in no event.
-    ///
-    /// # Errors
-    /// As [`Daemon::metrics`].
-    pub fn skipped(&self) -> Result<u64, String> {
-        Ok(self.metrics()?.sum("ringfence_probe_missed_total", &[]).unwrap_or(0.0) as u64)
-    }
-
-    /// Does something until the kernel skipped no probe meanwhile: what was made while it did proves nothing.
-    ///
-    /// # Errors
-    /// Those of `make`, or that the kernel skips probes all the time.
-    pub fn undisturbed<T>(&self, mut make: impl FnMut() -> Result<T, String>) -> Result<T, String> {
-        for _ in 0..MOST_TURNS {
-            let before = self.skipped()?;
-            let made = make()?;
-            if self.skipped()? == before {
-                return Ok(made);
-            }
-        }
-        Err(format!("the kernel skipped probes in each of {MOST_TURNS} turns"))
     }
 
     /// Sends a signal to it.

@@ -9,7 +9,7 @@ use tests::cgroup::POD_UID;
 use tests::harness::alerts::{Alert, Expectation, Must};
 use tests::harness::{Daemon, Settings};
 
-use crate::places::{Made, Place, Suite, Visit};
+use crate::places::{self, Made, Place, Suite, Visit};
 
 /// One trial: visits the place if nobody has yet, and judges what came of the attempt.
 ///
@@ -22,10 +22,9 @@ pub(crate) fn check(
     abi: Abi,
     want: Want,
 ) -> Result<(), String> {
-    let visit = suite.visit(place);
-    let visit = visit.as_ref().as_ref().map_err(String::clone)?;
+    let visits = suite.visits(place);
+    let (visit, made) = places::made(&visits, attempt, abi)?;
     let daemon = suite.daemon()?;
-    let made = visit.made.get(&(attempt.name.to_owned(), abi.name().to_owned())).ok_or("it was not made")?;
     let answer = if made.ret < 0 { errno_name(-made.ret as i32) } else { "SUCCESS" };
     let fitting = want.fitting(made.ret);
     if fitting.is_empty() {

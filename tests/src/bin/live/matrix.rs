@@ -21,7 +21,7 @@ use tests::matrix::record::{self, Machine};
 use tests::matrix::{Cell, Entry, Outcome, cells};
 
 use crate::judge;
-use crate::places::{Made, Suite, Visit};
+use crate::places::{self, Made, Suite, Visit};
 use visit::Setting;
 
 /// The rules of the suite, which match every event, begin so.
@@ -78,20 +78,20 @@ impl Matrix {
                     let reason = "natively this would change the machine: it is made in guests only";
                     return Ok(record::Result::Impossible(reason.to_owned()));
                 }
-                let visit = self.visits.get(&self.suite, setting, cell.way);
-                let visit = visit.as_ref().as_ref().map_err(String::clone)?;
-                self.judge_attempt(cell, setting, attempt, rule, visit)
+                let visits = self.visits.get(&self.suite, setting, cell.way);
+                let (visit, made) = places::made(&visits, attempt, cell.way.abi())?;
+                self.judge_attempt(cell, setting, attempt, rule, visit, made)
             }
             Entry::Blind(name, reason) | Entry::Silent(name, reason) => {
                 let attempt = by_name(name)?;
-                let visit = self.visits.get(&self.suite, setting, cell.way);
-                let visit = visit.as_ref().as_ref().map_err(String::clone)?;
-                let (made, events) = self.events(cell, attempt, visit)?;
-                if let Some((_, what)) = cell.door.lacks.filter(|_| lacks(cell, &made)) {
+                let visits = self.visits.get(&self.suite, setting, cell.way);
+                let (visit, made) = places::made(&visits, attempt, cell.way.abi())?;
+                let events = self.events(visit, made)?;
+                if let Some((_, what)) = cell.door.lacks.filter(|_| lacks(cell, made)) {
                     return Ok(record::Result::Impossible(what.to_owned()));
                 }
                 // It must be what the cell says, and only not seen.
-                want(cell.outcome, &made)?;
+                want(cell.outcome, made)?;
                 if !events.is_empty() {
                     return Err(format!("seen now, so the table is out of date:\n{}", show(&events)));
                 }
@@ -103,15 +103,13 @@ impl Matrix {
         }
     }
 
-    /// What came of an attempt, and the suite's alerts of its process.
-    fn events(&self, cell: &Cell, attempt: &Attempt, visit: &Visit) -> Result<(Made, Vec<Alert>), String> {
-        let key = (attempt.name.to_owned(), cell.way.abi().name().to_owned());
-        let made = visit.made.get(&key).ok_or("it was not made")?.clone();
+    /// The suite's alerts of an attempt's process.
+    fn events(&self, visit: &Visit, made: &Made) -> Result<Vec<Alert>, String> {
         let of_caller = Expectation::new()
             .is("proc.vpid", made.pid)
             .is("cgroup.id", visit.cgroup_id)
             .must("rule", judge::suite_rule_names());
-        Ok((made, self.suite.daemon()?.inbox().fitting(&of_caller)))
+        Ok(self.suite.daemon()?.inbox().fitting(&of_caller))
     }
 
     fn judge_attempt(
@@ -121,22 +119,22 @@ impl Matrix {
         attempt: &Attempt,
         rule: &str,
         visit: &Visit,
+        made: &Made,
     ) -> Result<record::Result, String> {
-        let (made, events) = self.events(cell, attempt, visit)?;
-        let lacking = lacks(cell, &made).then_some(cell.door.lacks).flatten();
-        let want =
-            if lacking.is_some() { Want::Failed(-made.ret as i32) } else { want(cell.outcome, &made)? };
+        let events = self.events(visit, made)?;
+        let lacking = lacks(cell, made).then_some(cell.door.lacks).flatten();
+        let want = if lacking.is_some() { Want::Failed(-made.ret as i32) } else { want(cell.outcome, made)? };
         let answer = if made.ret < 0 { errno_name(-made.ret as i32) } else { "SUCCESS" };
         // A missing file is no wall.
         let expected = usize::from(made.ret != -i64::from(libc::ENOENT));
         check_count(cell, attempt, expected, &events)
             .map_err(|fault| format!("{fault} (the kernel answered {answer})"))?;
         let daemon = self.suite.daemon()?;
-        judge::check_child(daemon, visit, attempt, &made)?;
+        judge::check_child(daemon, visit, attempt, made)?;
         if expected == 1 {
             let of_caller = Expectation::new().is("proc.vpid", made.pid).is("cgroup.id", visit.cgroup_id);
             let abi: Abi = cell.way.abi();
-            let event = judge::describe(visit, attempt, abi, &made, answer, &[want], of_caller);
+            let event = judge::describe(visit, attempt, abi, made, answer, &[want], of_caller);
             let own = daemon.inbox().expect(&event, std::time::Duration::ZERO)?;
             if lacking.is_none() {
                 check_rules(daemon, &own, rule)?;

@@ -145,13 +145,28 @@ impl Visit {
     }
 }
 
+/// The visits to a place, each with attempts of its own, or why there are none.
+pub(crate) type Visits = Arc<Result<Vec<Visit>, String>>;
+
+/// The one in which an attempt was made, and what came of it.
+pub(crate) fn made<'v>(
+    visits: &'v Result<Vec<Visit>, String>,
+    attempt: &Attempt,
+    abi: Abi,
+) -> Result<(&'v Visit, &'v Made), String> {
+    let key = (attempt.name.to_owned(), abi.name().to_owned());
+    let visits = visits.as_ref().map_err(String::clone)?;
+    let found = visits.iter().find_map(|visit| visit.made.get(&key).map(|made| (visit, made)));
+    found.ok_or_else(|| "it was not made".to_owned())
+}
+
 /// What the tests of all places share.
 pub(crate) struct Suite {
     settings: Arc<Settings>,
     daemon: OnceLock<Result<Daemon, String>>,
     rules: OnceLock<TempDir>,
     engine: OnceLock<Result<Engine, String>>,
-    visits: Mutex<HashMap<String, Arc<Result<Visit, String>>>>,
+    visits: Mutex<HashMap<String, Visits>>,
 }
 
 impl Suite {
@@ -198,24 +213,25 @@ impl Suite {
         self.engine.get_or_init(start).as_ref().map_err(String::clone)
     }
 
-    pub(crate) fn visit(&self, place: Place) -> Arc<Result<Visit, String>> {
+    pub(crate) fn visits(&self, place: Place) -> Visits {
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        visits.entry(place.label()).or_insert_with(|| Arc::new(self.make_visit(place))).clone()
+        visits.entry(place.label()).or_insert_with(|| Arc::new(self.make_visits(place))).clone()
     }
 
-    fn make_visit(&self, place: Place) -> Result<Visit, String> {
+    fn make_visits(&self, place: Place) -> Result<Vec<Visit>, String> {
         let daemon = self.daemon()?;
-        daemon.undisturbed(|| self.visit_once(daemon, place))
-    }
-
-    fn visit_once(&self, daemon: &Daemon, place: Place) -> Result<Visit, String> {
-        let mut names: Vec<&str> = attempt::all()
+        let names: Vec<&str> = attempt::all()
             .filter(|attempt| place.want(attempt).is_some())
             .filter(|attempt| !attempt.guest_only || self.settings.guest)
             .map(|attempt| attempt.name)
             .filter(|name| *name != MARKER)
             .collect();
-        names.push(MARKER);
+        daemon.undisturbed_parts(&names, &mut |names| self.make_visit(daemon, place, names))
+    }
+
+    /// Makes attempts in a place, and last the marker.
+    fn make_visit(&self, daemon: &Daemon, place: Place, names: &[&str]) -> Result<Visit, String> {
+        let names = [names, &[MARKER]].concat();
         let visit = match place {
             Place::Host => self.visit_by_exec(&names, None, &[])?,
             Place::Seccomp => self.visit_by_exec(&names, None, &["--seccomp"])?,

@@ -80,29 +80,43 @@ fn count(suite: &Suite, setting: Setting, way: Way) -> Result<Tallies, String> {
     let mut tallies = Tallies::new();
     for (count, names) in by_count {
         for part in names.chunks((AT_ONCE / count).max(1) as usize) {
-            let visit = daemon.undisturbed(|| {
-                let visit = visit::make(settings, setting, way, part, count)?;
-                visit::settle(settings, daemon).map(|()| visit)
-            })?;
-            for name in part {
-                let attempt = super::by_name(name)?;
-                let made = visit.made.get(&((*name).to_owned(), way.abi().name().to_owned()));
-                let made = made.ok_or_else(|| format!("{name} was not made"))?;
-                let own = Expectation::new()
-                    .is("rule", format!("Suite {}", attempt.call.name()))
-                    .is("proc.vpid", made.pid)
-                    .is("cgroup.id", visit.cgroup_id)
-                    .is("evt.type", attempt.call.name());
-                let mut tally = Tally { ret: made.ret, odd: made.odd, events: HashMap::new() };
-                daemon.inbox().each(&own, |alert| {
-                    let verdict = alert.get("evt.verdict").unwrap_or_default();
-                    *tally.events.entry((verdict, alert.get("evt.refused_by"))).or_default() += 1;
-                });
-                tallies.insert(name, tally);
-            }
-            // By the hundred thousand they would fill the memory.
-            daemon.inbox().forget(&Expectation::new().is("container.id", visit.short_id()));
+            let tallied =
+                daemon.undisturbed_parts(part, &mut |part| tally(suite, setting, way, part, count))?;
+            tallies.extend(tallied.into_iter().flatten());
         }
     }
+    Ok(tallies)
+}
+
+/// Makes attempts, so many times each, and counts their events.
+fn tally(
+    suite: &Suite,
+    setting: Setting,
+    way: Way,
+    names: &[&'static str],
+    count: u32,
+) -> Result<Vec<(&'static str, Tally)>, String> {
+    let daemon = suite.daemon()?;
+    let visit = visit::make(suite.settings(), setting, way, names, count)?;
+    visit::settle(suite.settings(), daemon)?;
+    let mut tallies = Vec::new();
+    for name in names {
+        let attempt = super::by_name(name)?;
+        let made = visit.made.get(&((*name).to_owned(), way.abi().name().to_owned()));
+        let made = made.ok_or_else(|| format!("{name} was not made"))?;
+        let own = Expectation::new()
+            .is("rule", format!("Suite {}", attempt.call.name()))
+            .is("proc.vpid", made.pid)
+            .is("cgroup.id", visit.cgroup_id)
+            .is("evt.type", attempt.call.name());
+        let mut tally = Tally { ret: made.ret, odd: made.odd, events: HashMap::new() };
+        daemon.inbox().each(&own, |alert| {
+            let verdict = alert.get("evt.verdict").unwrap_or_default();
+            *tally.events.entry((verdict, alert.get("evt.refused_by"))).or_default() += 1;
+        });
+        tallies.push((*name, tally));
+    }
+    // By the hundred thousand they would fill the memory.
+    daemon.inbox().forget(&Expectation::new().is("container.id", visit.short_id()));
     Ok(tallies)
 }

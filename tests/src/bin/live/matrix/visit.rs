@@ -204,18 +204,18 @@ pub(super) type Once<T> = Mutex<HashMap<(Setting, Way), Arc<Result<T, String>>>>
 /// The visits so far.
 #[derive(Default)]
 pub(super) struct Visits {
-    made: Once<Visit>,
+    made: Once<Vec<Visit>>,
 }
 
 impl Visits {
-    /// The visit to a setting by one way; made when first asked for.
-    pub(super) fn get(&self, suite: &Suite, setting: Setting, way: Way) -> Arc<Result<Visit, String>> {
+    /// The visits to a setting by one way, each with attempts of its own; made when first asked for.
+    pub(super) fn get(&self, suite: &Suite, setting: Setting, way: Way) -> Arc<Result<Vec<Visit>, String>> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let visit = || {
             let daemon = suite.daemon()?;
             let names = names(setting, way, suite.settings().guest, |_| true);
-            daemon.undisturbed(|| {
-                let visit = make(suite.settings(), setting, way, &names, 1)?;
+            daemon.undisturbed_parts(&names, &mut |names| {
+                let visit = make(suite.settings(), setting, way, names, 1)?;
                 settle(suite.settings(), daemon).map(|()| visit)
             })
         };
