@@ -96,6 +96,7 @@ fn docker_gets_options() {
         "never used: CAP_CHOWN CAP_MKNOD",
         "not added: CAP_SYS_TIME",
         "Only looked at by the kernel, and not kept: CAP_CHOWN",
+        "hardly ever refuse, but test it",
         "with rights of its own, and so not added: CAP_MKNOD",
     ] {
         assert!(text.contains(note), "no `{note}` in\n{text}");
@@ -276,6 +277,11 @@ fn what_may_be_its_own_use_in_a_cgroup_below_is_kept() {
     let change = "--cap-drop=ALL --cap-add=SETUID --cap-add=NET_RAW --cap-add=MKNOD";
     assert_eq!(without_notes(&text), [change]);
     assert!(text.contains("may be the runtime's use and not its own: CAP_MKNOD."), "{text}");
+    let table = table::detail(&info, &CapsListing::default());
+    let mknod = table.lines().find(|line| line.starts_with("CAP_MKNOD")).unwrap();
+    assert_eq!(mknod.split_whitespace().nth(2), Some("perhaps"), "{table}");
+    assert!(table.contains("granted and never used: CAP_CHOWN\n"), "{table}");
+    assert!(table.contains("runtime and container are not told apart: CAP_MKNOD\n"), "{table}");
     info.capabilities[5].granted = Some("no".to_owned());
     assert!(!patch(PatchFormat::Docker, &info).contains("--cap-add=MKNOD"), "it was never granted");
 }
