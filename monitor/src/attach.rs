@@ -220,8 +220,9 @@ struct Loader {
 impl Loader {
     /// `doors`: each change of credentials is seen.
     fn trampoline(&self, doors: bool) -> Result<Attached, AttachError> {
-        // The function tells more than the tracepoint: whether the kernel only looks.
-        let caps = CapHook::Return;
+        // The function tells more than the tracepoint: whether the kernel only looks. But where programs can be preempted
+        // so many of its runs would be skipped that no container's counts were ever whole.
+        let caps = if preemptible_tracepoints() { CapHook::Perf } else { CapHook::Return };
         let mut attached = self.load(AttachMode::Trampoline, caps, doors)?;
         // The first of its kind tells whether the machine allows the kind.
         let args = self.types.function_args("__seccomp_filter").unwrap_or(2);

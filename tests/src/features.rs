@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use Modes::{AlwaysByTrampoline, Both, Tracepoint, Trampoline};
+use Modes::{Both, LongerByTrampoline, Tracepoint, Trampoline};
 use Sign::{Log, Probe, ProgramInfo};
 
 /// A kernel's version: `(6, 1)` is 6.1.
@@ -20,8 +20,8 @@ pub enum Modes {
     Trampoline,
     /// In the tracepoint mode only.
     Tracepoint,
-    /// In the trampoline mode on every kernel, in the tracepoint mode on those that have it.
-    AlwaysByTrampoline,
+    /// In the trampoline mode on every kernel before 7.0, in the tracepoint mode on those that have it.
+    LongerByTrampoline,
 }
 
 /// How the running daemon shows that it uses a feature.
@@ -74,10 +74,10 @@ pub const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "perf_cap_capable",
-        what: "BTF tracepoints run preemptible: capability checks are hooked by perf's tracepoint",
+        what: "programs run preemptible: capability checks are hooked by perf's tracepoint, whose do not",
         since: Some((7, 0)),
         until: None,
-        modes: Tracepoint,
+        modes: Both,
         sign: Probe("cap_capable_perf"),
     },
     Feature {
@@ -85,7 +85,7 @@ pub const FEATURES: &[Feature] = &[
         what: "capability checks have no tracepoint: the function is hooked",
         since: None,
         until: Some((6, 14)),
-        modes: AlwaysByTrampoline,
+        modes: LongerByTrampoline,
         sign: Probe("cap_capable"),
     },
     Feature {
@@ -93,7 +93,7 @@ pub const FEATURES: &[Feature] = &[
         what: "the check of capset has no tracepoint and may be drawn into capset: the next function is hooked",
         since: None,
         until: Some((6, 14)),
-        modes: AlwaysByTrampoline,
+        modes: LongerByTrampoline,
         sign: Probe("security_capset"),
     },
     Feature {
@@ -167,7 +167,7 @@ impl Feature {
             Both => self.is_in(kernel),
             Trampoline => mode == "trampoline" && self.is_in(kernel),
             Tracepoint => mode == "tracepoint" && self.is_in(kernel),
-            AlwaysByTrampoline => mode == "trampoline" || self.is_in(kernel),
+            LongerByTrampoline => self.is_in(kernel) || mode == "trampoline" && kernel < (7, 0),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::checks::Check;
 use crate::kernel::creds::own_cred;
 use crate::kernel::{Current, Ptr, Running, caps_of, namespaces};
 use crate::maps::{Mark, mark};
-use crate::settings::offset;
+use crate::settings::{offset, setting};
 use crate::tasks;
 
 /// Since 6.14.
@@ -33,7 +33,8 @@ const TARGET_NS: usize = 16;
 const CAP: usize = 32;
 const RET: usize = 36;
 
-/// From 7.0 on. Tracepoints run preemptible there (`__bpf_trace_run`), those of perf do not.
+/// From 7.0 on, in both modes. Programs run preemptible there (`__bpf_trace_run`, `__bpf_prog_enter_recur`), those on
+/// perf's tracepoints do not.
 #[tracepoint]
 pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
     // SAFETY: members of the program's context, which the verifier lets it read.
@@ -46,24 +47,33 @@ pub fn cap_capable_perf(ctx: TracePointContext) -> u32 {
             *at(RET).cast::<i32>(),
         )
     };
-    checked(&Check { cap, denied: ret != 0, cred: Ptr(cred), target: Ptr(target), opts: None });
+    let first = checked(&Check { cap, denied: ret != 0, cred: Ptr(cred), target: Ptr(target), opts: None });
+    // That hook is there in the trampoline mode alone.
+    if setting!(seccomp_hooked) != 0 {
+        settle(first);
+    }
     0
 }
 
-/// Where the machine allows trampolines, and before 6.14: it is told how the kernel asks.
+/// Before 7.0 where the machine allows trampolines, and before 6.14: it is told how the kernel asks.
 /// match-proto: int cap_capable(const struct cred *cred, struct user_namespace *targ_ns, int cap, unsigned int opts)
 #[fexit]
 pub fn cap_capable(ctx: FExitContext) -> i32 {
     let ret: i32 = ctx.arg(4);
     let (cred, target) = (Ptr(ctx.arg(0)), Ptr(ctx.arg(1)));
     let first = checked(&Check { cap: ctx.arg(2), denied: ret != 0, cred, target, opts: Some(ctx.arg(3)) });
-    // In this mode no one program sees the end of every watched call, and one for each would make old verifiers walk
-    // the comparison forty times. But nearly every watched call comes here before it changes anything.
+    settle(first);
+    0
+}
+
+/// In the trampoline mode no one program sees the end of every watched call, and one for each would make old verifiers
+/// walk the comparison forty times. But nearly every watched call is asked for a capability before it changes anything.
+#[inline(always)]
+fn settle(first: bool) {
     if first {
         let current = Current::get();
         tasks::settle(&current, own_cred(current.task), tasks::NO_DOOR);
     }
-    0
 }
 
 /// Before 6.14: the compiler may have drawn the check that capset makes into capset, where no hook sees it
