@@ -22,7 +22,7 @@ const PROBE: &str = "cap_capable";
 /// Parts of the names of all probes that count checks: [`PROBE`], and the one that counts what that may not see. Alone
 /// it would count next to nothing.
 const COUNTING: &[&str] = &[PROBE, "security_capset"];
-/// The same of the probe that notes system calls.
+/// Part of the name of the probe that notes system calls.
 const SETS_PROBE: &str = "syscall_entered";
 
 /// Starts the ledger's thread. Where it cannot be, the daemon watches without and says so: what it reports does not rest
