@@ -44,7 +44,8 @@ fn a_loss_reaches_who_is_met_only_later() {
     // The records of its beginning were still on their way.
     make_since(&world, 7, 7, first);
     world.wait(1);
-    make_since(&world, 8, 8, world.machine().now.boot);
+    let later = world.machine().now.boot;
+    make_since(&world, 8, 8, later);
     world.pass(&mut keeper, 10);
     assert_eq!((lost(&keeper, 7), lost(&keeper, 8)), (2, 0));
 }
@@ -67,7 +68,8 @@ fn a_loss_reaches_who_began_while_it_was_read() {
 #[test]
 fn a_loss_reaches_who_began_again_and_none_twice() {
     let (world, mut keeper) = full();
-    make_since(&world, 7, 7, world.machine().now.boot);
+    let first = world.machine().now.boot;
+    make_since(&world, 7, 7, first);
     world.pass(&mut keeper, 10);
     world.check(7, NET_RAW, 0, 1);
     world.pass(&mut keeper, 10);
