@@ -155,9 +155,10 @@ impl CapsInfo {
         cap.used.as_ref().or(cap.used_in_child.as_ref().filter(|_| own))
     }
 
-    /// Whether it may have used a capability without being counted: passed checks for it found no room while it ran.
+    /// Whether it may have used a capability without being counted: while it ran passed checks for it found no room, or the
+    /// kernel skipped checks, and nobody knows what for.
     pub fn may_be_uncounted(&self, cap: &CapInfo) -> bool {
-        self.lost.capabilities.contains(&cap.capability)
+        self.lost.skipped > 0 || self.lost.capabilities.contains(&cap.capability)
     }
 
     /// Whether a capability was granted and never used, as far as that can be known.

@@ -155,7 +155,6 @@ impl Keeper {
     }
 
     fn read(&mut self, now: Now) {
-        let before = self.table.learnt();
         let mut failed = None;
         // First who is there, then what they did: rows of a new cgroup then have an owner.
         let learnt = match (self.parts.places)() {
@@ -174,12 +173,11 @@ impl Keeper {
             Ok(rows) => {
                 self.table.take(&rows);
                 if let Some(sets) = &mut self.sets {
-                    failed = self
-                        .table
-                        .read_sets(&mut **sets, learnt)
-                        .err()
-                        .map(|error| error.to_string())
-                        .or(failed);
+                    match self.table.read_sets(&mut **sets) {
+                        Ok(lost) if learnt => self.table.note_lost_calls(lost, (self.parts.clock)().0),
+                        Ok(_) => {}
+                        Err(error) => failed = Some(error.to_string()),
+                    }
                 }
                 self.tidy(now);
             }
@@ -188,7 +186,8 @@ impl Keeper {
         match self.parts.source.uncounted() {
             Ok(uncounted) if learnt => {
                 let skipped = self.parts.source.skipped();
-                self.table.note_lost(&uncounted, skipped, before);
+                // The time now, and not that of the round: who began while all this was read may have lost some of it.
+                self.table.note_lost(&uncounted, skipped, (self.parts.clock)().0);
             }
             Ok(_) => {}
             Err(error) => failed = Some(error.to_string()),
@@ -362,7 +361,8 @@ impl Keeper {
         let mut dropped = 0;
         let mut told = HashSet::new();
         for run in runs {
-            let unused = run.sets.map_or(0, |sets| sets.all() & !run.used() & !run.below & !run.lost.allowed);
+            let perhaps = run.used() | run.below | run.lost.perhaps_used();
+            let unused = run.sets.map_or(0, |sets| sets.all() & !perhaps);
             for name in caps::names(unused) {
                 let labels = (run.who.id.clone(), run.who.name.clone().unwrap_or_default(), name);
                 // Containers of different runtimes or users may have one id: a series may be there once only.

@@ -40,7 +40,7 @@ pub use keeper::{Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
 pub use proc::read as processes;
-pub use run::{Lost, Run, Tally, Who};
+pub use run::{Heard, Lost, Run, Tally, Who};
 pub use sets::{KernelSets, SetSource};
 pub use source::{
     CapLedgerMap, CapMaps, CapUncountedMap, KernelMaps, Overlooked, Source, SourceError, Tree, directories,

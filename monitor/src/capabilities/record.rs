@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calls::{Calls, CallsForm};
 use super::granted::Sets;
-use super::run::{KNOWN_FLAGS, Lost, Run, Tally, Who};
+use super::run::{Heard, KNOWN_FLAGS, Lost, Run, Tally, Who};
 use super::table::Kept;
 
 /// Version of the form.
@@ -146,6 +146,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Kept, Reason> {
         rows,
         below: form.below,
         lost: form.lost,
+        heard: Heard::default(),
         calls: form.calls.map(Calls::from_form).transpose()?,
         dirty: false,
     };

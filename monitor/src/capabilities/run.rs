@@ -138,12 +138,32 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// Whether anything is missing.
+    pub fn is_any(self) -> bool {
+        self.no_room > 0 || self.skipped > 0
+    }
+
+    /// The capabilities that may have been used without being counted. What a skipped run would have counted is not known.
+    pub fn perhaps_used(self) -> u64 {
+        if self.skipped > 0 { u64::MAX } else { self.allowed }
+    }
+
     /// Adds what is missing of another time.
     pub fn join(&mut self, other: Lost) {
         self.no_room = self.no_room.saturating_add(other.no_room);
         self.allowed |= other.allowed;
         self.skipped = self.skipped.saturating_add(other.skipped);
     }
+}
+
+/// How much of what this daemon lost a container was told of, or cannot have lost. Another daemon counts anew, so it is
+/// in no file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Of checks.
+    pub checks: Lost,
+    /// Of system calls that could not be noted, which count as without room.
+    pub calls: Lost,
 }
 
 /// What is kept of a container: all that it did since its first cgroup was seen, through restarts if its id is unique.
@@ -180,6 +200,8 @@ pub struct Run {
     pub below: u64,
     /// What may be missing.
     pub lost: Lost,
+    /// Up to where it was told what was lost.
+    pub heard: Heard,
     /// The system calls that it made; `None` if they were never noted.
     pub calls: Option<Calls>,
     /// Something changed since it was last written.
@@ -211,6 +233,7 @@ impl Run {
             rows: BTreeMap::new(),
             below: 0,
             lost: Lost::default(),
+            heard: Heard::default(),
             calls: None,
             dirty: true,
         }

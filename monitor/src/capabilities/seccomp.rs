@@ -58,6 +58,16 @@ pub const RUNTIME_NEEDS: &[&str] = &[
     "setresuid",
 ];
 
+/// What programs come to call without a line of theirs that says so, perhaps only after months, so that no observation shows
+/// it. A sleeping call that is stopped and continued (SIGSTOP and SIGCONT, a debugger, a frozen cgroup) is entered again as
+/// `restart_syscall`. The others are answered by the vDSO without a call, until the kernel changes to a clock source that
+/// cannot be read there (a virtual machine that was moved, a TSC that is found unstable).
+pub const PROGRAMS_NEED: &[&str] =
+    &["clock_getres", "clock_gettime", "getcpu", "gettimeofday", "restart_syscall", "time"];
+
+/// The same, which only the 32-bit table has.
+pub const PROGRAMS_NEED_I386: &[&str] = &["clock_getres_time64", "clock_gettime64"];
+
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
@@ -92,7 +102,10 @@ pub fn profile(info: &CallsInfo) -> (Profile, Vec<String>) {
     let of = |list: fn(&CallNames) -> &Vec<String>| -> BTreeSet<&str> {
         tables.iter().flat_map(|table| list(table)).map(String::as_str).collect()
     };
-    let mut allowed: BTreeSet<&str> = RUNTIME_NEEDS.iter().copied().collect();
+    let has_i386 = info.i386 != CallNames::default();
+    let in_i386: &[&str] = if has_i386 { PROGRAMS_NEED_I386 } else { &[] };
+    let mut allowed: BTreeSet<&str> =
+        [RUNTIME_NEEDS, PROGRAMS_NEED, in_i386].into_iter().flatten().copied().collect();
     allowed.extend(of(|names| &names.called));
     allowed.extend(of(|names| &names.runtime));
     let (mut refused, mut refused_enosys) = (of(|names| &names.refused), of(|names| &names.refused_enosys));
@@ -113,7 +126,7 @@ pub fn profile(info: &CallsInfo) -> (Profile, Vec<String>) {
         entry(&refused_enosys, "SCMP_ACT_ERRNO", Some(ENOSYS)),
     ];
     let mut architectures = vec!["SCMP_ARCH_X86_64"];
-    if info.i386 != CallNames::default() {
+    if has_i386 {
         architectures.push("SCMP_ARCH_X86");
     }
     if info.x32 {
@@ -159,6 +172,7 @@ mod tests {
         assert_eq!(allowed["action"], "SCMP_ACT_ALLOW");
         let mut expected: BTreeSet<&str> = ["write", "mkdir", "execve", "capset"].into();
         expected.extend(RUNTIME_NEEDS);
+        expected.extend(PROGRAMS_NEED);
         assert_eq!(allowed["names"], json!(expected));
         assert_eq!(
             shown["syscalls"][1],
@@ -169,6 +183,22 @@ mod tests {
             json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38})
         );
         assert_eq!(profile(&info).1, ["475"]);
+    }
+
+    #[test]
+    fn what_programs_call_unawares_is_allowed_though_nobody_saw_it() {
+        let seen = CallNames { called: names(&["nanosleep"]), ..CallNames::default() };
+        let refused = CallNames { refused: names(&["clock_gettime"]), ..CallNames::default() };
+        let info = CallsInfo { x86_64: seen, ..CallsInfo::default() };
+        let allowed = |info: &CallsInfo| shown(info)["syscalls"][0]["names"].as_array().unwrap().clone();
+        for name in ["restart_syscall", "clock_gettime", "gettimeofday", "time", "clock_getres", "getcpu"] {
+            assert!(allowed(&info).contains(&json!(name)), "{name}");
+        }
+        let only_i386 = json!("clock_gettime64");
+        assert!(!allowed(&info).contains(&only_i386), "the 64-bit table has no such call");
+        let info = CallsInfo { i386: refused, ..info };
+        assert!(allowed(&info).contains(&only_i386));
+        assert_eq!(shown(&info)["syscalls"].as_array().unwrap().len(), 1, "none of them stays refused");
     }
 
     #[test]

@@ -2,15 +2,16 @@
 //! when.
 
 mod learn;
+mod losses;
 mod sets;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag, cap_slot};
+use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag};
 
 use super::granted::Place;
-use super::run::{Lost, Run};
+use super::run::Run;
 
 /// Containers that run, or ended a moment ago, at most.
 pub const MAX_RUNS: usize = 16_384;
@@ -27,9 +28,6 @@ pub const GRACE_NS: u64 = 30_000_000_000;
 const ARCHIVE_NS: u64 = 90_000_000_000;
 /// Rows whose progress is kept. The kernel's map has no more; twice as many mean that somebody else empties it.
 const MAX_ROWS: usize = 2 * CAP_LEDGER_ENTRIES as usize;
-
-/// Looks that found something lost and are remembered, for containers of which the pipeline only learns later.
-const MAX_LOSSES: usize = 64;
 
 /// Results that checks are counted by, for the metrics.
 pub(super) const RESULTS: [&str; 4] = ["allowed", "denied", "silent_allowed", "silent_denied"];
@@ -102,13 +100,15 @@ struct Entry {
     ended: Option<u64>,
     /// Others than root on the host may have made its cgroup, and named it.
     delegated: bool,
+    /// It was told of losses that may be older than it is.
+    doubt: Option<losses::Doubt>,
     /// When it was last written, by the monotonic clock.
     written: u64,
 }
 
 impl Entry {
     fn new(run: Run, main: u64) -> Self {
-        Entry { run, main, alive: None, ended: None, delegated: false, written: 0 }
+        Entry { run, main, alive: None, ended: None, delegated: false, doubt: None, written: 0 }
     }
 }
 
@@ -155,9 +155,8 @@ pub struct Table {
     dropped: Vec<(Arc<str>, u64)>,
     totals: Vec<[u64; RESULTS.len()]>,
     uncounted: Vec<u64>,
-    skipped: u64,
-    /// What was lost lately, with when that was noted, oldest first.
-    losses: VecDeque<(u64, Lost)>,
+    /// Checks that went uncounted.
+    losses: losses::Losses,
     /// When the places were last learnt.
     learnt: Now,
     shortage: Shortage,
@@ -186,8 +185,7 @@ impl Table {
             dropped: Vec::new(),
             totals: vec![[0; RESULTS.len()]; CAP_SLOTS as usize],
             uncounted: vec![0; 2 * CAP_SLOTS as usize],
-            skipped: 0,
-            losses: VecDeque::new(),
+            losses: losses::Losses::default(),
             learnt: Now::default(),
             shortage: Shortage::default(),
             sets: None,
@@ -293,39 +291,6 @@ impl Table {
                 Some(Owner::Unknown) | None => continue,
             }
             progress.placed = progress.seen;
-        }
-    }
-
-    /// Takes the counters of what went uncounted since the programs were attached: by [`cap_slot`], and skipped runs of the
-    /// probe. Whoever ran since they last grew may miss some. Called after [`Table::learn`] only, so that nobody
-    /// is left out who began since.
-    pub fn note_lost(&mut self, uncounted: &[u64], skipped: u64, since: Now) {
-        let more: Vec<u64> = (0..self.uncounted.len())
-            .map(|slot| uncounted.get(slot).copied().unwrap_or(0))
-            .zip(&self.uncounted)
-            .map(|(now, before)| now.saturating_sub(*before))
-            .collect();
-        let no_room = more.iter().fold(0u64, |sum, more| sum.saturating_add(*more));
-        let more_skipped = skipped.saturating_sub(self.skipped);
-        if no_room == 0 && more_skipped == 0 {
-            return;
-        }
-        let allowed = (0..CAP_SLOTS)
-            .filter(|cap| more.get(cap_slot(*cap, false) as usize).is_some_and(|more| *more > 0))
-            .fold(0, |mask, cap| mask | 1u64 << cap);
-        for (known, more) in self.uncounted.iter_mut().zip(&more) {
-            *known = known.saturating_add(*more);
-        }
-        self.skipped = self.skipped.max(skipped);
-        let lost = Lost { no_room, allowed, skipped: more_skipped };
-        if self.losses.len() >= MAX_LOSSES {
-            self.losses.pop_front();
-        }
-        self.losses.push_back((self.learnt.boot, lost));
-        let ran = |entry: &&mut Entry| entry.ended.is_none_or(|ended| ended >= since.boot);
-        for entry in self.runs.values_mut().filter(ran) {
-            entry.run.lost.join(lost);
-            entry.run.dirty = true;
         }
     }
 
@@ -453,17 +418,12 @@ impl Table {
         &self.boot
     }
 
-    /// When the places were last learnt.
-    pub fn learnt(&self) -> Now {
-        self.learnt
-    }
-
     /// Checks since the programs were attached, by capability and in the order of [`RESULTS`].
     pub fn totals(&self) -> &[[u64; RESULTS.len()]] {
         &self.totals
     }
 
-    /// Checks that found no room in the kernel's map, by [`cap_slot`].
+    /// Checks that found no room in the kernel's map, by [`monitor_common::capability::cap_slot`].
     pub fn uncounted(&self) -> &[u64] {
         &self.uncounted
     }

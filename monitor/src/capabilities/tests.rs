@@ -1,6 +1,7 @@
 //! The ledger under test: a kernel that counts as the programs do, and cgroups that come and go.
 
 mod keeping;
+mod losses;
 mod restarts;
 mod sets;
 mod states;
@@ -45,6 +46,10 @@ pub(crate) struct Machine {
     pub lost: HashSet<u64>,
     pub pipeline_is_busy: bool,
     pub kernel_refuses: bool,
+    /// What went uncounted cannot be read.
+    pub counters_refused: bool,
+    /// So many seconds pass while the rows are read.
+    pub slow: u64,
     /// Checks that were made.
     pub made: u64,
 }
@@ -188,7 +193,9 @@ impl World {
 
 impl Source for World {
     fn rows(&mut self) -> Result<Vec<(CapKey, CapCount)>, SourceError> {
-        let machine = self.machine();
+        let mut machine = self.machine();
+        machine.now.boot += machine.slow * SECOND;
+        machine.now.mono += machine.slow * SECOND;
         if machine.kernel_refuses {
             return Err(SourceError { what: "read", cause: "no".to_owned() });
         }
@@ -204,7 +211,11 @@ impl Source for World {
     }
 
     fn uncounted(&mut self) -> Result<Vec<u64>, SourceError> {
-        Ok(self.machine().uncounted.clone())
+        let machine = self.machine();
+        match machine.counters_refused {
+            true => Err(SourceError { what: "read", cause: "no".to_owned() }),
+            false => Ok(machine.uncounted.clone()),
+        }
     }
 
     fn overlooked(&mut self) -> Result<Overlooked, SourceError> {

@@ -74,20 +74,27 @@ impl Capabilities {
 
     /// Reads and writes a last time and ends the thread; the pipeline must still answer. Waits for it for a few seconds.
     pub async fn finish(self) {
+        if !self.ended(LAST, 2 * LAST).await {
+            tracing::error!("the last capability checks could not be read and written before the end");
+        }
+    }
+
+    /// Ends the thread. False if it did not take the message within `patience`, has not said within `last` after that
+    /// that all is done, or has died.
+    async fn ended(&self, patience: Duration, last: Duration) -> bool {
         let (done, ended) = oneshot::channel();
         // Questions that wait are answered first; they are few.
         let mut message = Message::Finish(done);
-        let deadline = Instant::now() + LAST;
+        let deadline = Instant::now() + patience;
         while let Err(TrySendError::Full(back)) = self.0.try_send(message) {
             if Instant::now() >= deadline {
-                break;
+                return false;
             }
             message = back;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if tokio::time::timeout(2 * LAST, ended).await.is_err() {
-            tracing::error!("the last capability checks could not be read and written before the end");
-        }
+        // If the thread is gone the answer's other end is, too.
+        matches!(tokio::time::timeout(last, ended).await, Ok(Ok(())))
     }
 }
 
@@ -142,5 +149,43 @@ impl Look {
             }
             None => Look::now(keeper),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn ended(capabilities: &Capabilities, last: Duration) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(capabilities.ended(SOON, last))
+    }
+
+    #[test]
+    fn an_end_that_was_not_reached_is_no_end() {
+        // One that hangs, with a full queue.
+        let (sender, messages) = sync_channel(1);
+        let capabilities = Capabilities(sender);
+        let (reply, _answer) = oneshot::channel();
+        capabilities.0.try_send(Message::Ask(Instant::now(), reply)).unwrap();
+        assert!(!ended(&capabilities, SOON), "it was not taken");
+        drop(messages.recv());
+        assert!(!ended(&capabilities, SOON), "nobody works on it");
+        // One that dies with the message.
+        drop(messages);
+        assert!(!ended(&capabilities, 100 * SOON), "it has died");
+    }
+
+    #[test]
+    fn an_end_is_one() {
+        let (sender, messages) = sync_channel(1);
+        let thread = thread::spawn(move || match messages.recv().unwrap() {
+            Message::Finish(done) => done.send(()).unwrap(),
+            Message::Ask(..) => panic!("nobody asked"),
+        });
+        assert!(ended(&Capabilities(sender), 1000 * SOON));
+        thread.join().unwrap();
     }
 }

@@ -17,9 +17,12 @@ use crate::kernel_files;
 use crate::misses::Misses;
 use crate::wall_clock::BootOffset;
 
-/// Part of the names of the probes that count checks.
+/// Part of the names of the probes that see checks. Without one of them there is no ledger.
 const PROBE: &str = "cap_capable";
-/// The same of the probe that notes system calls.
+/// Parts of the names of all probes that count checks: [`PROBE`], and the one that counts what that may not see. Alone
+/// it would count next to nothing.
+const COUNTING: &[&str] = &[PROBE, "security_capset"];
+/// Part of the name of the probe that notes system calls.
 const SETS_PROBE: &str = "syscall_entered";
 
 /// Starts the ledger's thread. Where it cannot be, the daemon watches without and says so: what it reports does not rest
@@ -52,11 +55,10 @@ pub(super) fn start_capabilities(
     }
     let sets = notes.then(|| attached.take_syscall_sets()).flatten();
     let sets_misses = Arc::clone(misses);
-    let sets_skipped =
-        move || sets_misses.read().filter(|(probe, _)| probe.contains(SETS_PROBE)).map(|(_, n)| n).sum();
+    let sets_skipped = move || sum_of(sets_misses.read(), &[SETS_PROBE]);
     let sets = sets.map(|maps| Box::new(KernelSets::new(maps, sets_skipped)) as Box<dyn SetSource>);
     let misses = Arc::clone(misses);
-    let skipped = move || misses.read().filter(|(probe, _)| probe.contains(PROBE)).map(|(_, n)| n).sum();
+    let skipped = move || sum_of(misses.read(), COUNTING);
     let (asker, runtime) = (Arc::clone(asker), Handle::current());
     let places = move || match runtime.block_on(asker.ask(Topic::Capabilities)) {
         Ok(Answer::Capabilities(places)) => Ok(places),
@@ -103,6 +105,12 @@ fn runs(probes: &[Probe], part: &str) -> bool {
     probes.iter().any(|probe| probe.name.contains(part) && probe.missing.is_none())
 }
 
+/// The skipped runs of all probes whose names have one of these parts.
+fn sum_of<'p>(misses: impl Iterator<Item = (&'p str, u64)>, parts: &[&str]) -> u64 {
+    let counts = misses.filter(|(probe, _)| parts.iter().any(|part| probe.contains(part)));
+    counts.fold(0, |sum, (_, skipped)| sum.saturating_add(skipped))
+}
+
 /// The kernel's clocks.
 fn now() -> Now {
     let ns = |time: Timespec| {
@@ -128,5 +136,16 @@ mod tests {
         let probes = [probe("cap_capable", None), probe("syscall_entered", Some("the kernel refuses it"))];
         assert!(runs(&probes, PROBE) && !runs(&probes, SETS_PROBE));
         assert!(runs(&[probe("syscall_entered_raw", None)], SETS_PROBE) && !runs(&[], PROBE));
+        let only_capset = [probe("cap_capable", Some("no such function")), probe("security_capset", None)];
+        assert!(!runs(&only_capset, PROBE), "it sees one check of one call");
+    }
+
+    #[test]
+    fn skipped_runs_of_every_probe_that_counts_checks_are_summed() {
+        let misses =
+            [("cap_capable", 2), ("security_capset", 3), ("on_x64_sys_capset", 5), ("syscall_entered", 7)];
+        assert_eq!(sum_of(misses.into_iter(), COUNTING), 5);
+        assert_eq!(sum_of([("cap_capable_perf", 2)].into_iter(), COUNTING), 2);
+        assert_eq!(sum_of(misses.into_iter(), &[SETS_PROBE]), 7);
     }
 }

@@ -27,7 +27,8 @@ impl Table {
             let owner = match (&place.cgroup.key, place.cgroup.container(), moved) {
                 (_, _, Some(moved)) => Owner::Run(moved),
                 (Some(key), Some(container), None) => {
-                    self.meet(key, container, place, seen.get(&place.id.0).copied(), now);
+                    let is_new = self.meet(key, container, place, seen.get(&place.id.0).copied(), now);
+                    self.hear(key, tops.get(key).and_then(Top::began), is_new);
                     if !place.removed {
                         alive.insert(Arc::clone(key));
                     }
@@ -72,8 +73,16 @@ impl Table {
         self.learnt = now;
     }
 
-    /// Makes sure that the container of a place is known, and notes what the place tells.
-    fn meet(&mut self, key: &Arc<str>, container: &Container, place: &Place, seen: Option<Sets>, now: Now) {
+    /// Makes sure that the container of a place is known, and notes what the place tells. True if the place or the
+    /// container is met for the first time.
+    fn meet(
+        &mut self,
+        key: &Arc<str>,
+        container: &Container,
+        place: &Place,
+        seen: Option<Sets>,
+        now: Now,
+    ) -> bool {
         let id = place.id.0;
         let is_new = self.dirs.get(&id).is_none_or(|dir| dir.owner == Owner::Unknown);
         let who = Who::of(container, place);
@@ -82,21 +91,22 @@ impl Table {
         if is_new && main_gone && !place.removed {
             self.began_again(key, container, place, now);
         }
-        if !self.runs.contains_key(key) {
+        let is_unknown = !self.runs.contains_key(key);
+        if is_unknown {
             // One that was put away while the pipeline still remembers it stays where it is.
             if place.removed && !is_new {
-                return;
+                return false;
             }
             let delegated = container.user.is_some() || container.nested;
             if !self.make_room(delegated) {
                 self.shortage.refused += u64::from(is_new);
-                return;
+                return false;
             }
             let entry = Entry { delegated, ..self.begun(key, container, place, who.clone(), now) };
             self.runs.insert(Arc::clone(key), entry);
             self.delegated += usize::from(delegated);
         }
-        let Some(entry) = self.runs.get_mut(key) else { return };
+        let Some(entry) = self.runs.get_mut(key) else { return false };
         if is_new && entry.main == id && self.sets.is_some() {
             sets::begin(&mut entry.run, !place.before);
         }
@@ -108,13 +118,14 @@ impl Table {
         if let Some(grant) = place.grant {
             entry.run.grant(grant.sets, grant.first.0 != 0);
         }
+        is_new || is_unknown
     }
 
     /// A container that had ended has a directory again.
     fn began_again(&mut self, key: &Arc<str>, container: &Container, place: &Place, now: Now) {
         if container.has_long_id() {
             if let Some(entry) = self.runs.get_mut(key) {
-                entry.main = place.id.0;
+                (entry.main, entry.doubt) = (place.id.0, None);
                 entry.run.restarts = entry.run.restarts.saturating_add(1);
                 entry.run.start_seen |= !place.before;
             }
@@ -170,9 +181,6 @@ impl Table {
                 run.observed = now.boot.saturating_sub(run.since).min(known);
             }
         }
-        // Its first record may have waited behind thousands of others: what was lost since it began may be its own.
-        let noted_since = self.losses.iter().filter(|(noted, _)| *noted >= run.since);
-        noted_since.for_each(|(_, lost)| run.lost.join(*lost));
         Entry::new(run, id)
     }
 }
@@ -190,6 +198,12 @@ struct Top {
 }
 
 impl Top {
+    /// Since when its programs may have lost something: 0 if it ran before anybody looked. `None` if none of them was seen to
+    /// begin yet.
+    fn began(&self) -> Option<u64> {
+        if self.before { Some(0) } else { self.first.map(|(first, _)| first.0) }
+    }
+
     /// Whether a directory of the container lies below the one in which its first program began. While none has begun only
     /// a runtime can be there.
     fn is_above(&self, place: &Place) -> bool {

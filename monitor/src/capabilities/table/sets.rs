@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::losses::Losses;
 use super::{Now, Owner, Run, Table, is_due};
 use crate::capabilities::sets::SetSource;
 use crate::capabilities::source::SourceError;
@@ -10,8 +11,8 @@ use crate::capabilities::source::SourceError;
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     cgroups: HashSet<u64>,
-    /// Calls that could not be noted, since the programs were loaded.
-    lost: u64,
+    /// Calls that could not be noted.
+    pub(super) losses: Losses,
 }
 
 impl Sets {
@@ -40,21 +41,19 @@ impl Table {
 
     /// Cgroups whose calls are noted, and calls that could not be.
     pub fn sets_noted(&self) -> (u64, u64) {
-        self.sets.as_ref().map_or((0, 0), |sets| (sets.cgroups.len() as u64, sets.lost))
+        self.sets.as_ref().map_or((0, 0), |sets| (sets.cgroups.len() as u64, sets.losses.total().no_room))
     }
 
-    /// Takes what the kernel noted. What it could not note counts against whoever ran, so it is taken only when it was
-    /// `learnt` who did.
+    /// Takes what the kernel noted. Gives how many calls it could not note since the programs were loaded, for
+    /// [`Table::note_lost_calls`].
     ///
     /// # Errors
     /// [`SourceError`]: nothing was taken.
-    pub fn read_sets(&mut self, source: &mut dyn SetSource, learnt: bool) -> Result<(), SourceError> {
+    pub fn read_sets(&mut self, source: &mut dyn SetSource) -> Result<u64, SourceError> {
         let sets = source.sets()?;
         let lost = source.lost()?;
-        let Some(known) = &mut self.sets else { return Ok(()) };
+        let Some(known) = &mut self.sets else { return Ok(0) };
         known.cgroups = sets.iter().map(|(cgroup, _)| *cgroup).collect();
-        let more = if learnt { lost.saturating_sub(known.lost) } else { 0 };
-        known.lost = known.lost.saturating_add(more);
         for (cgroup, set) in &sets {
             self.dir(*cgroup);
             if let Some(Owner::Run(key)) = self.dirs.get(cgroup).map(|dir| &dir.owner)
@@ -63,12 +62,7 @@ impl Table {
                 entry.run.dirty |= entry.run.calls.get_or_insert_default().take(set);
             }
         }
-        if more > 0 {
-            for calls in self.runs.values_mut().filter_map(|entry| entry.run.calls.as_mut()) {
-                calls.lost = calls.lost.saturating_add(more);
-            }
-        }
-        Ok(())
+        Ok(lost)
     }
 
     /// Removes the sets of cgroups that have been gone for long. They were read just now.

@@ -124,7 +124,9 @@ fn what_could_not_be_noted_counts_against_whoever_ran() {
     world.pass(&mut keeper, 10);
     kernel.0.lock().unwrap().1 = 3;
     world.pass(&mut keeper, 20);
+    world.wait(1);
     world.make(8, &path(8));
+    world.grant(8, 0, 0);
     world.pass(&mut keeper, 10);
     assert_eq!((calls(&keeper, 7).lost, calls(&keeper, 8).lost), (3, 0));
     assert_eq!(keeper.table().sets_noted(), (0, 3));
@@ -142,6 +144,29 @@ fn a_loss_while_the_pipeline_is_busy_reaches_who_began_meanwhile() {
     world.machine().pipeline_is_busy = false;
     world.pass(&mut keeper, 10);
     assert_eq!(calls(&keeper, 7).lost, 3);
+}
+
+#[test]
+fn what_could_not_be_noted_reaches_whose_beginning_is_learnt_later() {
+    let (world, kernel) = (World::new(), Kernel::default());
+    let mut keeper = keeper(&world, &kernel, None);
+    world.make(7, &path(7));
+    world.grant(7, 0, 0);
+    world.pass(&mut keeper, 10);
+    world.remove(7);
+    world.pass(&mut keeper, 20);
+    // Both have begun, one of them again, and their records are on their way.
+    let first = world.machine().now.boot;
+    world.wait(1);
+    kernel.0.lock().unwrap().1 = 3;
+    keeper.round();
+    for (cgroup, container) in [(17, 7), (8, 8)] {
+        world.make(cgroup, &path(container));
+        world.grant(cgroup, 0, 0);
+        world.place(cgroup, |place| place.grant.as_mut().unwrap().first.0 = first);
+    }
+    world.pass(&mut keeper, 20);
+    assert_eq!((calls(&keeper, 7).lost, calls(&keeper, 8).lost), (3, 3));
 }
 
 #[test]

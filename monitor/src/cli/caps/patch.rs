@@ -87,8 +87,11 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             notes.push(tell(found.join(" ")));
         }
     };
-    list(&|cap| cap.is_granted() && !kept(cap), &|names| {
+    list(&|cap| cap.is_granted() && !kept(cap) && !info.may_be_uncounted(cap), &|names| {
         format!("Taken away, for it was never used: {names}.")
+    });
+    list(&|cap| cap.is_granted() && !kept(cap) && info.may_be_uncounted(cap), &|names| {
+        format!("CAUTION: taken away, though it may have been used without being counted: {names}.")
     });
     list(&|cap| cap.refused.is_some() && !kept(cap), &|names| {
         format!(
@@ -103,7 +106,8 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
     let silent = |cap: &CapInfo| cap.silent_allowed.is_some() && info.used(cap).is_none() && cap.is_granted();
     list(&silent, &|names| {
         format!(
-            "Only looked at by the kernel, and not kept: {names}. Without it no call fails by that check; reserves of memory or disk may be closed."
+            "Only looked at by the kernel, and not kept: {names}. Without it reserves of memory or disk may be closed; such \
+             looks choose and hardly ever refuse, but test it."
         )
     });
     list(
@@ -118,9 +122,10 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
     });
     let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && cap.is_granted();
     list(&in_child, &|names| match info.own_user_namespace {
-        Some(_) => {
-            format!("Used only in user namespaces that it made itself, where it needs no grant: {names}.")
-        }
+        Some(_) => format!(
+            "Used only in other user namespaces than the initial one, and so not added: {names}. That was by rights in such \
+             a namespace, or as its maker, which no grant to the container gives."
+        ),
         None => format!(
             "CAUTION: used only in other user namespaces than the initial one, and so not added: {names}. Whether the \
              container has one of its own was not seen; if it has, add them."

@@ -99,8 +99,9 @@ fn row(info: &CapsInfo, cap: &CapInfo) -> Vec<String> {
         None => "?",
     };
     let unused = match cap.is_granted() {
-        true if info.may_be_uncounted(cap) => "perhaps",
-        true => "never",
+        true if info.is_unused(cap) => "never",
+        // Only shown where no use of its own was counted.
+        true => "perhaps",
         false => NONE,
     };
     let mut apart = Vec::new();
@@ -176,6 +177,10 @@ fn summary(info: &CapsInfo) -> String {
     line("granted, and perhaps used without being counted", &|cap| {
         cap.is_granted() && info.used(cap).is_none() && info.may_be_uncounted(cap)
     });
+    line(
+        "granted, and perhaps used in cgroups below its own, where runtime and container are not told apart",
+        &|cap| cap.is_granted() && info.used(cap).is_none() && cap.runtime_below,
+    );
     line("refused", &|cap| cap.refused.is_some());
     line("used although never granted to a program that began", &|cap| {
         info.used(cap).is_some() && cap.granted.as_deref() == Some("no")
