@@ -20,6 +20,8 @@ use crate::ledger::{Ledger, LostTable, slot_names};
 
 /// The daemon stood still if a pause took so much longer than it should.
 const GAP: Duration = Duration::from_secs(1);
+/// Or if the work between two pauses did, of which a busy machine may make more than of a pause.
+const LONG_WORK: Duration = Duration::from_secs(3);
 /// Stack of the thread.
 const STACK: usize = 128 << 10;
 
@@ -85,36 +87,38 @@ impl Watcher {
         // A table that nobody wrote to yet has no entry of ours.
         self.ledger.check_lost();
         self.before.counters = self.ledger.counters().unwrap_or_default();
+        let mut pauses = Pauses { stopped, woke: Instant::now() };
+        let mut lost_before = 0;
         loop {
             let progress = self.canaries.order();
-            let Some(late) = pause(GRACE, stopped) else { return };
-            if late < GAP {
+            let Some(stood) = pauses.pause(GRACE) else { return };
+            if self.ran(stood, lost_before) {
+                lost_before = lost(&self.before.counters);
                 self.judge(progress);
-            } else {
-                self.stood_still(late);
             }
             self.reporter.health.watch_looked(3 * interval);
             let mut rest = interval.saturating_sub(GRACE);
             if self.canaries.is_any_out() {
-                let Some(late) = pause(SECOND_LOOK, stopped) else { return };
-                if late < GAP {
+                let Some(stood) = pauses.pause(SECOND_LOOK) else { return };
+                if self.ran(stood, lost_before) {
+                    lost_before = lost(&self.before.counters);
                     self.judge(progress);
-                } else {
-                    self.stood_still(late);
                 }
                 rest = rest.saturating_sub(SECOND_LOOK);
             }
-            let Some(late) = pause(rest, stopped) else { return };
-            if late >= GAP {
-                self.stood_still(late);
-            }
+            let Some(stood) = pauses.pause(rest) else { return };
+            self.ran(stood, lost_before);
         }
     }
 
-    fn stood_still(&mut self, late: Duration) {
-        let lost = |counters: &[Counter]| counters.iter().map(|counter| counter.lost).sum::<u64>();
+    /// Tells of a standstill; true if there was none. One in the middle of the last judgement may have come before what
+    /// that read of the ledger: then what was lost is counted from the judgement before (`lost_before`).
+    fn ran(&mut self, stood: Option<Standstill>, lost_before: u64) -> bool {
+        let Some(Standstill { time, at_work }) = stood else { return true };
         let now = self.ledger.counters().unwrap_or_default();
-        self.reporter.stood_still(late.as_secs(), lost(&now).saturating_sub(lost(&self.before.counters)));
+        let before = if at_work { lost_before } else { lost(&self.before.counters) };
+        self.reporter.stood_still(time.as_secs(), lost(&now).saturating_sub(before));
+        false
     }
 
     fn judge(&mut self, progress_before: u64) {
@@ -277,18 +281,70 @@ fn blindness(hook: &Hook, cause: Cause, since: BootNs) -> Finding {
     Finding { subject: subject.to_owned(), cause, since, cost }
 }
 
-/// Waits; gives how much too long it took, or `None` if the end has come.
-fn pause(time: Duration, stopped: &Receiver<()>) -> Option<Duration> {
-    let start = Instant::now();
-    match stopped.recv_timeout(time) {
-        Err(RecvTimeoutError::Timeout) => Some(start.elapsed().saturating_sub(time)),
-        Ok(()) | Err(RecvTimeoutError::Disconnected) => None,
+/// All records that were lost.
+fn lost(counters: &[Counter]) -> u64 {
+    counters.iter().map(|counter| counter.lost).sum()
+}
+
+/// The thread did not run for so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standstill {
+    time: Duration,
+    /// Between two pauses, not in one.
+    at_work: bool,
+}
+
+impl Standstill {
+    /// From how much longer a pause took than it should, and how long the work before it.
+    fn of(late: Duration, work: Duration) -> Option<Self> {
+        if late >= GAP {
+            return Some(Standstill { time: late, at_work: false });
+        }
+        (work >= LONG_WORK).then_some(Standstill { time: work, at_work: true })
+    }
+}
+
+/// The waits between looks.
+struct Pauses<'s> {
+    stopped: &'s Receiver<()>,
+    /// The end of the last one.
+    woke: Instant,
+}
+
+impl Pauses<'_> {
+    /// Waits; `None` if the end has come, else a standstill in this pause or in the work before it.
+    fn pause(&mut self, time: Duration) -> Option<Option<Standstill>> {
+        let start = Instant::now();
+        let work = start.saturating_duration_since(self.woke);
+        match self.stopped.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
+        }
+        self.woke = Instant::now();
+        Some(Standstill::of(start.elapsed().saturating_sub(time), work))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_standstill_is_noticed_in_a_pause_and_between_two() {
+        let millis = Duration::from_millis;
+        assert_eq!(Standstill::of(millis(900), millis(2_900)), None);
+        let told = |late, work| Standstill::of(millis(late), millis(work)).map(|it| (it.time, it.at_work));
+        assert_eq!(told(4_000, 10), Some((millis(4_000), false)));
+        assert_eq!(told(2, 4_100), Some((millis(4_100), true)));
+        let (end, stopped) = channel();
+        let mut pauses =
+            Pauses { stopped: &stopped, woke: Instant::now().checked_sub(millis(5_000)).unwrap() };
+        let told = pauses.pause(Duration::ZERO).unwrap().unwrap();
+        assert!(told.at_work && told.time >= millis(5_000));
+        assert_eq!(pauses.pause(Duration::ZERO), Some(None));
+        drop(end);
+        assert_eq!(pauses.pause(Duration::ZERO), None);
+    }
 
     #[test]
     fn the_canaries_have_a_slot_of_their_own() {
