@@ -45,6 +45,8 @@ impl Drop for Watch {
 #[derive(Default)]
 struct Before {
     counters: Vec<Counter>,
+    /// Records that were lost by the judgement before that.
+    lost: u64,
     /// Canaries' records that had gone into the ring, and come out of it, when both were last in step.
     base: (u64, u64),
 }
@@ -88,40 +90,42 @@ impl Watcher {
         self.ledger.check_lost();
         self.before.counters = self.ledger.counters().unwrap_or_default();
         let mut pauses = Pauses { stopped, woke: Instant::now() };
-        let mut lost_before = 0;
         loop {
             let progress = self.canaries.order();
             let Some(stood) = pauses.pause(GRACE) else { return };
-            if self.ran(stood, lost_before) {
-                lost_before = lost(&self.before.counters);
-                self.judge(progress);
-            }
+            self.look(progress, stood);
             self.reporter.health.watch_looked(3 * interval);
             let mut rest = interval.saturating_sub(GRACE);
             if self.canaries.is_any_out() {
                 let Some(stood) = pauses.pause(SECOND_LOOK) else { return };
-                if self.ran(stood, lost_before) {
-                    lost_before = lost(&self.before.counters);
-                    self.judge(progress);
-                }
+                self.look(progress, stood);
                 rest = rest.saturating_sub(SECOND_LOOK);
             }
             let Some(stood) = pauses.pause(rest) else { return };
-            self.ran(stood, lost_before);
+            if let Some(stood) = stood {
+                self.stood_still(stood);
+            }
         }
     }
 
-    /// Tells of a standstill; true if there was none. One in the middle of the last judgement may have come before what
-    /// that read of the ledger: then what was lost is counted from the judgement before (`lost_before`).
-    fn ran(&mut self, stood: Option<Standstill>, lost_before: u64) -> bool {
-        let Some(Standstill { time, at_work }) = stood else { return true };
+    /// After a standstill there is nothing to judge by.
+    fn look(&mut self, progress_before: u64, stood: Option<Standstill>) {
+        match stood {
+            None => self.judge(progress_before),
+            Some(stood) => self.stood_still(stood),
+        }
+    }
+
+    /// A standstill in the middle of a judgement may have come before what that read of the ledger: then what was lost is
+    /// counted from the judgement before.
+    fn stood_still(&mut self, Standstill { time, at_work }: Standstill) {
         let now = self.ledger.counters().unwrap_or_default();
-        let before = if at_work { lost_before } else { lost(&self.before.counters) };
+        let before = if at_work { self.before.lost } else { lost(&self.before.counters) };
         self.reporter.stood_still(time.as_secs(), lost(&now).saturating_sub(before));
-        false
     }
 
     fn judge(&mut self, progress_before: u64) {
+        self.before.lost = lost(&self.before.counters);
         let mut found = Vec::new();
         // In this order: what came out has gone in before.
         let received = self.canaries.board.received();

@@ -15,15 +15,20 @@ impl Daemon {
         Ok(self.metrics()?.sum("ringfence_probe_missed_total", &[]).unwrap_or(0.0) as u64)
     }
 
+    /// Does something; gives nothing if the kernel skipped a probe meanwhile.
+    fn once<T>(&self, make: impl FnOnce() -> Result<T, String>) -> Result<Option<T>, String> {
+        let before = self.skipped()?;
+        let made = make()?;
+        Ok((self.skipped()? == before).then_some(made))
+    }
+
     /// Does something until the kernel skipped no probe meanwhile: what was made while it did proves nothing.
     ///
     /// # Errors
     /// Those of `make`, or that the kernel skips probes all the time.
     pub fn undisturbed<T>(&self, mut make: impl FnMut() -> Result<T, String>) -> Result<T, String> {
         for _ in 0..MOST_TURNS {
-            let before = self.skipped()?;
-            let made = make()?;
-            if self.skipped()? == before {
+            if let Some(made) = self.once(&mut make)? {
                 return Ok(made);
             }
         }
@@ -45,9 +50,7 @@ impl Daemon {
         if all.len() < 2 {
             return self.undisturbed(|| make(all)).map(|made| vec![made]);
         }
-        let before = self.skipped()?;
-        let made = make(all)?;
-        if self.skipped()? == before {
+        if let Some(made) = self.once(|| make(all))? {
             return Ok(vec![made]);
         }
         let (one, other) = all.split_at(all.len() / 2);

@@ -139,6 +139,11 @@ impl Visit {
 }
 
 impl Visit {
+    /// What came of an attempt, if it was made in this visit.
+    pub(crate) fn made_of(&self, attempt: &Attempt, abi: Abi) -> Option<&Made> {
+        self.made.get(&(attempt.name.to_owned(), abi.name().to_owned()))
+    }
+
     /// The container's id as alerts show it, or `host`.
     pub(crate) fn short_id(&self) -> &str {
         self.container.as_ref().map_or("host", |(id, _)| &id[..12])
@@ -154,9 +159,8 @@ pub(crate) fn made<'v>(
     attempt: &Attempt,
     abi: Abi,
 ) -> Result<(&'v Visit, &'v Made), String> {
-    let key = (attempt.name.to_owned(), abi.name().to_owned());
     let visits = visits.as_ref().map_err(String::clone)?;
-    let found = visits.iter().find_map(|visit| visit.made.get(&key).map(|made| (visit, made)));
+    let found = visits.iter().find_map(|visit| visit.made_of(attempt, abi).map(|made| (visit, made)));
     found.ok_or_else(|| "it was not made".to_owned())
 }
 

@@ -102,8 +102,7 @@ fn tally(
     let mut tallies = Vec::new();
     for name in names {
         let attempt = super::by_name(name)?;
-        let made = visit.made.get(&((*name).to_owned(), way.abi().name().to_owned()));
-        let made = made.ok_or_else(|| format!("{name} was not made"))?;
+        let made = visit.made_of(attempt, way.abi()).ok_or_else(|| format!("{name} was not made"))?;
         let own = Expectation::new()
             .is("rule", format!("Suite {}", attempt.call.name()))
             .is("proc.vpid", made.pid)

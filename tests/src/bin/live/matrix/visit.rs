@@ -15,7 +15,7 @@ use tests::harness::{Daemon, Settings};
 use tests::matrix::{Entry, Outcome, cells};
 
 use crate::law::await_marker;
-use crate::places::{Suite, Visit, read_made};
+use crate::places::{self, Suite, Visit, read_made};
 
 /// The naming of the matrix's cgroups.
 const RUNTIMES: &[&str] = &["docker"];
@@ -168,7 +168,7 @@ pub(super) fn make(
         cgroup_id,
         container: Some((id, RUNTIMES)),
         pod: false,
-        host_pids: crate::places::in_first_pid_namespace(),
+        host_pids: places::in_first_pid_namespace(),
         made: read_made(String::from_utf8_lossy(&output.stdout).lines())?,
     })
 }
@@ -209,7 +209,7 @@ pub(super) struct Visits {
 
 impl Visits {
     /// The visits to a setting by one way, each with attempts of its own; made when first asked for.
-    pub(super) fn get(&self, suite: &Suite, setting: Setting, way: Way) -> Arc<Result<Vec<Visit>, String>> {
+    pub(super) fn get(&self, suite: &Suite, setting: Setting, way: Way) -> places::Visits {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let visit = || {
             let daemon = suite.daemon()?;
