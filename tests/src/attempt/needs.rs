@@ -3,7 +3,7 @@
 //! Each is made by the process that was told to, which ends then, so nothing that it changes outlives it.
 
 use std::ffi::CString;
-use std::io;
+use std::{io, ptr};
 
 use monitor_common::call::Abi;
 use monitor_common::caps::Cap;
@@ -153,7 +153,7 @@ pub const NEEDS: &[Need] = &[
         // SAFETY: strings that end in NUL, and no options.
         run: |_| unsafe {
             let (none, at, kind) = (c"none".as_ptr(), c"/tmp".as_ptr(), c"tmpfs".as_ptr());
-            answer(libc::mount(none, at, kind, 0, std::ptr::null()).into())
+            answer(libc::mount(none, at, kind, 0, ptr::null()).into())
         },
     },
     Need {
@@ -255,18 +255,20 @@ impl Need {
 }
 
 /// Makes the kernel look for CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH on the way to what takes none of them, or
-/// is refused every day: a seccomp filter that lets everything pass, the program of a child that is another user, and a
-/// file in memory whose permissions are for nobody.
+/// is refused every day: memory of its own, the program of a child that is another user, and a file in memory whose
+/// permissions are for nobody.
 ///
 /// # Errors
 /// The kernel's, if the preparations fail. What it answers is no matter.
 pub fn look() -> io::Result<()> {
-    // `BPF_RET | BPF_K` with `SECCOMP_RET_ALLOW`.
-    let all = libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
-    let filter = libc::sock_fprog { len: 1, filter: (&raw const all).cast_mut() };
-    // SAFETY: the kernel copies the filter, which forbids nothing; the child is our own, and is ended; strings end in NUL.
+    // SAFETY: nobody uses the memory; the child is our own, and is ended; strings end in NUL.
     unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter);
+        let (size, writable) = (1 << 20, libc::PROT_READ | libc::PROT_WRITE);
+        let memory =
+            libc::mmap(ptr::null_mut(), size, writable, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+        if memory != libc::MAP_FAILED {
+            libc::munmap(memory, size);
+        }
         let child = libc::fork();
         if child == 0 {
             libc::setresuid(NOBODY, NOBODY, NOBODY);

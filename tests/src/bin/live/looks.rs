@@ -9,7 +9,8 @@ use tests::cgroup::{self, Cgroup};
 use tests::harness::alerts::Expectation;
 
 use crate::capability_counts::await_told;
-use crate::nine::{Given, PLAIN, Place, TYPES, exactly, rule};
+use crate::capability_place::{Given, PLAIN, Place, TYPES};
+use crate::nine::{exactly, rule};
 
 type Case = fn(&Place) -> Result<(), String>;
 

@@ -11,6 +11,7 @@ mod capability;
 mod capability_counts;
 mod capability_full;
 mod capability_limits;
+mod capability_place;
 mod cases;
 mod churn;
 mod corpus;
@@ -118,8 +119,17 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials(&suite));
     trials.extend(probing::trials(&settings));
     trials.extend(evasions::trials(&suite));
-    trials.extend(nine::trials(&suite));
-    trials.extend(advice::trials(&suite));
+    match capability_place::Place::new(&suite).map(Arc::new) {
+        Ok(place) => {
+            trials.extend(nine::trials(&place));
+            trials.extend(advice::trials(&place));
+            trials.push(nine::the_end(&place));
+        }
+        Err(error) => {
+            eprintln!("live: there is no room for a state directory: {error}");
+            return ExitCode::from(2);
+        }
+    }
     trials.extend(places::trials(&suite));
     let matrix = Arc::new(matrix::Matrix::new(suite.clone()));
     trials.extend(matrix::trials(&matrix));

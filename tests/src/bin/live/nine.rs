@@ -6,22 +6,17 @@
 //! CAP_PERFMON, which Debian's Engine (20.10) does not know. CAP_MAC_ADMIN is asked for by AppArmor, which some guests have
 //! in force; CAP_MAC_OVERRIDE by Smack alone, which no kernel of Debian's has: of it only the gain is shown.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 use monitor_common::caps::Cap;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tests::attempt::errno_name;
-use tests::attempt::needs::{NEEDS, Need, POLICY};
-use tests::cgroup;
-use tests::docker::Ran;
-use tests::harness::Daemon;
+use tests::attempt::needs::{NEEDS, Need};
 use tests::harness::alerts::{Alert, Expectation, Must};
-use tests::oci::{self, Profile};
 
+use crate::capability_place::{APPARMOR, Given, PLAIN, Place, TYPES};
 use crate::looks;
-use crate::places::Suite;
-use crate::probing::knock;
 
 /// The capabilities with rules of their own.
 const RULED: &[Cap] = &[
@@ -42,32 +37,10 @@ const RULED: &[Cap] = &[
     Cap::Perfmon,
 ];
 
-/// AppArmor's directory of securityfs, which is there where it is in force.
-const APPARMOR: &str = "/sys/kernel/security/apparmor";
-
-/// The types of events that tell of capabilities without a call of their own.
-pub(crate) const TYPES: &[&str] = &["capability", "gained", "gained_unseen"];
-
-/// What a container is given besides, or instead of, Docker's default.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Given<'a> {
-    pub(crate) add: &'a [Cap],
-    pub(crate) drop: Option<Cap>,
-    /// No seccomp profile: what the default one hides reaches the kernel.
-    pub(crate) unconfined: bool,
-}
-
-/// The daemon under the shipped rules, which all cases share, and whoever makes containers.
-pub(crate) struct Place {
-    pub(crate) suite: Arc<Suite>,
-    daemon: Mutex<Option<Daemon>>,
-}
-
 /// A case; what differs comes back as a text for people.
 type Case = Box<dyn Fn(&Place) -> Result<(), String> + Send>;
 
-pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
-    let place = Arc::new(Place { suite: suite.clone(), daemon: Mutex::new(None) });
+pub(crate) fn trials(place: &Arc<Place>) -> Vec<Trial> {
     let mut trials = Vec::new();
     // What this machine cannot do is done by another: in a guest every capability can be given.
     let mut add = |name: String, possible: bool, case: Case| {
@@ -76,7 +49,7 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
             trials.push(Trial::test(name, move || case(&place).map_err(Failed::from)));
         }
     };
-    let guest = suite.settings().guest;
+    let guest = place.suite.settings().guest;
     let can_give = |cap| is_ours(cap) && (guest || !matches!(cap, Cap::Bpf | Cap::Perfmon));
     let possible = |need: &Need| match need.name {
         // Guests with another cgroup layout than version 2 alone have AppArmor in force.
@@ -119,8 +92,13 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     for (name, case) in looks::CASES {
         add((*name).to_owned(), true, Box::new(case));
     }
-    add("nine::the_end".to_owned(), true, Box::new(Place::end));
     trials
+}
+
+/// The end of the place, to be held after whatever else uses it.
+pub(crate) fn the_end(place: &Arc<Place>) -> Trial {
+    let place = place.clone();
+    Trial::test("nine::the_end", move || place.end().map_err(Failed::from))
 }
 
 /// Whether the suite has the capability itself, so that it can give it on.
@@ -149,93 +127,6 @@ pub(crate) fn rule(cap: Cap, what: &str) -> String {
 /// Docker's default set has it.
 fn is_default(cap: Cap) -> bool {
     cap == Cap::Setpcap
-}
-
-impl Place {
-    /// Lends the daemon, which is started when it is first needed, and anew after a case that failed.
-    pub(crate) fn with<T>(&self, case: impl FnOnce(&Daemon) -> Result<T, String>) -> Result<T, String> {
-        let mut held = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
-        let daemon = match held.take() {
-            Some(daemon) => daemon,
-            None => {
-                let shipped = self.suite.settings().rules.display().to_string();
-                let options = ["--rules", &shipped, "--canary-interval-ms", "off", "--metadata-wait-ms", "0"];
-                Daemon::start(self.suite.settings(), &options)?
-            }
-        };
-        let done = case(&daemon)?;
-        *held = Some(daemon);
-        Ok(done)
-    }
-
-    fn end(&self) -> Result<(), String> {
-        match self.daemon.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(daemon) => daemon.stop()?.check(),
-            None => Ok(()),
-        }
-    }
-
-    /// Runs a shell command in a new container.
-    pub(crate) fn run(&self, given: Given<'_>, command: &str) -> Result<Ran, String> {
-        contain(&self.suite, given, command)
-    }
-
-    /// The alerts of these types that came of a container, once all have come.
-    pub(crate) fn alerts(&self, daemon: &Daemon, ran: &Ran, types: &[&str]) -> Result<Vec<Alert>, String> {
-        let marker = cgroup::container_id(&format!("nine {}", ran.id));
-        knock(self.suite.settings(), &marker, &["setns-badfd"])?;
-        daemon.expect(&Expectation::new().is("container.id", &marker[..12]).is("evt.type", "setns"))?;
-        let types = types.iter().map(|ty| (*ty).to_owned()).collect();
-        let own = Expectation::new().is("container.id", &ran.id[..12]).must("evt.type", Must::BeOneOf(types));
-        let mut alerts = daemon.inbox().fitting(&own);
-        // The runtime's own calls.
-        alerts.retain(|alert| alert.get("evt.phase").as_deref() != Some("starting"));
-        Ok(alerts)
-    }
-}
-
-/// Runs a shell command in a new container: by Docker Engine, or in a guest by crun.
-pub(crate) fn contain(suite: &Suite, given: Given<'_>, command: &str) -> Result<Ran, String> {
-    if suite.settings().guest {
-        let script = format!("exec {command}");
-        let change = |config: &mut Value| change(config, given);
-        let words = ["/bin/sh", "-c", &script];
-        let ran = oci::run_with(&suite.settings().attempt, Profile::Default, &words, &change);
-        return ran.map_err(|error| error.to_string());
-    }
-    let mut options = Vec::new();
-    let short = |cap: Cap| cap.name().trim_start_matches("CAP_");
-    for cap in given.add {
-        options.extend(["--cap-add", short(*cap)]);
-    }
-    if let Some(cap) = given.drop {
-        options.extend(["--cap-drop", short(cap)]);
-    }
-    if given.unconfined {
-        options.extend(["--security-opt", "seccomp=unconfined"]);
-    }
-    suite.engine()?.run(&options, command).map_err(|error| error.to_string())
-}
-
-/// The same in the configuration of a bundle. A profile knows nothing of what was added, so it goes then, too.
-fn change(config: &mut Value, given: Given<'_>) {
-    for set in ["bounding", "effective", "permitted", "inheritable"] {
-        if let Some(caps) = config["process"]["capabilities"][set].as_array_mut() {
-            caps.extend(given.add.iter().map(|cap| json!(cap.name())));
-            caps.retain(|cap| given.drop.is_none_or(|drop| *cap != drop.name()));
-        }
-    }
-    if std::fs::exists(APPARMOR).is_ok_and(|is| is)
-        && let Some(mounts) = config["mounts"].as_array_mut()
-    {
-        let options = ["bind", "rw"];
-        mounts.push(json!({"destination": POLICY, "type": "bind", "source": APPARMOR, "options": options}));
-    }
-    if (given.unconfined || !given.add.is_empty())
-        && let Some(linux) = config["linux"].as_object_mut()
-    {
-        linux.remove("seccomp");
-    }
 }
 
 /// Holds the rules that fired against those that must have.
@@ -331,8 +222,6 @@ struct Way {
     call: Option<&'static str>,
     rules: &'static [&'static str],
 }
-
-pub(crate) const PLAIN: Given<'static> = Given { add: &[], drop: None, unconfined: false };
 
 const WAYS: &[Way] = &[
     Way {
