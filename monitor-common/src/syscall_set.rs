@@ -26,6 +26,30 @@ pub mod seen {
     pub const REFUSED_ENOSYS: u8 = 1 << 3;
     /// Beside [`OWN`]: it came by an x32 number.
     pub const X32: u8 = 1 << 4;
+    /// Beside [`OWN`]: its first argument was one that usual filters refuse; see [`super::is_unusual`].
+    pub const UNUSUAL: u8 = 1 << 5;
+}
+
+/// `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `CLONE_NEWUTS`, `CLONE_NEWIPC`, `CLONE_NEWUSER`, `CLONE_NEWPID` and `CLONE_NEWNET`.
+pub const NEW_NAMESPACES: u64 = 0x7e02_0000;
+/// Personalities that Docker's default profile allows: Linux, `PER_LINUX32`, `UNAME26` with each, and the question.
+pub const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
+/// The address family of sockets between virtual machines and their host, which no network namespace holds in.
+pub const AF_VSOCK: u32 = 40;
+
+/// Whether Docker's default profile lets a call with this first argument pass only with capabilities that it does not
+/// give (moby's `profiles/seccomp/default_linux.go`): a clone that makes namespaces, an odd personality, a socket to the
+/// machine's host. Other calls are judged without their arguments.
+#[inline(always)]
+pub fn is_unusual(table: usize, nr: usize, first: impl FnOnce() -> u64) -> bool {
+    match (table, nr) {
+        (TABLE_64, 56) | (TABLE_32, 120) => first() & NEW_NAMESPACES != 0,
+        (TABLE_64, 135) | (TABLE_32, 136) => {
+            !matches!(first() as u32, 0 | 8 | 0x2_0000 | 0x2_0008 | u32::MAX)
+        }
+        (TABLE_64, 41) | (TABLE_32, 359) => first() as u32 == AF_VSOCK,
+        _ => false,
+    }
 }
 
 /// What was seen in one cgroup.
@@ -50,3 +74,21 @@ impl SyscallSet {
 pub const SYSCALL_SETS: u32 = 12_288;
 
 const _: () = assert!(size_of::<SyscallSet>() == 16 + NUMBERS * TABLES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_three_calls_have_unusual_arguments() {
+        let unusual = |table, nr, first: u64| is_unusual(table, nr, || first);
+        // SIGCHLD, as fork and threads have it, and CLONE_NEWUSER.
+        assert!(!unusual(TABLE_64, 56, 0x3d_0f00) && unusual(TABLE_64, 56, 0x1000_0011));
+        assert!(unusual(TABLE_32, 120, 0x2_0000) && !unusual(TABLE_32, 120, 17));
+        assert!(PERSONALITIES.iter().all(|per| !unusual(TABLE_64, 135, u64::from(*per))));
+        // ADDR_NO_RANDOMIZE.
+        assert!(unusual(TABLE_64, 135, 0x4_0000) && unusual(TABLE_32, 136, 0x4_0000));
+        assert!(unusual(TABLE_64, 41, 40) && !unusual(TABLE_64, 41, 2) && unusual(TABLE_32, 359, 40));
+        assert!(!unusual(TABLE_32, 56, u64::MAX) && !unusual(TABLE_64, 120, u64::MAX));
+    }
+}

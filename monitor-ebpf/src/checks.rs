@@ -13,6 +13,7 @@ use monitor_common::capability::{
     CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, NO_CALL, cap_flag, cap_slot,
 };
 use monitor_common::caps::Cap;
+use monitor_common::syscall_set::NEW_NAMESPACES;
 use monitor_common::wire::{CapabilityRecord, kind};
 
 use crate::canary;
@@ -276,9 +277,6 @@ fn is_filter(running: &Running) -> bool {
         Abi::I386 => matches!(running.nr, 172 | 354 | 446),
     }
 }
-
-/// `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `CLONE_NEWUTS`, `CLONE_NEWIPC`, `CLONE_NEWUSER`, `CLONE_NEWPID` and `CLONE_NEWNET`.
-const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
 #[inline(always)]
 fn is_clone(running: &Running) -> bool {

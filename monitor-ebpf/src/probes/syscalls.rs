@@ -13,7 +13,7 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::{btf_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use monitor_common::call::X32_SYSCALL_BIT;
-use monitor_common::syscall_set::{NUMBERS, TABLE_32, TABLE_64, seen};
+use monitor_common::syscall_set::{NUMBERS, TABLE_32, TABLE_64, is_unusual, seen};
 
 use crate::kernel::calling::Caller;
 use crate::kernel::{Current, Registers, Regs, Running};
@@ -27,19 +27,23 @@ const ENOSYS: i64 = -38;
 
 /// Fields of `raw_syscalls:sys_enter` and `raw_syscalls:sys_exit` in their records (`format` in tracefs).
 const ID: usize = 8;
+const FIRST_ARGUMENT: usize = 16;
 const RET: usize = 16;
 
 /// match-proto: sys_enter(struct pt_regs *regs, long id)
 #[btf_tracepoint(function = "sys_enter")]
 pub fn syscall_entered(ctx: BtfTracePointContext) -> i32 {
-    entered(ctx.arg(1));
+    entered(ctx.arg(1), |is_compat| {
+        let regs = ctx.arg::<*const Regs>(0);
+        regs.get(if is_compat { offset_of!(Regs, bx) } else { offset_of!(Regs, di) })
+    });
     0
 }
 
 /// From 7.0 on.
 #[tracepoint]
 pub fn syscall_entered_perf(ctx: TracePointContext) -> u32 {
-    entered(field(&ctx, ID).cast_unsigned());
+    entered(field(&ctx, ID).cast_unsigned(), |_| field(&ctx, FIRST_ARGUMENT).cast_unsigned());
     0
 }
 
@@ -76,10 +80,12 @@ fn is_refusal(ret: i64) -> bool {
     ret == EPERM || ret == EACCES || ret == ENOSYS
 }
 
-/// A call that the kernel will run.
+/// A call that the kernel will run. `first` gives its first argument, told by which table it came.
 #[inline(always)]
-fn entered(id: u64) {
+fn entered(id: u64, first: impl FnOnce(bool) -> u64) {
     let Some((caller, place, own)) = place(id) else { return };
+    let unusual = is_unusual(place.0, place.1, || first(caller.is_compat));
+    let own = if unusual { own | seen::UNUSUAL } else { own };
     let cgroup_id = caller.cgroup_id();
     let Some(calls) = syscall_sets::of_or_new(cgroup_id) else { return };
     let Some(bits) = calls.at(place) else { return };

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::syscall_names;
 
 /// Bits of [`seen`] that are known.
-const KNOWN: u8 = seen::OWN | seen::RUNTIME | seen::REFUSED | seen::REFUSED_ENOSYS | seen::X32;
+const KNOWN: u8 =
+    seen::OWN | seen::RUNTIME | seen::REFUSED | seen::REFUSED_ENOSYS | seen::X32 | seen::UNUSUAL;
 
 /// What was seen of a container's calls. Times are boot times in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +95,9 @@ impl Calls {
                 &mut names.refused
             };
             list.push(syscall_names::shown(abi, nr).into_owned());
+            if bits & seen::UNUSUAL != 0 {
+                names.unusual.push(syscall_names::shown(abi, nr).into_owned());
+            }
         }
         names
     }
@@ -156,7 +160,7 @@ pub struct CallsInfo {
     pub x32: bool,
 }
 
-/// Calls through one table, in the order of their numbers; each in one list. A call without a name is there by its
+/// Calls through one table, in the order of their numbers; each in one of the first four lists. A call without a name is there by its
 /// number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallNames {
@@ -168,6 +172,10 @@ pub struct CallNames {
     pub refused: Vec<String>,
     /// Programs made them, and a filter answered ENOSYS.
     pub refused_enosys: Vec<String>,
+    /// Those among the called ones that had arguments which Docker's default profile refuses
+    /// ([`monitor_common::syscall_set::is_unusual`]).
+    #[serde(default)]
+    pub unusual: Vec<String>,
 }
 
 #[cfg(test)]
@@ -231,7 +239,7 @@ pub(super) mod tests {
             vec![(2, 0, 1)],
             vec![(0, 576, 1)],
             vec![(0, 0, 0)],
-            vec![(0, 0, 0x20)],
+            vec![(0, 0, 0x40)],
             vec![(0, 1, 1), (0, 1, 1)],
         ] {
             assert!(Calls::from_form(with(wrong)).is_err());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use monitor_common::syscall_set::{AF_VSOCK, NEW_NAMESPACES, PERSONALITIES};
 use serde::Serialize;
 
 use super::calls::{CallNames, CallsInfo};
@@ -65,8 +66,8 @@ pub const RUNTIME_NEEDS: &[&str] = &[
 pub const PROGRAMS_NEED: &[&str] =
     &["clock_getres", "clock_gettime", "getcpu", "gettimeofday", "restart_syscall", "time"];
 
-/// The same, which only the 32-bit table has.
-pub const PROGRAMS_NEED_I386: &[&str] = &["clock_getres_time64", "clock_gettime64"];
+/// The same, which only the 32-bit table has. `sigreturn` ends a signal's handler that was not set with `SA_SIGINFO`.
+pub const PROGRAMS_NEED_I386: &[&str] = &["clock_getres_time64", "clock_gettime64", "sigreturn"];
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -91,12 +92,37 @@ struct Entry {
     action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     errno_ret: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    args: Vec<Condition>,
+}
+
+/// What the first argument must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    index: u32,
+    value: u64,
+    value_two: u64,
+    op: &'static str,
+}
+
+/// The conditions under which Docker's default profile allows a call; more than one are alternatives. It is the first
+/// argument that they are about.
+fn conditions(name: &str) -> Vec<Condition> {
+    let condition = |value: u64, op| Condition { index: 0, value, value_two: 0, op };
+    match name {
+        "clone" => vec![condition(NEW_NAMESPACES, "SCMP_CMP_MASKED_EQ")],
+        "personality" => PERSONALITIES.iter().map(|per| condition(u64::from(*per), "SCMP_CMP_EQ")).collect(),
+        "socket" => vec![condition(u64::from(AF_VSOCK), "SCMP_CMP_NE")],
+        _ => Vec::new(),
+    }
 }
 
 /// The profile, and the calls that are not in it because they have no name here.
 ///
 /// What a filter refused while the container was watched stays refused, with the answer that it gave: the programs
-/// lived with it. All else that was never seen is refused, too.
+/// lived with it. All else that was never seen is refused, too. Calls that Docker's default profile allows with some
+/// arguments alone are allowed with these alone, unless others were seen to pass.
 pub fn profile(info: &CallsInfo) -> (Profile, Vec<String>) {
     let tables = [&info.x86_64, &info.i386];
     let of = |list: fn(&CallNames) -> &Vec<String>| -> BTreeSet<&str> {
@@ -118,10 +144,22 @@ pub fn profile(info: &CallsInfo) -> (Profile, Vec<String>) {
     let entry = |names: &BTreeSet<&str>, action, errno_ret| {
         let names: Vec<String> =
             names.iter().filter(|name| !nameless.contains(*name)).map(|name| (*name).to_owned()).collect();
-        (!names.is_empty()).then_some(Entry { names, action, errno_ret })
+        (!names.is_empty()).then_some(Entry { names, action, errno_ret, args: Vec::new() })
     };
+    let unusual = of(|names| &names.unusual);
+    let is_conditional = |name: &&str| !conditions(name).is_empty() && !unusual.contains(name);
+    let (conditional, whole): (BTreeSet<&str>, BTreeSet<&str>) =
+        allowed.iter().copied().partition(is_conditional);
+    let under = |(name, condition): (&str, Condition)| Entry {
+        names: vec![name.to_owned()],
+        action: "SCMP_ACT_ALLOW",
+        errno_ret: None,
+        args: vec![condition],
+    };
+    let conditional =
+        conditional.into_iter().flat_map(|name| conditions(name).into_iter().map(move |is| (name, is)));
     let syscalls = [
-        entry(&allowed, "SCMP_ACT_ALLOW", None),
+        entry(&whole, "SCMP_ACT_ALLOW", None),
         entry(&refused, "SCMP_ACT_ERRNO", Some(EPERM)),
         entry(&refused_enosys, "SCMP_ACT_ERRNO", Some(ENOSYS)),
     ];
@@ -136,7 +174,7 @@ pub fn profile(info: &CallsInfo) -> (Profile, Vec<String>) {
         default_action: "SCMP_ACT_ERRNO",
         default_errno_ret: ENOSYS,
         architectures,
-        syscalls: syscalls.into_iter().flatten().collect(),
+        syscalls: syscalls.into_iter().flatten().chain(conditional.map(under)).collect(),
     };
     (profile, nameless.into_iter().map(str::to_owned).collect())
 }
@@ -162,6 +200,7 @@ mod tests {
             runtime: names(&["execve", "capset"]),
             refused: names(&["unshare"]),
             refused_enosys: names(&["clone3"]),
+            ..CallNames::default()
         };
         let info = CallsInfo { x86_64, ..CallsInfo::default() };
         let shown = shown(&info);
@@ -173,6 +212,7 @@ mod tests {
         let mut expected: BTreeSet<&str> = ["write", "mkdir", "execve", "capset"].into();
         expected.extend(RUNTIME_NEEDS);
         expected.extend(PROGRAMS_NEED);
+        expected.remove("clone");
         assert_eq!(allowed["names"], json!(expected));
         assert_eq!(
             shown["syscalls"][1],
@@ -198,7 +238,37 @@ mod tests {
         assert!(!allowed(&info).contains(&only_i386), "the 64-bit table has no such call");
         let info = CallsInfo { i386: refused, ..info };
         assert!(allowed(&info).contains(&only_i386));
-        assert_eq!(shown(&info)["syscalls"].as_array().unwrap().len(), 1, "none of them stays refused");
+        let answers = shown(&info)["syscalls"].as_array().unwrap().clone();
+        assert!(
+            answers.iter().all(|entry| entry["action"] == "SCMP_ACT_ALLOW"),
+            "none of them stays refused"
+        );
+    }
+
+    #[test]
+    fn arguments_that_dockers_profile_refuses_pass_only_if_they_did() {
+        let entries = |unusual: &[&str]| {
+            let called = names(&["personality", "socket", "read"]);
+            let x86_64 = CallNames { called, unusual: names(unusual), ..CallNames::default() };
+            shown(&CallsInfo { x86_64, ..CallsInfo::default() })["syscalls"].as_array().unwrap().clone()
+        };
+        let of = |entries: &[Value], name: &str| -> Vec<Value> {
+            entries
+                .iter()
+                .filter(|entry| entry["names"].as_array().unwrap().contains(&json!(name)))
+                .cloned()
+                .collect()
+        };
+        let all = entries(&[]);
+        let clone = json!([{"index": 0, "value": 0x7e02_0000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]);
+        assert_eq!(of(&all, "clone").len(), 1);
+        assert_eq!(of(&all, "clone")[0]["args"], clone);
+        assert_eq!(of(&all, "personality").len(), 5);
+        assert_eq!(of(&all, "socket")[0]["args"][0]["op"], "SCMP_CMP_NE");
+        assert!(of(&all, "read")[0]["args"].is_null());
+        let all = entries(&["clone", "socket"]);
+        assert!(of(&all, "clone")[0]["args"].is_null() && of(&all, "socket")[0]["args"].is_null());
+        assert_eq!(of(&all, "personality").len(), 5);
     }
 
     #[test]

@@ -287,6 +287,27 @@ fn what_may_be_its_own_use_in_a_cgroup_below_is_kept() {
 }
 
 #[test]
+fn a_look_that_opens_files_is_kept() {
+    let mut info = info();
+    info.capabilities[2] = CapInfo { silent_allowed: Some(count(2)), ..cap("CAP_NET_ADMIN", "permitted") };
+    let text = patch(PatchFormat::Docker, &info);
+    let change = "--cap-drop=ALL --cap-add=SETUID --cap-add=NET_ADMIN --cap-add=NET_RAW";
+    assert_eq!(without_notes(&text), [change]);
+    assert!(text.contains("the kernel only looked: CAP_NET_ADMIN"), "{text}");
+    assert!(text.contains("and not kept: CAP_CHOWN."), "{text}");
+}
+
+#[test]
+fn capset_alone_needs_no_setpcap() {
+    let mut info = info();
+    let used = Count { last_call: Some("capset".to_owned()), ..count(1) };
+    info.capabilities.push(CapInfo { used: Some(used), ..cap("CAP_SETPCAP", "permitted") });
+    let text = patch(PatchFormat::Docker, &info);
+    assert!(text.contains("perhaps not needed: CAP_SETPCAP"), "{text}");
+    assert!(text.contains("--cap-add=SETPCAP"), "to keep too much breaks nothing: {text}");
+}
+
+#[test]
 fn what_was_gained_is_not_granted() {
     let mut info = info();
     info.capabilities[4].used = Some(count(1));

@@ -32,7 +32,7 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
         ));
     }
     // What may be use is kept: to keep too much breaks nothing.
-    let is_use = |cap: &CapInfo| info.used(cap).is_some() || cap.runtime_below;
+    let is_use = |cap: &CapInfo| info.used(cap).is_some() || cap.runtime_below || is_opening_look(cap);
     let keeps = |cap: &&CapInfo| is_use(cap) && cap.granted.as_deref() != Some("no");
     let keep = names(info, &|cap| keeps(&cap));
     if !accept_losses {
@@ -46,6 +46,12 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
         lost(info, &keep)?;
     }
     Ok(Advice { notes: notes(info, &keep), keep })
+}
+
+/// A silent look without which files do not open: sysctls below `/proc/sys/net` are root's of the host, and of who has
+/// CAP_NET_ADMIN in the network namespace (`net_ctl_permissions`, net/sysctl_net.c, silent since 3.12).
+fn is_opening_look(cap: &CapInfo) -> bool {
+    cap.capability == Cap::NetAdmin.name() && cap.silent_allowed.is_some()
 }
 
 /// Refuses if a use of what would be dropped may have gone uncounted.
@@ -103,11 +109,24 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             "Used, but no program began with a right to it, so not added: {names}. Find out how it was gained before you grant it."
         )
     });
-    let silent = |cap: &CapInfo| cap.silent_allowed.is_some() && info.used(cap).is_none() && cap.is_granted();
+    let silent = |cap: &CapInfo| cap.silent_allowed.is_some() && !kept(cap) && cap.is_granted();
     list(&silent, &|names| {
         format!(
             "Only looked at by the kernel, and not kept: {names}. Without it reserves of memory or disk may be closed; such \
              looks choose and hardly ever refuse, but test it."
+        )
+    });
+    list(&|cap| kept(cap) && info.used(cap).is_none() && is_opening_look(cap), &|names| {
+        format!("Kept, though the kernel only looked: {names}. It opens the sysctls of the network.")
+    });
+    let by_capset = |cap: &CapInfo| {
+        let last = info.used(cap).and_then(|used| used.last_call.as_deref());
+        cap.capability == Cap::Setpcap.name() && kept(cap) && last == Some("capset")
+    };
+    list(&by_capset, &|names| {
+        format!(
+            "Kept, though perhaps not needed: {names}. Every capset(2) asks for it, also of programs that only put \
+             capabilities away; without it such calls work, and show as refused."
         )
     });
     list(

@@ -87,6 +87,14 @@ fn notes(info: &CapsInfo, calls: &CallsInfo, nameless: &[String]) -> Vec<String>
             refused.join(" ")
         ));
     }
+    let unusual: Vec<String> =
+        tables.iter().flat_map(|table| &table.unusual).map(|name| visible(name)).collect();
+    if !unusual.is_empty() {
+        notes.push(format!(
+            "made with arguments that Docker's default profile refuses, and allowed with all of them: {}",
+            unusual.join(" ")
+        ));
+    }
     if !nameless.is_empty() {
         let numbers: Vec<String> = nameless.iter().map(|number| visible(number)).collect();
         notes.push(format!("made, but without a name here and so not allowed: {}", numbers.join(" ")));

@@ -20,6 +20,9 @@ use crate::places::Suite;
 const SCRIPT: &str =
     "/bin/busybox mkdir /tmp/made 2>&1 && /bin/ls -l /tmp 2>&1 && /bin/busybox rmdir /tmp/made";
 
+/// Docker's profile, and that of the guests' containers, refuses the flag.
+const CLONE: &str = "exec /attempt run clone-user";
+
 /// The call that the script cannot do without, by its names.
 const NEEDED: [&str; 2] = ["mkdir", "mkdirat"];
 
@@ -34,11 +37,11 @@ pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     vec![case("syscalls::profiles", profiles), case("syscalls::off", off)]
 }
 
-/// Runs the script in a fresh container: with the profile, or with the runtime's own; `Value::Null` is none.
-fn run(suite: &Suite, seccomp: Option<&Value>) -> Result<Ran, String> {
+/// Runs a script in a fresh container: with the profile, or with the runtime's own; `Value::Null` is none.
+fn run(suite: &Suite, seccomp: Option<&Value>, script: &str) -> Result<Ran, String> {
     let settings = suite.settings();
     if settings.guest {
-        let program = ["/bin/sh", "-c", SCRIPT];
+        let program = ["/bin/sh", "-c", script];
         let change = |config: &mut Value| match (seccomp, config["linux"].as_object_mut()) {
             (Some(Value::Null), Some(linux)) => drop(linux.remove("seccomp")),
             (Some(profile), Some(linux)) => drop(linux.insert("seccomp".to_owned(), profile.clone())),
@@ -48,7 +51,7 @@ fn run(suite: &Suite, seccomp: Option<&Value>) -> Result<Ran, String> {
             .map_err(|error| error.to_string());
     }
     let engine = suite.engine()?;
-    let script = format!("/bin/sh -c '{SCRIPT}'");
+    let script = format!("/bin/sh -c '{script}'");
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let option = match seccomp {
         None => return engine.run(&[], &script).map_err(|error| error.to_string()),
@@ -98,11 +101,13 @@ fn profiles(suite: &Suite) -> Result<(), String> {
     }
     profile(suite, &daemon, None)?;
     profile(suite, &daemon, Some(&Value::Null)).map_err(|fault| format!("without a filter: {fault}"))?;
+    arguments(suite, &daemon, None, false)?;
+    arguments(suite, &daemon, Some(&Value::Null), true)?;
     daemon.stop()?.check()
 }
 
 fn profile(suite: &Suite, daemon: &Daemon, watched: Option<&Value>) -> Result<(), String> {
-    let (printed, notes) = advice(suite, daemon, watched)?;
+    let (printed, notes) = advice(suite, daemon, watched, SCRIPT)?;
     if !notes.contains("rests on") {
         return Err(format!("the time it rests on is not told: {notes}"));
     }
@@ -115,8 +120,8 @@ fn profile(suite: &Suite, daemon: &Daemon, watched: Option<&Value>) -> Result<()
     if let Some(builder) = BUILDERS.iter().find(|call| allowed.contains(call)) {
         return Err(format!("{builder} is allowed, which only the runtime made: {printed}"));
     }
-    let again =
-        run(suite, Some(&profile)).map_err(|error| format!("with the profile: {error}\n{printed}"))?;
+    let again = run(suite, Some(&profile), SCRIPT)
+        .map_err(|error| format!("with the profile: {error}\n{printed}"))?;
     if !again.lines.iter().any(|line| line.contains("made")) {
         return Err(format!("with the profile the script printed {:?}", again.lines));
     }
@@ -129,17 +134,38 @@ fn profile(suite: &Suite, daemon: &Daemon, watched: Option<&Value>) -> Result<()
     if less == profile {
         return Err(format!("nothing was taken away: {printed}"));
     }
-    match run(suite, Some(&less)) {
+    match run(suite, Some(&less), SCRIPT) {
         Err(error) if error.contains("mkdir: can't create directory") => Ok(()),
         other => Err(format!("without mkdir the script did not fail by it: {other:?}")),
     }
 }
 
+/// Of a container that clones itself into a user namespace of its own: the profile lets that pass only if the filter
+/// under which it was watched did.
+fn arguments(suite: &Suite, daemon: &Daemon, watched: Option<&Value>, passed: bool) -> Result<(), String> {
+    let (printed, _) = advice(suite, daemon, watched, CLONE)?;
+    let profile: Value = serde_json::from_str(&printed).map_err(|error| format!("{error}: {printed}"))?;
+    let again = run(suite, Some(&profile), CLONE)?;
+    let line = again.lines.last().map(String::as_str).unwrap_or_default();
+    let said: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+    let passes = said["ret"].as_i64().ok_or("no answer")? >= 0;
+    if passes == passed {
+        Ok(())
+    } else {
+        Err(format!("that the clone passed is {passed}, and then: {said}\n{printed}"))
+    }
+}
+
 /// The profile for a container under this filter, and what is said about it.
-fn advice(suite: &Suite, daemon: &Daemon, watched: Option<&Value>) -> Result<(String, String), String> {
+fn advice(
+    suite: &Suite,
+    daemon: &Daemon,
+    watched: Option<&Value>,
+    script: &str,
+) -> Result<(String, String), String> {
     let mut answer = Err("no container was watched".to_owned());
     for _ in 0..MOST_TURNS {
-        let ran = run(suite, watched)?;
+        let ran = run(suite, watched, script)?;
         match ask(suite, daemon, &ran.id, &[]) {
             Err(refusal) if refusal.contains("--min-observation") => {}
             other => return Err(format!("advice that rests on seconds: {other:?}")),
@@ -162,7 +188,7 @@ fn is_attached(daemon: &Daemon) -> Result<bool, String> {
 /// Without the setting nothing of it is attached, and there is no profile.
 fn off(suite: &Suite) -> Result<(), String> {
     let (daemon, _config) = start(suite, "")?;
-    let ran = run(suite, None)?;
+    let ran = run(suite, None, SCRIPT)?;
     match ask(suite, &daemon, &ran.id, &["--min-observation", "0s"]) {
         Err(refusal) if refusal.contains("syscall_sets: true") => {}
         other => return Err(format!("a profile of what was not noted: {other:?}")),
