@@ -162,7 +162,7 @@ pub const NEEDS: &[Need] = &[
         call: "write",
         what: "gives AppArmor a policy of one byte",
         harmless: "that is no policy",
-        granted: &[libc::EPROTO, libc::EINVAL],
+        granted: &[libc::EPROTONOSUPPORT, libc::EPROTO],
         refused: libc::EACCES,
         run: |_| give_policy(),
     },
