@@ -102,7 +102,7 @@ impl Table {
                 self.shortage.refused += u64::from(is_new);
                 return false;
             }
-            let entry = Entry { delegated, ..self.begun(key, container, place, who.clone(), now) };
+            let entry = self.begun(key, container, place, who.clone(), now);
             self.runs.insert(Arc::clone(key), entry);
             self.delegated += usize::from(delegated);
         }
@@ -156,8 +156,7 @@ impl Table {
             Some(kept) if goes_on(&kept) => Some(kept),
             other => {
                 other.into_iter().for_each(|kept| self.put_away(kept));
-                let at = self.archive.iter().position(goes_on);
-                at.and_then(|at| self.archive.remove(at))
+                self.archive.take(container.user.is_some() || container.nested, goes_on)
             }
         };
         if let Some(kept) = resumed {

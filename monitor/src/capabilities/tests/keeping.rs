@@ -295,6 +295,50 @@ fn users_and_nested_containers_have_a_quarter_of_the_room() {
     assert_eq!((nested, keeper.table().archived().count()), (2, 1));
 }
 
+/// Whoever may make cgroups in a part of the tree can make and remove as many containers as it likes.
+#[test]
+fn users_and_nested_containers_push_no_others_out_of_what_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    *keeper.table_mut() = Table::bounded(Arc::from(BOOT), 8, 8);
+    let end = |keeper: &mut Keeper, path: &str, number: u64| {
+        world.make(number, path);
+        world.pass(keeper, 10);
+        world.remove(number);
+        world.pass(keeper, 10);
+        world.forget_removed();
+    };
+    for number in 1..=4 {
+        end(&mut keeper, &path(number), number);
+    }
+    world.make(7, &path(7));
+    for number in 100..120 {
+        let user = format!("/user.slice/user-1000.slice/user@1000.service/libpod-{}.scope", id(number));
+        let nested = format!("{}/docker-{}.scope", path(7), id(number));
+        end(&mut keeper, if number % 2 == 0 { &user } else { &nested }, number);
+    }
+    world.pass(&mut keeper, 200);
+    let remembered = |containers: &[CapsInfo]| {
+        let has = |number: &u64| containers.iter().any(|info| info.id == id(*number));
+        ((1..=4).filter(has).count(), (100..120).filter(has).count())
+    };
+    assert_eq!(remembered(&keeper.listing().containers), (4, 2), "a quarter of the room is theirs");
+    keeper.finish();
+    assert_eq!(remembered(&crate::capabilities::stored(dir.path()).unwrap().0.containers), (4, 2));
+    // Where all places are taken theirs go first.
+    for number in 201..=207 {
+        end(&mut keeper, &path(number), number);
+    }
+    world.pass(&mut keeper, 200);
+    assert_eq!(remembered(&keeper.listing().containers), (1, 0));
+    // The next daemon holds to it.
+    drop(keeper);
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    keeper.round();
+    assert_eq!(remembered(&keeper.listing().containers), (1, 0));
+}
+
 #[test]
 fn a_directory_whose_end_nobody_told_is_found_to_be_gone() {
     let world = World::new();

@@ -178,6 +178,48 @@ fn bytes_are_bounded_while_it_runs() {
 }
 
 #[test]
+fn records_of_users_and_nested_containers_take_a_quarter_of_the_bytes() {
+    let most = 32 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path()).bounded(1000, most)));
+    let run = |keeper: &mut Keeper, path: &str, number: u64| {
+        world.make(number, path);
+        for cap in 0..16 {
+            world.check(number, cap, 0, 1);
+        }
+        world.pass(keeper, 10);
+    };
+    for number in 1..=8 {
+        run(&mut keeper, &path(number), number);
+        world.remove(number);
+    }
+    world.pass(&mut keeper, 200);
+    world.machine().places.clear();
+    // These run on, and have more to tell than there is room for.
+    for number in 100..140 {
+        run(
+            &mut keeper,
+            &format!("/user.slice/user-1000.slice/user@1000.service/libpod-{}", id(number)),
+            number,
+        );
+    }
+    world.pass(&mut keeper, 200);
+    assert_eq!((keeper.table().archived().count(), keeper.table().shortage().forgotten), (8, 0));
+    assert!(keeper.state_errors() > 0, "who found no room is told of");
+    // One that came last is written all the same.
+    run(&mut keeper, &path(9), 9);
+    keeper.finish();
+    drop(keeper);
+    let containers = stored(dir.path()).unwrap().0.containers;
+    assert!((1..=9).all(|number| containers.iter().any(|info| info.id == id(number))));
+    // What is over their part is left out when it is read, whatever its age.
+    let less = state(dir.path()).bounded(1000, most / 2).load().unwrap();
+    let theirs = less.kept.iter().filter(|kept| kept.run.cgroup >= 100).count();
+    assert_eq!((less.kept.len() - theirs, theirs > 0), (9, true));
+}
+
+#[test]
 fn a_disk_that_refuses_is_told_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let open = state(dir.path());
