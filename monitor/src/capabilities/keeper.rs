@@ -367,8 +367,8 @@ impl Keeper {
         }
         let mut runs: Vec<&Run> =
             self.table.runs().filter(|(_, running)| *running).map(|(run, _)| run).collect();
-        // Who was there first keeps its series.
-        runs.sort_by_key(|run| (run.since, Arc::clone(&run.key)));
+        // Who was there first keeps its series, before those that others than root may make and name.
+        runs.sort_by_cached_key(|run| (run.is_delegated(), run.since, Arc::clone(&run.key)));
         let mut series = Vec::new();
         let mut dropped = 0;
         let mut told = HashSet::new();
