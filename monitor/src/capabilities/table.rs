@@ -298,16 +298,17 @@ impl Table {
     }
 
     /// Those of [`Table::unknown`] that are not among the directories that exist are gone. So are those that the pipeline
-    /// still lists, for the record of their end may be lost; that needs the whole tree, and not the part that a cgroup
-    /// namespace shows.
+    /// still lists, for the record of their end may be lost. That needs the whole tree: the part that a cgroup namespace
+    /// shows says nothing of what lies outside.
     pub fn exist(&mut self, unknown: &[u64], directories: &HashSet<u64>, now: Now) {
+        if !directories.contains(&ROOT) {
+            return;
+        }
         for id in unknown.iter().filter(|id| !directories.contains(id)) {
             self.dir(*id).gone.get_or_insert(now.boot);
         }
-        if directories.contains(&ROOT) {
-            for (id, dir) in self.dirs.iter_mut().filter(|(_, dir)| dir.listed) {
-                dir.missing = !directories.contains(id);
-            }
+        for (id, dir) in self.dirs.iter_mut().filter(|(_, dir)| dir.listed) {
+            dir.missing = !directories.contains(id);
         }
     }
 

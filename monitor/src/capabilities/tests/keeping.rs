@@ -284,6 +284,22 @@ fn a_directory_whose_end_nobody_told_is_found_to_be_gone() {
     assert_eq!((world.machine().rows.len(), checks_told(&keeper)), (0, 1));
 }
 
+/// In a cgroup namespace of its own a daemon sees a part of the tree only.
+#[test]
+fn a_walk_without_the_root_says_of_nothing_that_it_is_gone() {
+    let world = World::new();
+    world.machine().lost.insert(1);
+    world.make(7, &path(7));
+    for cgroup in [7, 50] {
+        world.check(cgroup, NET_RAW, 0, 2);
+    }
+    let mut keeper = world.keeper(BOOT, None);
+    world.machine().lost.insert(7);
+    world.pass(&mut keeper, 200);
+    assert_eq!((world.machine().rows.len(), keeper.table().shortage().unattributed), (2, 0));
+    assert!(told(&keeper, &id(7)).running);
+}
+
 #[test]
 fn who_nobody_can_name_is_counted_only_when_gone() {
     let world = World::new();
