@@ -226,7 +226,7 @@ pub struct CapsListing {
     pub omitted: u64,
     /// Ended containers that were forgotten for newer ones, since the daemon's start.
     pub forgotten: u64,
-    /// Containers that found no room, since the daemon's start.
+    /// Containers that found no room, or whose names are too long to be kept, since the daemon's start.
     pub refused: u64,
     /// Checks by cgroups that nobody could name, since the daemon's start.
     pub unattributed: u64,
@@ -268,7 +268,7 @@ pub(super) fn listing<'r>(
         containers: told.into_iter().map(Told::info).collect(),
         omitted: 0,
         forgotten: shortage.forgotten,
-        refused: shortage.refused,
+        refused: shortage.refused.saturating_add(shortage.overlong),
         unattributed: shortage.unattributed,
     }
 }

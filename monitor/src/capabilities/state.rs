@@ -172,7 +172,14 @@ impl State {
     pub(super) fn load(&self) -> io::Result<Loaded> {
         let mut loaded = Loaded::default();
         let mut records = Vec::new();
-        for entry in Dir::read_from(&self.dir)?.take(4 * MAX_FILES) {
+        let most = 4 * self.max_files;
+        for (number, entry) in Dir::read_from(&self.dir)?.enumerate() {
+            if number >= most {
+                loaded.refused_count += 1;
+                let what = format!("whatever follows the first {most} entries");
+                loaded.refused.push((what, "the directory has more entries than records can be".to_owned()));
+                break;
+            }
             let entry = entry?;
             let name = entry.file_name().to_string_lossy();
             if name.starts_with('.') {
@@ -245,12 +252,10 @@ impl State {
     /// Writes a record; the one before is replaced whole, or stays. It is on the disk after [`State::settle`].
     ///
     /// # Errors
-    /// What the kernel said.
+    /// What the kernel said, there is no room, or it could not be read again.
     pub fn write(&self, kept: &Kept) -> io::Result<()> {
-        let text = record::encode(kept)?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(io::Error::other(format!("a record of {} bytes is too large", text.len())));
-        }
+        let refused = |reason| io::Error::other(format!("a record could not be read again: {reason}"));
+        let text = record::encode(kept).map_err(refused)?;
         let create = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let name = record::file_name(&kept.boot, kept.run.cgroup);
         let delegated = kept.run.is_delegated();

@@ -131,6 +131,8 @@ pub struct Kept {
 pub struct Shortage {
     /// Containers that found no room among those that run; their checks are not attributed.
     pub refused: u64,
+    /// Containers whose key is longer than a record may have it; the same.
+    pub overlong: u64,
     /// Ended containers that were forgotten for newer ones.
     pub forgotten: u64,
     /// Checks by cgroups that nobody could name.

@@ -7,6 +7,7 @@ use monitor_common::ids::{BootNs, CgroupId};
 
 use super::{Dir, Entry, Kept, Now, Owner, Table, sets};
 use crate::capabilities::granted::{Place, Sets};
+use crate::capabilities::record::MAX_KEY;
 use crate::capabilities::run::{Run, Who};
 use crate::enrich::container::Container;
 
@@ -95,6 +96,11 @@ impl Table {
         if is_unknown {
             // One that was put away while the pipeline still remembers it stays where it is.
             if place.removed && !is_new {
+                return false;
+            }
+            if key.len() > MAX_KEY {
+                // Names in names; it could be written to no file.
+                self.shortage.overlong += u64::from(is_new);
                 return false;
             }
             let delegated = container.user.is_some() || container.nested;

@@ -255,6 +255,47 @@ fn the_largest_record_fits() {
     assert_eq!(world.keeper(BOOT, Some(open)).listing().containers.len(), 1);
 }
 
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let mut one = kept(7);
+    one.run.key = Arc::from("k".repeat(4097));
+    assert!(encode(&one).is_err());
+    let mut one = kept(7);
+    one.run.who.image = Some("x".repeat(2000));
+    assert!(encode(&one).is_err());
+    // Containers in each other, with long names.
+    let deep = format!("/lxc.payload.{}", "\x01".repeat(240)).repeat(12);
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    world.make(7, &deep);
+    world.make(8, &path(8));
+    world.check(7, 13, 0, 3);
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    world.pass(&mut keeper, 100);
+    let listing = keeper.listing();
+    assert_eq!((listing.containers.len(), listing.refused, keeper.state_errors()), (1, 1, 0));
+    world.remove(7);
+    world.pass(&mut keeper, 200);
+    assert_eq!(keeper.table().shortage().unattributed, 3);
+    assert_eq!(world.machine().rows.len(), 0);
+}
+
+#[test]
+fn a_listing_that_was_cut_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = state(dir.path()).bounded(2, u64::MAX);
+    for number in 1..=4 {
+        open.write(&kept(number)).unwrap();
+    }
+    assert_eq!(open.load().unwrap().refused_count, 0);
+    for number in 0..20 {
+        fs::write(dir.path().join(format!("capabilities/.{number}")), "").unwrap();
+    }
+    let loaded = open.load().unwrap();
+    assert!(loaded.refused.iter().any(|(_, reason)| reason.contains("entries")), "{:?}", loaded.refused);
+    assert!(loaded.refused_count > 0);
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..512)) {

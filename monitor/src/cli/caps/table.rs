@@ -240,7 +240,7 @@ fn shortages(listing: &CapsListing) -> String {
     let CapsListing { forgotten, refused, unattributed, .. } = listing;
     for (number, what) in [
         (forgotten, "ended containers were forgotten for newer ones"),
-        (refused, "containers found no room"),
+        (refused, "containers found no room, or their names were too long"),
         (unattributed, "checks were of cgroups that nobody could name"),
     ] {
         if *number > 0 {
