@@ -100,8 +100,8 @@ impl Keeper {
     /// Takes the sets of system calls, too.
     #[must_use]
     pub fn with_sets(mut self, sets: Option<Box<dyn SetSource>>) -> Self {
-        if sets.is_some() {
-            self.table.note_sets();
+        if let Some(sets) = &sets {
+            self.table.note_sets(sets.sees_refusals());
         }
         self.sets = sets;
         self

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use monitor_common::ids::{BootNs, CgroupId};
 
-use super::{Dir, Entry, Kept, Now, Owner, Table, sets};
+use super::{Dir, Entry, Kept, Now, Owner, Table};
 use crate::capabilities::granted::{Place, Sets};
 use crate::capabilities::record::MAX_KEY;
 use crate::capabilities::run::{Run, Who};
@@ -113,8 +113,11 @@ impl Table {
             self.delegated += usize::from(delegated);
         }
         let Some(entry) = self.runs.get_mut(key) else { return false };
-        if is_new && entry.main == id && self.sets.is_some() {
-            sets::begin(&mut entry.run, !place.before);
+        if let Some(sets) = &self.sets
+            && is_new
+            && entry.main == id
+        {
+            sets.begin(&mut entry.run, !place.before);
         }
         entry.run.dirty |= entry.run.who.update(who);
         entry.run.own_user_ns = place.own_user_ns.or(entry.run.own_user_ns);

@@ -95,6 +95,13 @@ fn notes(info: &CapsInfo, calls: &CallsInfo, nameless: &[String]) -> Vec<String>
     if !calls.start_seen {
         notes.push("CAUTION: its start was not seen; it may not start again with this profile".to_owned());
     }
+    if calls.refusals_unseen {
+        notes.push(
+            "CAUTION: calls that its filter refused could not be seen for want of a probe (`ringfence doctor` says why); this \
+             profile answers ENOSYS to them, whatever that filter did"
+                .to_owned(),
+        );
+    }
     if info.gaps > 0 {
         notes.push("what it did while no daemon watched is not in it".to_owned());
     }
