@@ -263,8 +263,8 @@ fn what_could_not_be_read_again_is_not_written() {
     let mut one = kept(7);
     one.run.who.image = Some("x".repeat(2000));
     assert!(encode(&one).is_err());
-    // Containers in each other, with long names.
-    let deep = format!("/lxc.payload.{}", "\x01".repeat(240)).repeat(12);
+    // Containers in each other, with long names that escapes make longer.
+    let deep = format!("/lxc.payload.{}", "\\".repeat(240)).repeat(12);
     let dir = tempfile::tempdir().unwrap();
     let world = World::new();
     world.make(7, &deep);
