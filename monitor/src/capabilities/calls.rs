@@ -23,6 +23,8 @@ pub struct Calls {
     pub observed: u64,
     /// Whether one of the container's starts was seen whole, with all its calls.
     pub start_seen: bool,
+    /// Calls that a filter refused could not be noted, at least for a time.
+    pub refusals_unseen: bool,
     /// Calls that could not be noted while it ran: they found no room, or the kernel skipped the probe. It does not say
     /// whose they were.
     pub lost: u64,
@@ -58,6 +60,7 @@ impl Calls {
         self.last_new = self.last_new.max(other.last_new);
         self.observed = self.observed.saturating_add(other.observed);
         self.start_seen |= other.start_seen;
+        self.refusals_unseen |= other.refusals_unseen;
         self.lost = self.lost.saturating_add(other.lost);
     }
 
@@ -66,6 +69,7 @@ impl Calls {
         CallsInfo {
             observed_seconds: self.observed / 1_000_000_000,
             start_seen: self.start_seen,
+            refusals_unseen: self.refusals_unseen,
             lost: self.lost,
             last_new: (self.last_new != 0).then(|| time(self.last_new)),
             x86_64: self.names(TABLE_64),
@@ -108,6 +112,7 @@ impl Calls {
             last_new: self.last_new,
             observed: self.observed,
             start_seen: self.start_seen,
+            refusals_unseen: self.refusals_unseen,
             lost: self.lost,
             calls: self.bits.iter().map(|((table, nr), bits)| (*table, *nr, *bits)).collect(),
         }
@@ -118,7 +123,7 @@ impl Calls {
     /// # Errors
     /// What is wrong.
     pub(super) fn from_form(form: CallsForm) -> Result<Self, String> {
-        let CallsForm { last_new, observed, start_seen, lost, calls } = form;
+        let CallsForm { last_new, observed, start_seen, refusals_unseen, lost, calls } = form;
         let mut bits = BTreeMap::new();
         for (table, nr, seen) in calls {
             let fits = usize::from(table) < TABLES && usize::from(nr) < NUMBERS;
@@ -126,7 +131,7 @@ impl Calls {
                 return Err(format!("call {nr} of table {table} cannot be there as {seen:#x}"));
             }
         }
-        Ok(Calls { bits, last_new, observed, start_seen, lost })
+        Ok(Calls { bits, last_new, observed, start_seen, refusals_unseen, lost })
     }
 }
 
@@ -137,6 +142,8 @@ pub(super) struct CallsForm {
     last_new: u64,
     observed: u64,
     start_seen: bool,
+    #[serde(default)]
+    refusals_unseen: bool,
     lost: u64,
     calls: Vec<(u8, u16, u8)>,
 }
@@ -148,6 +155,9 @@ pub struct CallsInfo {
     pub observed_seconds: u64,
     /// Whether one of the container's starts was seen whole. Otherwise what it only does at its start is missing.
     pub start_seen: bool,
+    /// Whether calls that a filter refused could not be noted, at least for a time: then some are in no list.
+    #[serde(default)]
+    pub refusals_unseen: bool,
     /// Calls that could not be noted while it ran, of all containers together.
     pub lost: u64,
     /// When the last call was made that had not been made before, RFC 3339.
@@ -230,11 +240,18 @@ pub(super) mod tests {
 
     #[test]
     fn a_file_is_read_as_it_was_written_and_checked() {
-        let mut calls = Calls { observed: 10, start_seen: true, ..Calls::default() };
+        let mut calls = Calls { observed: 10, start_seen: true, refusals_unseen: true, ..Calls::default() };
         calls.take(&set(&[(TABLE_64, 1, seen::OWN), (TABLE_32, 575, seen::REFUSED)], 5));
         let text = serde_json::to_string(&calls.to_form()).unwrap();
         assert_eq!(Calls::from_form(serde_json::from_str(&text).unwrap()).unwrap(), calls);
-        let with = |calls| CallsForm { last_new: 0, observed: 0, start_seen: false, lost: 0, calls };
+        let with = |calls| CallsForm {
+            last_new: 0,
+            observed: 0,
+            start_seen: false,
+            refusals_unseen: false,
+            lost: 0,
+            calls,
+        };
         for wrong in [
             vec![(2, 0, 1)],
             vec![(0, 576, 1)],

@@ -1,6 +1,7 @@
 //! What is told of a container: times on the wall clock, names instead of numbers. The same over the control socket, from
 //! the state directory, and as JSON for programs.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::run::{KINDS, Lost, Run, Tally};
 use super::table::{Kept, Shortage};
 use crate::control::{Pod, rfc3339};
 use crate::enrich::container::is_id;
+use crate::enrich::namespaces::makers;
 
 /// Checks of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +98,12 @@ pub struct CapsInfo {
     pub compose_service: Option<String>,
     /// Its Kubernetes pod.
     pub pod: Option<Pod>,
+    /// The user other than root in whose slice of the host it lies, and who may name it at will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
+    /// Ids of the containers that it lies in, the deepest first; they may name it at will.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<String>,
     /// Whether it runs.
     pub running: bool,
     /// When it was first known, RFC 3339.
@@ -127,6 +135,17 @@ pub struct CapsInfo {
     pub calls: Option<CallsInfo>,
 }
 
+/// Who may have named a container, the most trusted first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Maker {
+    /// Root on the host.
+    Root,
+    /// The user in whose slice it lies.
+    User,
+    /// A container that it lies in.
+    Container,
+}
+
 /// Numbers of capabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -148,6 +167,15 @@ impl CapInfo {
 }
 
 impl CapsInfo {
+    /// Who may have named it.
+    pub fn maker(&self) -> Maker {
+        match (self.inside.is_empty(), self.user) {
+            (true, None) => Maker::Root,
+            (true, Some(_)) => Maker::User,
+            (false, _) => Maker::Container,
+        }
+    }
+
     /// The checks that count as use of a capability of the container's. In a container with a user namespace of its own
     /// those are the ones asked in it.
     pub fn used<'i>(&self, cap: &'i CapInfo) -> Option<&'i Count> {
@@ -191,13 +219,14 @@ impl CapsInfo {
 /// What `caps` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapsListing {
-    /// Running containers first, each group the latest first.
+    /// Those first that others than root on the host cannot have made; of these and of the others the running ones first,
+    /// each group the latest first.
     pub containers: Vec<CapsInfo>,
     /// How many more there are, for which the answer had no room.
     pub omitted: u64,
     /// Ended containers that were forgotten for newer ones, since the daemon's start.
     pub forgotten: u64,
-    /// Containers that found no room, since the daemon's start.
+    /// Containers that found no room, or whose names are too long to be kept, since the daemon's start.
     pub refused: u64,
     /// Checks by cgroups that nobody could name, since the daemon's start.
     pub unattributed: u64,
@@ -230,12 +259,16 @@ pub(super) fn listing<'r>(
         }
     }
     let mut told: Vec<Told> = told.into_values().chain(others).collect();
-    told.sort_by(|a, b| (b.running, b.run.until, &a.run.key).cmp(&(a.running, a.run.until, &b.run.key)));
+    // Whoever makes many pushes nobody else out of an answer.
+    told.sort_by_cached_key(|one| {
+        let Told { run, running } = one;
+        (run.is_delegated(), Reverse((*running, run.until)), Arc::clone(&run.key))
+    });
     CapsListing {
         containers: told.into_iter().map(Told::info).collect(),
         omitted: 0,
         forgotten: shortage.forgotten,
-        refused: shortage.refused,
+        refused: shortage.refused.saturating_add(shortage.overlong),
         unattributed: shortage.unattributed,
     }
 }
@@ -295,6 +328,7 @@ impl Told {
     fn info(self) -> CapsInfo {
         let Told { run, running } = self;
         let who = run.who;
+        let (user, inside) = makers(&run.key);
         let granted = run.sets.map(|sets| GrantedInfo {
             bounding: cap_names(sets.bounding),
             permitted: cap_names(sets.permitted),
@@ -332,6 +366,8 @@ impl Told {
                 namespace: who.pod_namespace,
                 container_name: who.pod_container,
             }),
+            user,
+            inside: inside.map(str::to_owned).collect(),
             running,
             since: time(run.since),
             until: time(run.until),
@@ -402,13 +438,31 @@ fn cap_info(cap: u16, rows: &[(u16, Tally)], granted: Option<String>) -> CapInfo
 }
 
 /// Those that are meant by an id, the beginning of one, or a name. A name stands for its latest container. More than one
-/// if the beginning fits several ids.
+/// if the beginning fits several ids, or if several have the id. What others than root may have named never stands in for
+/// a container that only root can have named.
 pub fn select<'c>(containers: &'c [CapsInfo], wanted: &str) -> Vec<&'c CapsInfo> {
-    if let Some(one) = containers.iter().find(|info| info.id == wanted) {
-        return vec![one];
+    if wanted.is_empty() {
+        return Vec::new();
     }
-    if let Some(latest) = containers.iter().find(|info| info.name.as_deref() == Some(wanted)) {
-        return vec![latest];
+    let of = |maker: Maker, is: &dyn Fn(&CapsInfo) -> bool| -> Vec<&'c CapsInfo> {
+        containers.iter().filter(|info| info.maker() == maker && is(info)).collect()
+    };
+    let is_long = |id: &str| is_id(id.as_bytes());
+    let makers = [Maker::Root, Maker::User, Maker::Container];
+    for maker in makers {
+        let same = of(maker, &|info| info.id == wanted);
+        let named = of(maker, &|info| info.name.as_deref() == Some(wanted));
+        match (same.first(), named.first()) {
+            (Some(_), _) if is_long(wanted) => return same,
+            // A name, too: of LXC and systemd-nspawn.
+            (Some(latest), _) | (None, Some(latest)) => return vec![latest],
+            (None, None) => {}
+        }
+        let begun = of(maker, &|info| is_long(&info.id) && info.id.starts_with(wanted));
+        if !begun.is_empty() {
+            return begun;
+        }
     }
-    containers.iter().filter(|info| !wanted.is_empty() && info.id.starts_with(wanted)).collect()
+    let begun = makers.map(|maker| of(maker, &|info| info.id.starts_with(wanted)));
+    begun.into_iter().find(|begun| !begun.is_empty()).unwrap_or_default()
 }

@@ -100,8 +100,8 @@ impl Keeper {
     /// Takes the sets of system calls, too.
     #[must_use]
     pub fn with_sets(mut self, sets: Option<Box<dyn SetSource>>) -> Self {
-        if sets.is_some() {
-            self.table.note_sets();
+        if let Some(sets) = &sets {
+            self.table.note_sets(sets.sees_refusals());
         }
         self.sets = sets;
         self
@@ -251,24 +251,32 @@ impl Keeper {
         for (boot, cgroup) in dropped {
             error = state.remove(&boot, cgroup).err().or(error);
         }
-        while error.is_none() && state.is_tight() && self.table.forget_oldest() {
+        while error.is_none()
+            && (state.is_tight(true) && self.table.forget_oldest(true)
+                || state.is_tight(false) && self.table.forget_oldest(false))
+        {
             for (boot, cgroup) in self.table.take_dropped() {
                 error = state.remove(&boot, cgroup).err().or(error);
             }
         }
         let boot = Arc::clone(self.table.boot());
-        for kept in self.table.archived_mut().filter(|kept| !kept.written) {
-            if !may(&mut writes) {
-                break;
+        let write_ended = |table: &mut Table, delegated: bool, writes: &mut usize| {
+            let mut error = None;
+            for kept in table.archived_mut(delegated).filter(|kept| !kept.written) {
+                if !may(writes) {
+                    break;
+                }
+                if *kept.boot == *boot {
+                    kept.offset = offset;
+                }
+                match state.write(kept) {
+                    Ok(()) => kept.written = true,
+                    Err(cause) => error = Some(cause),
+                }
             }
-            if *kept.boot == *boot {
-                kept.offset = offset;
-            }
-            match state.write(kept) {
-                Ok(()) => kept.written = true,
-                Err(cause) => error = Some(cause),
-            }
-        }
+            error
+        };
+        error = write_ended(&mut self.table, false, &mut writes).or(error);
         let since = |then: Now| now.mono.saturating_sub(then.mono);
         let everyone = all || since(self.written_all) >= WRITE_ALL_NS;
         let mut left = 0;
@@ -284,8 +292,10 @@ impl Keeper {
                 }
                 let kept =
                     Kept { boot: Arc::clone(&boot), offset, running, run: run.clone(), written: false };
+                // Also one that cannot be written waits for its next turn.
+                *written = now.mono;
                 match state.write(&kept) {
-                    Ok(()) => (run.dirty, *written) = (false, now.mono),
+                    Ok(()) => run.dirty = false,
                     Err(cause) => error = Some(cause),
                 }
             }
@@ -294,6 +304,8 @@ impl Keeper {
                 self.written = now;
             }
         }
+        // Those that others may end as fast as they like come last.
+        error = write_ended(&mut self.table, true, &mut writes).or(error);
         // At once for all: to wait for the disk at each would take a busy round longer than its turn.
         if writes > 0 || all {
             error = state.settle().err().or(error);
@@ -355,8 +367,8 @@ impl Keeper {
         }
         let mut runs: Vec<&Run> =
             self.table.runs().filter(|(_, running)| *running).map(|(run, _)| run).collect();
-        // Who was there first keeps its series.
-        runs.sort_by_key(|run| (run.since, Arc::clone(&run.key)));
+        // Who was there first keeps its series, before those that others than root may make and name.
+        runs.sort_by_cached_key(|run| (run.is_delegated(), run.since, Arc::clone(&run.key)));
         let mut series = Vec::new();
         let mut dropped = 0;
         let mut told = HashSet::new();

@@ -103,6 +103,7 @@ impl Source for CapabilitySource {
         out.push(&CAPABILITY_CONTAINERS, &["running"], published.running);
         out.push(&CAPABILITY_CONTAINERS, &["ended"], published.ended);
         out.push(&CAPABILITY_FORGOTTEN, &["no_room"], published.shortage.refused);
+        out.push(&CAPABILITY_FORGOTTEN, &["name_too_long"], published.shortage.overlong);
         out.push(&CAPABILITY_FORGOTTEN, &["oldest"], published.shortage.forgotten);
         out.push(&CAPABILITY_UNATTRIBUTED, &[], published.shortage.unattributed);
         out.push(&CAPABILITY_READ_ERRORS, &[], published.read_errors);

@@ -35,7 +35,7 @@ mod thread;
 
 pub use calls::{CallNames, Calls, CallsInfo};
 pub use granted::{Grant, Granted, Place, Sets};
-pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, Summary, select};
+pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, Maker, Summary, select};
 pub use keeper::{Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};

@@ -16,7 +16,7 @@ const VERSION: u32 = 1;
 /// Bytes of a record, at most: more than all rows that there can be take.
 pub(super) const MAX_BYTES: u64 = 512 << 10;
 /// Bytes of a container's key, at most.
-const MAX_KEY: usize = 4096;
+pub(super) const MAX_KEY: usize = 4096;
 /// Bytes of any name in a record, at most.
 const MAX_NAME: usize = 1024;
 
@@ -58,8 +58,8 @@ pub(super) type Reason = String;
 /// The record's text.
 ///
 /// # Errors
-/// It cannot be written as JSON, which no record is known to be.
-pub(super) fn encode(kept: &Kept) -> Result<Vec<u8>, serde_json::Error> {
+/// [`Reason`]: it could not be read again.
+pub(super) fn encode(kept: &Kept) -> Result<Vec<u8>, Reason> {
     let run = &kept.run;
     let row = |((cap, flags), tally): (&(u16, u16), &Tally)| {
         (*cap, *flags, tally.count, tally.first, tally.last, tally.nr, tally.abi)
@@ -86,8 +86,12 @@ pub(super) fn encode(kept: &Kept) -> Result<Vec<u8>, serde_json::Error> {
         below: run.below,
         calls: run.calls.as_ref().map(Calls::to_form),
     };
-    let mut text = serde_json::to_vec(&form)?;
+    check(&form)?;
+    let mut text = serde_json::to_vec(&form).map_err(|error| error.to_string())?;
     text.push(b'\n');
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("it has {} bytes", text.len()));
+    }
     Ok(text)
 }
 
@@ -106,26 +110,9 @@ pub(super) fn decode(text: &[u8]) -> Result<Kept, Reason> {
         return Err(format!("it is of version {version}; this Ringfence knows version {VERSION}"));
     }
     let form: Form = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    if !is_boot(&form.boot) {
-        return Err("its boot is no boot id".to_owned());
-    }
-    if form.key.is_empty() || form.key.len() > MAX_KEY {
-        return Err(format!("its key has {} bytes", form.key.len()));
-    }
-    let who = &form.who;
-    let names = [&who.name, &who.image, &who.service, &who.pod, &who.pod_namespace, &who.pod_container];
-    let longest = names.into_iter().flatten().chain([&who.id, &who.runtime]).map(String::len).max();
-    if longest.is_some_and(|longest| longest > MAX_NAME) {
-        return Err("a name in it is too long".to_owned());
-    }
-    if form.since > form.until {
-        return Err("it ends before it begins".to_owned());
-    }
+    check(&form)?;
     let mut rows = BTreeMap::new();
     for (cap, flags, count, first, last, nr, abi) in form.rows {
-        if u32::from(cap) >= CAP_SLOTS || flags & !KNOWN_FLAGS != 0 || count == 0 || first > last {
-            return Err(format!("a row of capability {cap} cannot be: flags {flags:#x}, {count} checks"));
-        }
         if rows.insert((cap, flags), Tally { count, first, last, nr, abi }).is_some() {
             return Err(format!("two rows of capability {cap} with flags {flags:#x}"));
         }
@@ -152,6 +139,31 @@ pub(super) fn decode(text: &[u8]) -> Result<Kept, Reason> {
     };
     let boot = Arc::from(form.boot);
     Ok(Kept { boot, offset: form.unix_offset_ns, running: form.running, run, written: true })
+}
+
+/// What holds for every record.
+fn check(form: &Form) -> Result<(), Reason> {
+    if !is_boot(&form.boot) {
+        return Err("its boot is no boot id".to_owned());
+    }
+    if form.key.is_empty() || form.key.len() > MAX_KEY {
+        return Err(format!("its key has {} bytes", form.key.len()));
+    }
+    let who = &form.who;
+    let names = [&who.name, &who.image, &who.service, &who.pod, &who.pod_namespace, &who.pod_container];
+    let longest = names.into_iter().flatten().chain([&who.id, &who.runtime]).map(String::len).max();
+    if longest.is_some_and(|longest| longest > MAX_NAME) {
+        return Err("a name in it is too long".to_owned());
+    }
+    if form.since > form.until {
+        return Err("it ends before it begins".to_owned());
+    }
+    for (cap, flags, count, first, last, ..) in &form.rows {
+        if u32::from(*cap) >= CAP_SLOTS || flags & !KNOWN_FLAGS != 0 || *count == 0 || first > last {
+            return Err(format!("a row of capability {cap} cannot be: flags {flags:#x}, {count} checks"));
+        }
+    }
+    Ok(())
 }
 
 /// A boot's id without its dashes: 32 lower hexadecimal digits.

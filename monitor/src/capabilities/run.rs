@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::calls::Calls;
 use super::granted::{Place, Sets};
 use crate::enrich::container::Container;
+use crate::enrich::namespaces::makers;
 
 /// Bytes of a name that are kept. Kubernetes' may have 253, images' about as many.
 const MAX_TEXT: usize = 256;
@@ -278,6 +279,12 @@ impl Run {
             cap_flag::CHILD_NS => self.own_user_ns == Some(true),
             _ => false,
         }
+    }
+
+    /// Others than root on the host may have made its cgroup, and named it.
+    pub fn is_delegated(&self) -> bool {
+        let (user, mut inside) = makers(&self.key);
+        user.is_some() || inside.next().is_some()
     }
 
     /// Checks that were counted, all together.

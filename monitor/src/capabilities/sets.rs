@@ -28,12 +28,16 @@ pub trait SetSource: Send {
     /// # Errors
     /// [`SourceError`].
     fn lost(&mut self) -> Result<u64, SourceError>;
+
+    /// Whether calls that a filter refuses are noted, too.
+    fn sees_refusals(&self) -> bool;
 }
 
 /// The kernel's maps.
 pub struct KernelSets {
     sets: SyscallSetMap,
     unnoted: UnnotedMap,
+    refusals: bool,
     skipped: Box<dyn Fn() -> u64 + Send>,
 }
 
@@ -44,9 +48,14 @@ impl std::fmt::Debug for KernelSets {
 }
 
 impl KernelSets {
-    /// Takes the maps. `skipped` tells how many runs of the probe the kernel skipped.
-    pub fn new(maps: (SyscallSetMap, UnnotedMap), skipped: impl Fn() -> u64 + Send + 'static) -> Self {
-        KernelSets { sets: maps.0, unnoted: maps.1, skipped: Box::new(skipped) }
+    /// Takes the maps. `refusals`: the probe that notes refused calls runs. `skipped` tells how many runs of the probes the
+    /// kernel skipped.
+    pub fn new(
+        maps: (SyscallSetMap, UnnotedMap),
+        refusals: bool,
+        skipped: impl Fn() -> u64 + Send + 'static,
+    ) -> Self {
+        KernelSets { sets: maps.0, unnoted: maps.1, refusals, skipped: Box::new(skipped) }
     }
 }
 
@@ -86,6 +95,10 @@ impl SetSource for KernelSets {
         let values = self.unnoted.get(&0, 0).map_err(failed("read"))?;
         let unnoted = values.iter().fold(0u64, |sum, value| sum.saturating_add(*value));
         Ok(unnoted.saturating_add((self.skipped)()))
+    }
+
+    fn sees_refusals(&self) -> bool {
+        self.refusals
     }
 }
 

@@ -5,6 +5,7 @@
 //! found there may be damaged or made up: it is read with bounds, checked, and refused with a message.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -18,7 +19,7 @@ use rustix::fs::{
 
 use super::info::{CapsListing, listing};
 use super::record::{self, MAX_BYTES};
-use super::table::{Kept, MAX_ARCHIVED, MAX_RUNS, Shortage};
+use super::table::{DELEGATED_PART, Kept, MAX_ARCHIVED, MAX_RUNS, Shortage};
 use crate::trust::Trust;
 
 /// The directory of the ledger below the state directory.
@@ -70,8 +71,17 @@ pub struct State {
     _lock: Option<OwnedFd>,
     max_files: usize,
     max_total: u64,
-    /// Bytes of each record's file, and of all together.
-    sizes: RefCell<(HashMap<String, u64>, u64)>,
+    sizes: RefCell<Sizes>,
+}
+
+/// Bytes of the records' files.
+#[derive(Debug, Default)]
+struct Sizes {
+    /// By name, with whether others than root may make such containers at will.
+    files: HashMap<String, (u64, bool)>,
+    all: u64,
+    /// Those of these containers.
+    delegated: u64,
 }
 
 /// What a state directory holds.
@@ -161,8 +171,15 @@ impl State {
     /// The directory cannot be listed.
     pub(super) fn load(&self) -> io::Result<Loaded> {
         let mut loaded = Loaded::default();
-        let mut sizes = Vec::new();
-        for entry in Dir::read_from(&self.dir)?.take(4 * MAX_FILES) {
+        let mut records = Vec::new();
+        let most = 4 * self.max_files;
+        for (number, entry) in Dir::read_from(&self.dir)?.enumerate() {
+            if number >= most {
+                loaded.refused_count += 1;
+                let what = format!("whatever follows the first {most} entries");
+                loaded.refused.push((what, "the directory has more entries than records can be".to_owned()));
+                break;
+            }
             let entry = entry?;
             let name = entry.file_name().to_string_lossy();
             if name.starts_with('.') {
@@ -170,9 +187,8 @@ impl State {
             }
             match self.read(&name) {
                 Ok((kept, bytes)) => {
-                    self.note_size(&name, bytes);
-                    sizes.push((loaded.kept.len(), bytes));
-                    loaded.kept.push(kept);
+                    self.note_size(&name, bytes, kept.run.is_delegated());
+                    records.push((kept, bytes));
                 }
                 Err(reason) => {
                     loaded.refused_count += 1;
@@ -182,21 +198,29 @@ impl State {
                 }
             }
         }
-        let mut records: Vec<(Kept, u64)> =
-            loaded.kept.drain(..).zip(sizes.into_iter().map(|(_, bytes)| bytes)).collect();
         let age = |kept: &Kept| i128::from(kept.run.until) + i128::from(kept.offset);
-        records.sort_by_key(|(kept, _)| age(kept));
-        let mut total: u64 = records.iter().map(|(_, bytes)| bytes).sum();
-        let mut number = records.len();
+        // The latest first; those that others may make at will have what is left, and no more than their part.
+        records.sort_by_key(|(kept, _)| (kept.run.is_delegated(), Reverse(age(kept))));
+        let (mut files, mut total) = (self.max_files, self.max_total);
+        let mut is_cut = [false; 2];
+        let mut is_first = true;
         for (kept, bytes) in records {
-            if number > self.max_files || total > self.max_total {
-                number -= 1;
-                total -= bytes;
+            let delegated = kept.run.is_delegated();
+            if delegated && std::mem::take(&mut is_first) {
+                files = files.min(self.max_files / DELEGATED_PART);
+                total = total.min(self.max_total / DELEGATED_PART as u64);
+            }
+            let [host, others] = &mut is_cut;
+            let is_cut = if delegated { others } else { host };
+            *is_cut |= files == 0 || bytes > total;
+            if *is_cut {
                 loaded.dropped.push((kept.boot, kept.run.cgroup));
             } else {
+                (files, total) = (files - 1, total - bytes);
                 loaded.kept.push(kept);
             }
         }
+        loaded.kept.sort_by_key(age);
         Ok(loaded)
     }
 
@@ -228,24 +252,21 @@ impl State {
     /// Writes a record; the one before is replaced whole, or stays. It is on the disk after [`State::settle`].
     ///
     /// # Errors
-    /// What the kernel said.
+    /// What the kernel said, there is no room, or it could not be read again.
     pub fn write(&self, kept: &Kept) -> io::Result<()> {
-        let text = record::encode(kept)?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(io::Error::other(format!("a record of {} bytes is too large", text.len())));
-        }
+        let refused = |reason| io::Error::other(format!("a record could not be read again: {reason}"));
+        let text = record::encode(kept).map_err(refused)?;
         let create = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let name = record::file_name(&kept.boot, kept.run.cgroup);
-        if !self.has_room(&name, text.len() as u64) {
-            return Err(io::Error::other(format!("all records together have {} bytes", self.max_total)));
-        }
+        let delegated = kept.run.is_delegated();
+        self.has_room(&name, text.len() as u64, delegated)?;
         // A daemon that was killed may have left one; the lock says that nobody writes it now.
         remove(&self.dir, WRITING)?;
         let file = openat(&self.dir, WRITING, create, PRIVATE)?;
         let mut file = std::fs::File::from(file);
         file.write_all(&text)?;
         renameat(&self.dir, WRITING, &self.dir, &name)?;
-        self.note_size(&name, text.len() as u64);
+        self.note_size(&name, text.len() as u64, delegated);
         Ok(())
     }
 
@@ -256,27 +277,44 @@ impl State {
     pub fn remove(&self, boot: &str, cgroup: u64) -> io::Result<()> {
         let name = record::file_name(boot, cgroup);
         remove(&self.dir, &name)?;
-        self.note_size(&name, 0);
+        self.note_size(&name, 0, false);
         Ok(())
     }
 
-    /// Whether older records should go so that newer ones have room: that of a round, and of the largest one.
-    pub(super) fn is_tight(&self) -> bool {
-        self.sizes.borrow().1 > self.max_total / 4 * 3
+    /// Whether older records should go so that newer ones have room: that of a round, and of the largest one. Of all, or of
+    /// those of containers that others may make at will, which have a part.
+    pub(super) fn is_tight(&self, delegated: bool) -> bool {
+        let sizes = self.sizes.borrow();
+        let part = self.max_total / DELEGATED_PART as u64;
+        if delegated { sizes.delegated > part / 4 * 3 } else { sizes.all > self.max_total / 4 * 3 }
     }
 
-    fn has_room(&self, name: &str, bytes: u64) -> bool {
+    fn has_room(&self, name: &str, bytes: u64, delegated: bool) -> io::Result<()> {
         let sizes = self.sizes.borrow();
-        let old = sizes.0.get(name).copied().unwrap_or(0);
-        sizes.1.saturating_sub(old).saturating_add(bytes) <= self.max_total
+        let old = sizes.files.get(name).map_or(0, |(bytes, _)| *bytes);
+        let with = |total: u64| total.saturating_sub(old).saturating_add(bytes);
+        if with(sizes.all) > self.max_total {
+            return Err(io::Error::other(format!("all records together have {} bytes", self.max_total)));
+        }
+        let part = self.max_total / DELEGATED_PART as u64;
+        if delegated && with(sizes.delegated) > part {
+            let whose = "those of users' containers and of containers in others";
+            return Err(io::Error::other(format!("{whose} have {part} bytes together")));
+        }
+        Ok(())
     }
 
     /// A record's file has so many bytes now; 0: it is gone.
-    fn note_size(&self, name: &str, bytes: u64) {
+    fn note_size(&self, name: &str, bytes: u64, delegated: bool) {
         let mut sizes = self.sizes.borrow_mut();
-        let (known, total) = &mut *sizes;
-        let old = if bytes == 0 { known.remove(name) } else { known.insert(name.to_owned(), bytes) };
-        *total = total.saturating_sub(old.unwrap_or(0)).saturating_add(bytes);
+        let old = match bytes {
+            0 => sizes.files.remove(name),
+            _ => sizes.files.insert(name.to_owned(), (bytes, delegated)),
+        };
+        let part = |(bytes, delegated): (u64, bool)| if delegated { bytes } else { 0 };
+        let new = (bytes, delegated);
+        sizes.all = sizes.all.saturating_sub(old.map_or(0, |old| old.0)).saturating_add(bytes);
+        sizes.delegated = sizes.delegated.saturating_sub(old.map_or(0, part)).saturating_add(part(new));
     }
 
     /// Makes what was written and removed last, through a loss of power too.

@@ -1,11 +1,12 @@
 //! What adds up: rows of the kernel's map by container. No clock, no kernel, no file: the keeper says what it read and
 //! when.
 
+mod archive;
 mod learn;
 mod losses;
 mod sets;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag};
@@ -17,8 +18,8 @@ use super::run::Run;
 pub const MAX_RUNS: usize = 16_384;
 /// Ended containers that are remembered, at most; the oldest goes first.
 pub(super) const MAX_ARCHIVED: usize = 4096;
-/// The part of the table that containers in users' slices, or in other containers, may take: one of so many.
-const DELEGATED_PART: usize = 4;
+/// The part of all room that containers in users' slices, or in other containers, may take: one of so many.
+pub(super) const DELEGATED_PART: usize = 4;
 /// Id of the root of each hierarchy.
 const ROOT: u64 = 1;
 /// Rows of a cgroup stay in the kernel's map for so long after it was found to be gone: no task is left in it that
@@ -98,8 +99,6 @@ struct Entry {
     alive: Option<u64>,
     /// When it was found to have ended.
     ended: Option<u64>,
-    /// Others than root on the host may have made its cgroup, and named it.
-    delegated: bool,
     /// It was told of losses that may be older than it is.
     doubt: Option<losses::Doubt>,
     /// When it was last written, by the monotonic clock.
@@ -108,7 +107,7 @@ struct Entry {
 
 impl Entry {
     fn new(run: Run, main: u64) -> Self {
-        Entry { run, main, alive: None, ended: None, delegated: false, doubt: None, written: 0 }
+        Entry { run, main, alive: None, ended: None, doubt: None, written: 0 }
     }
 }
 
@@ -132,6 +131,8 @@ pub struct Kept {
 pub struct Shortage {
     /// Containers that found no room among those that run; their checks are not attributed.
     pub refused: u64,
+    /// Containers whose key is longer than a record may have it; the same.
+    pub overlong: u64,
     /// Ended containers that were forgotten for newer ones.
     pub forgotten: u64,
     /// Checks by cgroups that nobody could name.
@@ -148,7 +149,7 @@ pub struct Table {
     runs: HashMap<Arc<str>, Entry>,
     /// How many of these are delegated.
     delegated: usize,
-    archive: VecDeque<Kept>,
+    archive: archive::Archive,
     /// Containers of this boot that ran when another daemon last wrote, until the places are first learnt.
     resumable: HashMap<Arc<str>, Kept>,
     /// Files of forgotten containers: boot and cgroup.
@@ -163,7 +164,6 @@ pub struct Table {
     /// Which system calls are made is noted, too.
     sets: Option<sets::Sets>,
     max_runs: usize,
-    max_archived: usize,
 }
 
 impl Table {
@@ -180,7 +180,7 @@ impl Table {
             dirs: HashMap::new(),
             runs: HashMap::new(),
             delegated: 0,
-            archive: VecDeque::new(),
+            archive: archive::Archive::new(max_archived),
             resumable: HashMap::new(),
             dropped: Vec::new(),
             totals: vec![[0; RESULTS.len()]; CAP_SLOTS as usize],
@@ -190,7 +190,6 @@ impl Table {
             shortage: Shortage::default(),
             sets: None,
             max_runs,
-            max_archived,
         }
     }
 
@@ -216,7 +215,7 @@ impl Table {
         if self.runs.len() < self.max_runs && !part_is_full {
             return true;
         }
-        let may_go = |entry: &&Entry| !delegated || entry.delegated;
+        let may_go = |entry: &&Entry| !delegated || entry.run.is_delegated();
         let ended = self.runs.iter().filter(|(_, entry)| may_go(entry));
         let ended = ended.filter_map(|(key, entry)| Some((entry.ended?, Arc::clone(key))));
         let Some((_, key)) = ended.min() else { return false };
@@ -227,7 +226,7 @@ impl Table {
     /// Puts a container away.
     fn end(&mut self, key: &Arc<str>) {
         if let Some(entry) = self.runs.remove(key) {
-            self.delegated -= usize::from(entry.delegated);
+            self.delegated -= usize::from(entry.run.is_delegated());
             self.keep(entry.run);
         }
     }
@@ -238,10 +237,8 @@ impl Table {
     }
 
     fn put_away(&mut self, kept: Kept) {
-        if self.archive.len() >= self.max_archived {
-            self.forget_oldest();
-        }
-        self.archive.push_back(kept);
+        let gone = self.archive.put(kept);
+        self.forgotten(gone);
     }
 
     /// Takes what was read of the kernel's map. Called after [`Table::learn`], if that was possible.
@@ -303,16 +300,17 @@ impl Table {
     }
 
     /// Those of [`Table::unknown`] that are not among the directories that exist are gone. So are those that the pipeline
-    /// still lists, for the record of their end may be lost; that needs the whole tree, and not the part that a cgroup
-    /// namespace shows.
+    /// still lists, for the record of their end may be lost. That needs the whole tree: the part that a cgroup namespace
+    /// shows says nothing of what lies outside.
     pub fn exist(&mut self, unknown: &[u64], directories: &HashSet<u64>, now: Now) {
+        if !directories.contains(&ROOT) {
+            return;
+        }
         for id in unknown.iter().filter(|id| !directories.contains(id)) {
             self.dir(*id).gone.get_or_insert(now.boot);
         }
-        if directories.contains(&ROOT) {
-            for (id, dir) in self.dirs.iter_mut().filter(|(_, dir)| dir.listed) {
-                dir.missing = !directories.contains(id);
-            }
+        for (id, dir) in self.dirs.iter_mut().filter(|(_, dir)| dir.listed) {
+            dir.missing = !directories.contains(id);
         }
     }
 
@@ -384,21 +382,27 @@ impl Table {
         entries.into_iter().map(|Entry { run, ended, written, .. }| (run, ended.is_none(), written)).collect()
     }
 
-    /// Containers that were put away, oldest first.
+    /// Containers that were put away, those of a key oldest first.
     pub fn archived(&self) -> impl Iterator<Item = &Kept> {
         self.archive.iter()
     }
 
-    /// As [`Table::archived`], to be marked as written.
-    pub fn archived_mut(&mut self) -> impl Iterator<Item = &mut Kept> {
-        self.archive.iter_mut()
+    /// Those of them that others may make at will, or those that they may not; to be marked as written.
+    pub fn archived_mut(&mut self, delegated: bool) -> impl Iterator<Item = &mut Kept> {
+        self.archive.queue(delegated).iter_mut()
     }
 
-    /// Forgets the container that was put away first; false if none is.
-    pub fn forget_oldest(&mut self) -> bool {
-        let Some(oldest) = self.archive.pop_front() else { return false };
+    /// Forgets the container that was put away first, before all others one that others may make at will; with
+    /// `delegated` none but these. False if there is none.
+    pub fn forget_oldest(&mut self, delegated: bool) -> bool {
+        let oldest = self.archive.forget(delegated);
+        self.forgotten(oldest)
+    }
+
+    fn forgotten(&mut self, gone: Option<Kept>) -> bool {
+        let Some(gone) = gone else { return false };
         self.shortage.forgotten += 1;
-        self.dropped.push((oldest.boot, oldest.run.cgroup));
+        self.dropped.push((gone.boot, gone.run.cgroup));
         true
     }
 

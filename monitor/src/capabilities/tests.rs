@@ -1,5 +1,6 @@
 //! The ledger under test: a kernel that counts as the programs do, and cgroups that come and go.
 
+mod delegated;
 mod keeping;
 mod losses;
 mod restarts;

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use crate::alert::json_visible;
 use crate::capabilities::{CapsInfo, CapsListing, select, stored};
-use crate::cli::containers::{failure, other_answer};
+use crate::cli::containers::{failure, other_answer, short};
 use crate::cli::rules::visible;
 use crate::cli::{ConfigArg, Failure, emit};
 use crate::config::OutputFormat;
@@ -147,6 +147,16 @@ fn one<'l>(listing: &'l CapsListing, wanted: &str) -> Result<&'l CapsInfo, Failu
             "no container is known as `{}`; `ringfence caps` lists those that are",
             visible(wanted)
         ))),
+        many if many.iter().all(|info| info.id == wanted) => {
+            let whose: Vec<String> =
+                many.iter().take(8).map(|info| info.runtime.clone() + &whose(info)).collect();
+            Err(Failure::environment(format_args!(
+                "{} containers have the id `{}`, and which is meant cannot be told: {}",
+                many.len(),
+                visible(wanted),
+                visible(&whose.join("; "))
+            )))
+        }
         many => {
             let ids: Vec<String> = many.iter().take(8).map(|info| visible(&info.id)).collect();
             Err(Failure::environment(format_args!(
@@ -157,6 +167,13 @@ fn one<'l>(listing: &'l CapsListing, wanted: &str) -> Result<&'l CapsInfo, Failu
             )))
         }
     }
+}
+
+/// Who else than root may have made and named it: to be put behind what it is called. Nothing if nobody.
+fn whose(info: &CapsInfo) -> String {
+    let user = info.user.map(|user| format!(", of user {user}")).unwrap_or_default();
+    let inside: Vec<String> = info.inside.iter().map(|id| short(&visible(id))).collect();
+    if inside.is_empty() { user } else { format!("{user}, inside {}", inside.join(", inside ")) }
 }
 
 fn omitted(listing: &CapsListing) -> Result<(), Failure> {

@@ -46,6 +46,8 @@ fn info() -> CapsInfo {
         runtime: "docker".to_owned(),
         compose_service: None,
         pod: None,
+        user: None,
+        inside: Vec::new(),
         running: true,
         since: "2026-11-25T11:00:00.000000000Z".to_owned(),
         until: "2026-11-26T12:00:00.000000000Z".to_owned(),
@@ -388,6 +390,71 @@ fn a_container_is_named_by_its_id_its_beginning_or_its_name() {
     for none in ["", "x", "we"] {
         assert!(one(&listing, none).unwrap_err().to_string().contains("no container is known"), "{none}");
     }
+}
+
+/// Users name their containers as they like, and containers those that they make.
+#[test]
+fn an_impostor_is_not_shown_in_place_of_another() {
+    let id = |digit: &str| digit.repeat(64);
+    let user = |info: CapsInfo| CapsInfo { user: Some(1000), ..info };
+    let nested = |info: CapsInfo| CapsInfo { inside: vec![id("e"), "box".to_owned()], ..info };
+    let called = |name: &str, id: &str| CapsInfo { name: Some(name.to_owned()), id: id.to_owned(), ..info() };
+    let real = CapsInfo { running: false, ..called("web", &id("a")) };
+    let listing = CapsListing {
+        containers: vec![
+            user(called("web", &id("b"))),
+            nested(called("web", &id("a"))),
+            user(called("aa", &id("c"))),
+            user(called("db", &("a".repeat(63) + "b"))),
+            nested(called("db", &id("d"))),
+            user(called("db2", &id("d"))),
+            real.clone(),
+        ],
+        ..CapsListing::default()
+    };
+    for wanted in ["web", "a", "aa", &id("a")] {
+        assert_eq!(one(&listing, wanted).unwrap(), &real, "{wanted}");
+    }
+    assert_eq!(one(&listing, "db").unwrap().user, Some(1000), "what is no other's can be asked for");
+    assert_eq!(one(&listing, &id("d")).unwrap().user, Some(1000), "a user's own is not nested");
+    // Each says whose it is.
+    let theirs = one(&listing, "b").unwrap();
+    let text = table::detail(theirs, &CapsListing::default());
+    assert!(
+        text.starts_with("container bbbbbbbbbbbb (web, nginx:1.27), docker, running, of user 1000\n"),
+        "{text}"
+    );
+    let text = table::detail(&nested(info()), &CapsListing::default());
+    assert!(text.contains(", running, inside eeeeeeeeeeee, inside box\n"), "{text}");
+    assert!(patch(PatchFormat::Docker, theirs).contains("(web), of user 1000."));
+    let list = table::list(&listing);
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    let ends: Vec<&[&str]> =
+        [0, 1, 2, 7].iter().map(|line| &lines[*line][lines[*line].len() - 2..]).collect();
+    assert_eq!(ends, [["USER", "INSIDE"], ["1000", "-"], ["-", "eeeeeeeeeeee"], ["-", "-"]]);
+}
+
+#[test]
+fn two_of_an_id_that_cannot_be_told_apart_are_none() {
+    let user = |user| CapsInfo { user: Some(user), ..info() };
+    let listing = CapsListing { containers: vec![user(1000), user(1001)], ..CapsListing::default() };
+    for wanted in [&*info().id, "4d5c"] {
+        let reason = one(&listing, wanted).unwrap_err().to_string();
+        assert!(reason.contains("2 "), "{reason}");
+    }
+    let reason = one(&listing, &info().id).unwrap_err().to_string();
+    assert!(reason.contains("docker, of user 1000; docker, of user 1001"), "{reason}");
+    // A name stands for the latest.
+    assert_eq!(one(&listing, "web").unwrap().user, Some(1000));
+}
+
+#[test]
+fn what_an_older_daemon_says_is_read() {
+    let mut old = serde_json::to_value(info()).unwrap();
+    assert!(old.get("user").is_none() && old.get("inside").is_none());
+    old["runtime"] = json!("podman");
+    let read: CapsInfo = serde_json::from_value(old).unwrap();
+    assert_eq!((read.user, read.inside.len()), (None, 0));
 }
 
 #[test]

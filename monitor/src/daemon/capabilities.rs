@@ -24,6 +24,11 @@ const PROBE: &str = "cap_capable";
 const COUNTING: &[&str] = &[PROBE, "security_capset"];
 /// Part of the name of the probe that notes system calls.
 const SETS_PROBE: &str = "syscall_entered";
+/// Part of the name of the probe that notes those that a filter refused.
+const REFUSED_PROBE: &str = "syscall_refused";
+
+/// Parts of the names of all probes that note system calls.
+const NOTING: &[&str] = &[SETS_PROBE, REFUSED_PROBE];
 
 /// Starts the ledger's thread. Where it cannot be, the daemon watches without and says so: what it reports does not rest
 /// on the ledger.
@@ -55,8 +60,9 @@ pub(super) fn start_capabilities(
     }
     let sets = notes.then(|| attached.take_syscall_sets()).flatten();
     let sets_misses = Arc::clone(misses);
-    let sets_skipped = move || sum_of(sets_misses.read(), &[SETS_PROBE]);
-    let sets = sets.map(|maps| Box::new(KernelSets::new(maps, sets_skipped)) as Box<dyn SetSource>);
+    let sets_skipped = move || sum_of(sets_misses.read(), NOTING);
+    let refusals = runs(&attached.probes, REFUSED_PROBE);
+    let sets = sets.map(|maps| Box::new(KernelSets::new(maps, refusals, sets_skipped)) as Box<dyn SetSource>);
     let misses = Arc::clone(misses);
     let skipped = move || sum_of(misses.read(), COUNTING);
     let (asker, runtime) = (Arc::clone(asker), Handle::current());
@@ -146,6 +152,9 @@ mod tests {
             [("cap_capable", 2), ("security_capset", 3), ("on_x64_sys_capset", 5), ("syscall_entered", 7)];
         assert_eq!(sum_of(misses.into_iter(), COUNTING), 5);
         assert_eq!(sum_of([("cap_capable_perf", 2)].into_iter(), COUNTING), 2);
-        assert_eq!(sum_of(misses.into_iter(), &[SETS_PROBE]), 7);
+        let noting = [("syscall_entered", 7), ("syscall_refused", 11), ("cap_capable", 2)];
+        assert_eq!(sum_of(noting.into_iter(), NOTING), 18);
+        let noting = [("syscall_entered_perf", 7), ("syscall_refused_perf", 11)];
+        assert_eq!(sum_of(noting.into_iter(), NOTING), 18);
     }
 }

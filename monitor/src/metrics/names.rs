@@ -87,7 +87,7 @@ metrics! {
     CAPABILITY_ROWS "capability_rows" Gauge [] "Rows in use of the kernel's map of capability checks: one for each kind of check of a cgroup.";
     CAPABILITY_ROWS_CAPACITY "capability_rows_capacity" Gauge [] "Rows that the kernel's map of capability checks has room for.";
     CAPABILITY_CONTAINERS "capability_containers" Gauge ["state"] "Containers whose capability checks are known: running, or ended.";
-    CAPABILITY_FORGOTTEN "capability_containers_evicted_total" Counter ["reason"] "Containers whose capability checks are no longer kept: no_room (too many run), or oldest (too many have ended).";
+    CAPABILITY_FORGOTTEN "capability_containers_evicted_total" Counter ["reason"] "Containers whose capability checks are no longer kept: no_room (too many run), name_too_long (its name, with those of the containers around it), or oldest (too many have ended).";
     CAPABILITY_UNATTRIBUTED "capability_checks_unattributed_total" Counter [] "Capability checks of cgroups that were gone before it was known whose they were. Part of capability_checks_total.";
     CAPABILITY_READ_ERRORS "capability_read_errors_total" Counter [] "Looks at the kernel's map of capability checks, or at the pipeline's cgroups, that failed; what was counted stays in the kernel until the next one.";
     CAPABILITY_STATE_ERRORS "capability_state_errors_total" Counter [] "Records in the state directory that were refused, and rounds in which one could not be written.";

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use monitor_common::ids::{BootNs, CgroupId};
 
-use super::{Dir, Entry, Kept, Now, Owner, Table, sets};
+use super::{Dir, Entry, Kept, Now, Owner, Table};
 use crate::capabilities::granted::{Place, Sets};
+use crate::capabilities::record::MAX_KEY;
 use crate::capabilities::run::{Run, Who};
 use crate::enrich::container::Container;
 
@@ -97,18 +98,26 @@ impl Table {
             if place.removed && !is_new {
                 return false;
             }
+            if key.len() > MAX_KEY {
+                // Names in names; it could be written to no file.
+                self.shortage.overlong += u64::from(is_new);
+                return false;
+            }
             let delegated = container.user.is_some() || container.nested;
             if !self.make_room(delegated) {
                 self.shortage.refused += u64::from(is_new);
                 return false;
             }
-            let entry = Entry { delegated, ..self.begun(key, container, place, who.clone(), now) };
+            let entry = self.begun(key, container, place, who.clone(), now);
             self.runs.insert(Arc::clone(key), entry);
             self.delegated += usize::from(delegated);
         }
         let Some(entry) = self.runs.get_mut(key) else { return false };
-        if is_new && entry.main == id && self.sets.is_some() {
-            sets::begin(&mut entry.run, !place.before);
+        if let Some(sets) = &self.sets
+            && is_new
+            && entry.main == id
+        {
+            sets.begin(&mut entry.run, !place.before);
         }
         entry.run.dirty |= entry.run.who.update(who);
         entry.run.own_user_ns = place.own_user_ns.or(entry.run.own_user_ns);
@@ -156,8 +165,7 @@ impl Table {
             Some(kept) if goes_on(&kept) => Some(kept),
             other => {
                 other.into_iter().for_each(|kept| self.put_away(kept));
-                let at = self.archive.iter().position(goes_on);
-                at.and_then(|at| self.archive.remove(at))
+                self.archive.take(container.user.is_some() || container.nested, goes_on)
             }
         };
         if let Some(kept) = resumed {

@@ -13,6 +13,8 @@ pub(super) struct Sets {
     cgroups: HashSet<u64>,
     /// Calls that could not be noted.
     pub(super) losses: Losses,
+    /// Calls that a filter refused are noted.
+    refusals: bool,
 }
 
 impl Sets {
@@ -20,23 +22,24 @@ impl Sets {
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> {
         self.cgroups.iter().copied()
     }
-}
 
-/// A directory of the container is seen for the first time; `from_start`: it was made under watch.
-pub(super) fn begin(run: &mut Run, from_start: bool) {
-    // What was seen of the container by then was seen with its calls, if they were noted all along.
-    let is_first = from_start && run.calls.is_none() && run.gaps == 0 && run.restarts == 0;
-    let observed = if is_first { run.observed } else { 0 };
-    let calls = run.calls.get_or_insert_default();
-    calls.observed = calls.observed.saturating_add(observed);
-    calls.start_seen |= from_start;
-    run.dirty = true;
+    /// A directory of the container is seen for the first time; `from_start`: it was made under watch.
+    pub(super) fn begin(&self, run: &mut Run, from_start: bool) {
+        // What was seen of the container by then was seen with its calls, if they were noted all along.
+        let is_first = from_start && run.calls.is_none() && run.gaps == 0 && run.restarts == 0;
+        let observed = if is_first { run.observed } else { 0 };
+        let calls = run.calls.get_or_insert_default();
+        calls.observed = calls.observed.saturating_add(observed);
+        calls.start_seen |= from_start;
+        calls.refusals_unseen |= !self.refusals;
+        run.dirty = true;
+    }
 }
 
 impl Table {
-    /// System calls are noted from now on.
-    pub fn note_sets(&mut self) {
-        self.sets.get_or_insert_default();
+    /// System calls are noted from now on, and those that a filter refused if there are `refusals`.
+    pub fn note_sets(&mut self, refusals: bool) {
+        self.sets.get_or_insert_default().refusals = refusals;
     }
 
     /// Cgroups whose calls are noted, and calls that could not be.

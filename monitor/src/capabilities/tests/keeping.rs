@@ -272,30 +272,6 @@ fn too_many_containers_are_counted_and_the_ended_make_room() {
 }
 
 #[test]
-fn users_and_nested_containers_have_a_quarter_of_the_room() {
-    let world = World::new();
-    let mut keeper = world.keeper(BOOT, None);
-    *keeper.table_mut() = Table::bounded(Arc::from(BOOT), 8, 10);
-    world.make(7, &path(7));
-    for number in 10..20 {
-        world.make(number, &format!("{}/docker/{}", path(7), id(number)));
-    }
-    world.pass(&mut keeper, 10);
-    assert_eq!((keeper.table().runs().count(), keeper.table().shortage().refused), (3, 8));
-    // The system's still have room, and a nested one gives its place to another one only.
-    for number in 20..25 {
-        world.make(number, &path(number));
-    }
-    world.pass(&mut keeper, 10);
-    assert_eq!(keeper.table().runs().count(), 8);
-    let first = keeper.table().runs().map(|(run, _)| run.cgroup).filter(|id| (10..20).contains(id)).min();
-    world.remove(first.unwrap());
-    world.pass(&mut keeper, 20);
-    let nested = keeper.table().runs().filter(|(run, _)| (10..20).contains(&run.cgroup)).count();
-    assert_eq!((nested, keeper.table().archived().count()), (2, 1));
-}
-
-#[test]
 fn a_directory_whose_end_nobody_told_is_found_to_be_gone() {
     let world = World::new();
     world.make(7, &path(7));
@@ -306,6 +282,22 @@ fn a_directory_whose_end_nobody_told_is_found_to_be_gone() {
     world.pass(&mut keeper, 200);
     assert!(!told(&keeper, &id(7)).running);
     assert_eq!((world.machine().rows.len(), checks_told(&keeper)), (0, 1));
+}
+
+/// In a cgroup namespace of its own a daemon sees a part of the tree only.
+#[test]
+fn a_walk_without_the_root_says_of_nothing_that_it_is_gone() {
+    let world = World::new();
+    world.machine().lost.insert(1);
+    world.make(7, &path(7));
+    for cgroup in [7, 50] {
+        world.check(cgroup, NET_RAW, 0, 2);
+    }
+    let mut keeper = world.keeper(BOOT, None);
+    world.machine().lost.insert(7);
+    world.pass(&mut keeper, 200);
+    assert_eq!((world.machine().rows.len(), keeper.table().shortage().unattributed), (2, 0));
+    assert!(told(&keeper, &id(7)).running);
 }
 
 #[test]

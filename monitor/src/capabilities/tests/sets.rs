@@ -10,7 +10,7 @@ use crate::capabilities::{CallsInfo, GRACE_NS, SetSource};
 
 /// A kernel that notes calls.
 #[derive(Clone, Default)]
-struct Kernel(Arc<Mutex<(HashMap<u64, SyscallSet>, u64)>>);
+struct Kernel(Arc<Mutex<(HashMap<u64, SyscallSet>, u64)>>, bool);
 
 impl Kernel {
     fn calls(&self, cgroup: u64, numbers: &[usize]) {
@@ -38,6 +38,10 @@ impl SetSource for Kernel {
     fn lost(&mut self) -> Result<u64, SourceError> {
         Ok(self.0.lock().unwrap().1)
     }
+
+    fn sees_refusals(&self) -> bool {
+        !self.1
+    }
 }
 
 fn keeper(world: &World, kernel: &Kernel, state: Option<State>) -> Keeper {
@@ -46,6 +50,23 @@ fn keeper(world: &World, kernel: &Kernel, state: Option<State>) -> Keeper {
 
 fn calls(keeper: &Keeper, number: u64) -> CallsInfo {
     told(keeper, &id(number)).calls.expect("calls are noted")
+}
+
+#[test]
+fn that_refused_calls_could_not_be_seen_stays_with_the_container() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, seeing) = (World::new(), Kernel::default());
+    let blind = Kernel(Arc::clone(&seeing.0), true);
+    world.make(7, &path(7));
+    let mut first = keeper(&world, &blind, Some(state(dir.path())));
+    first.round();
+    assert!(calls(&first, 7).refusals_unseen);
+    first.finish();
+    drop(first);
+    let mut second = keeper(&world, &seeing, Some(state(dir.path())));
+    world.make(8, &path(8));
+    second.round();
+    assert_eq!((calls(&second, 7).refusals_unseen, calls(&second, 8).refusals_unseen), (true, false));
 }
 
 #[test]

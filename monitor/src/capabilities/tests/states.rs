@@ -178,6 +178,48 @@ fn bytes_are_bounded_while_it_runs() {
 }
 
 #[test]
+fn records_of_users_and_nested_containers_take_a_quarter_of_the_bytes() {
+    let most = 32 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path()).bounded(1000, most)));
+    let run = |keeper: &mut Keeper, path: &str, number: u64| {
+        world.make(number, path);
+        for cap in 0..16 {
+            world.check(number, cap, 0, 1);
+        }
+        world.pass(keeper, 10);
+    };
+    for number in 1..=8 {
+        run(&mut keeper, &path(number), number);
+        world.remove(number);
+    }
+    world.pass(&mut keeper, 200);
+    world.machine().places.clear();
+    // These run on, and have more to tell than there is room for.
+    for number in 100..140 {
+        run(
+            &mut keeper,
+            &format!("/user.slice/user-1000.slice/user@1000.service/libpod-{}", id(number)),
+            number,
+        );
+    }
+    world.pass(&mut keeper, 200);
+    assert_eq!((keeper.table().archived().count(), keeper.table().shortage().forgotten), (8, 0));
+    assert!(keeper.state_errors() > 0, "who found no room is told of");
+    // One that came last is written all the same.
+    run(&mut keeper, &path(9), 9);
+    keeper.finish();
+    drop(keeper);
+    let containers = stored(dir.path()).unwrap().0.containers;
+    assert!((1..=9).all(|number| containers.iter().any(|info| info.id == id(number))));
+    // What is over their part is left out when it is read, whatever its age.
+    let less = state(dir.path()).bounded(1000, most / 2).load().unwrap();
+    let theirs = less.kept.iter().filter(|kept| kept.run.cgroup >= 100).count();
+    assert_eq!((less.kept.len() - theirs, theirs > 0), (9, true));
+}
+
+#[test]
 fn a_disk_that_refuses_is_told_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let open = state(dir.path());
@@ -211,6 +253,47 @@ fn the_largest_record_fits() {
     // And what is told of it overflows nowhere.
     let world = World::new();
     assert_eq!(world.keeper(BOOT, Some(open)).listing().containers.len(), 1);
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let mut one = kept(7);
+    one.run.key = Arc::from("k".repeat(4097));
+    assert!(encode(&one).is_err());
+    let mut one = kept(7);
+    one.run.who.image = Some("x".repeat(2000));
+    assert!(encode(&one).is_err());
+    // Containers in each other, with long names that escapes make longer.
+    let deep = format!("/lxc.payload.{}", "\\".repeat(240)).repeat(12);
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    world.make(7, &deep);
+    world.make(8, &path(8));
+    world.check(7, 13, 0, 3);
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    world.pass(&mut keeper, 100);
+    let listing = keeper.listing();
+    assert_eq!((listing.containers.len(), listing.refused, keeper.state_errors()), (1, 1, 0));
+    world.remove(7);
+    world.pass(&mut keeper, 200);
+    assert_eq!(keeper.table().shortage().unattributed, 3);
+    assert_eq!(world.machine().rows.len(), 0);
+}
+
+#[test]
+fn a_listing_that_was_cut_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = state(dir.path()).bounded(2, u64::MAX);
+    for number in 1..=4 {
+        open.write(&kept(number)).unwrap();
+    }
+    assert_eq!(open.load().unwrap().refused_count, 0);
+    for number in 0..20 {
+        fs::write(dir.path().join(format!("capabilities/.{number}")), "").unwrap();
+    }
+    let loaded = open.load().unwrap();
+    assert!(loaded.refused.iter().any(|(_, reason)| reason.contains("entries")), "{:?}", loaded.refused);
+    assert!(loaded.refused_count > 0);
 }
 
 proptest::proptest! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use monitor_common::caps::Cap;
 
 use super::table::observation;
-use super::{PatchFormat, span};
+use super::{PatchFormat, span, whose};
 use crate::capabilities::{CapInfo, CapsInfo};
 use crate::cli::rules::visible;
 
@@ -205,7 +205,7 @@ pub(super) fn render(format: PatchFormat, info: &CapsInfo, advice: &Advice) -> S
     let mut out = String::new();
     let id = visible(&info.id);
     let name = info.name.as_deref().map(|name| format!(" ({})", visible(name))).unwrap_or_default();
-    let mut notes = vec![format!("Capabilities of container {id}{name}.")];
+    let mut notes = vec![format!("Capabilities of container {id}{name}{}.", whose(info))];
     notes.extend(advice.notes.iter().cloned());
     notes.extend(own_notes(format, advice));
     for note in notes {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::span;
+use super::{span, whose};
 use crate::capabilities::seccomp::{Profile, profile};
 use crate::capabilities::{CallNames, CallsInfo, CapsInfo};
 use crate::cli::rules::visible;
@@ -72,9 +72,10 @@ fn notes(info: &CapsInfo, calls: &CallsInfo, nameless: &[String]) -> Vec<String>
     let called: usize = tables.iter().map(|table| table.called.len()).sum();
     let last_new = calls.last_new.as_deref().map(visible).unwrap_or_else(|| "never".to_owned());
     let mut notes = vec![format!(
-        "rests on {} in which the calls of {} were noted: it made {called} different ones, the last new one at {last_new}",
+        "rests on {} in which the calls of {}{} were noted: it made {called} different ones, the last new one at {last_new}",
         span(calls.observed_seconds),
-        visible(&info.id)
+        visible(&info.id),
+        whose(info)
     )];
     let refused: Vec<String> = tables
         .iter()
@@ -101,6 +102,13 @@ fn notes(info: &CapsInfo, calls: &CallsInfo, nameless: &[String]) -> Vec<String>
     }
     if !calls.start_seen {
         notes.push("CAUTION: its start was not seen; it may not start again with this profile".to_owned());
+    }
+    if calls.refusals_unseen {
+        notes.push(
+            "CAUTION: calls that its filter refused could not be seen for want of a probe (`ringfence doctor` says why); this \
+             profile answers ENOSYS to them, whatever that filter did"
+                .to_owned(),
+        );
     }
     if info.gaps > 0 {
         notes.push("what it did while no daemon watched is not in it".to_owned());

@@ -40,6 +40,12 @@ fn the_time_it_rests_on_is_told() {
 }
 
 #[test]
+fn refused_calls_that_nobody_could_see_are_told() {
+    let advice = advise(&container(&json!({"refusals_unseen": true})), HOUR, false).expect("advice");
+    assert!(advice.notes.join("\n").contains("CAUTION: calls that its filter refused"), "{:?}", advice.notes);
+}
+
+#[test]
 fn too_short_a_time_is_none() {
     let told = refusal(&container(&json!({})), 3 * HOUR);
     assert!(told.contains("2h") && told.contains("3h") && told.contains("--min-observation"), "{told}");

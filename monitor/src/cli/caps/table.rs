@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::span;
+use super::{span, whose};
 use crate::capabilities::{CapInfo, CapsInfo, CapsListing, Count};
 use crate::cli::containers::{cell, short, width};
 use crate::cli::rules::visible;
@@ -15,15 +15,28 @@ pub(super) fn list(listing: &CapsListing) -> String {
     if listing.containers.is_empty() {
         return "no containers\n".to_owned();
     }
-    let mut rows = vec![
-        ["CONTAINER", "NAME", "IMAGE", "STATE", "WATCHED", "START", "GRANTED", "USED", "REFUSED", "UNUSED"]
-            .map(str::to_owned)
-            .to_vec(),
+    let mut titles = vec![
+        "CONTAINER",
+        "NAME",
+        "IMAGE",
+        "STATE",
+        "WATCHED",
+        "START",
+        "GRANTED",
+        "USED",
+        "REFUSED",
+        "UNUSED",
     ];
+    // Only where there are such.
+    let any = |is: &dyn Fn(&CapsInfo) -> bool| listing.containers.iter().any(is);
+    let (users, nested) = (any(&|info| info.user.is_some()), any(&|info| !info.inside.is_empty()));
+    titles.extend(users.then_some("USER"));
+    titles.extend(nested.then_some("INSIDE"));
+    let mut rows = vec![titles.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for info in &listing.containers {
         let summary = info.summary();
         let known = |number: Option<usize>| number.map_or("?".to_owned(), |number| number.to_string());
-        rows.push(vec![
+        let mut row = vec![
             short(&info.id),
             text(info.name.as_deref()),
             text(info.image.as_deref()),
@@ -34,7 +47,10 @@ pub(super) fn list(listing: &CapsListing) -> String {
             summary.used.to_string(),
             summary.refused.to_string(),
             known(summary.unused),
-        ]);
+        ];
+        row.extend(users.then(|| info.user.map_or(NONE.to_owned(), |user| user.to_string())));
+        row.extend(nested.then(|| info.inside.first().map_or(NONE.to_owned(), |outer| short(outer))));
+        rows.push(row);
     }
     let mut out = grid(&rows);
     out.push_str(&shortages(listing));
@@ -50,10 +66,11 @@ pub(super) fn detail(info: &CapsInfo, listing: &CapsListing) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "container {} ({}), {}, {state}",
+        "container {} ({}), {}, {state}{}",
         short(&visible(&info.id)),
         or_none(&named),
-        visible(&info.runtime)
+        visible(&info.runtime),
+        whose(info)
     );
     let _ = writeln!(out, "{}", observation(info));
     match &info.granted {
@@ -223,7 +240,7 @@ fn shortages(listing: &CapsListing) -> String {
     let CapsListing { forgotten, refused, unattributed, .. } = listing;
     for (number, what) in [
         (forgotten, "ended containers were forgotten for newer ones"),
-        (refused, "containers found no room"),
+        (refused, "containers found no room, or their names were too long"),
         (unattributed, "checks were of cgroups that nobody could name"),
     ] {
         if *number > 0 {

@@ -103,6 +103,14 @@ fn segment(container: &Container) -> String {
     format!("{user}{INNER}{}{INNER}{}", container.runtime.name(), container.id)
 }
 
+/// What a key says of who may have made the container's cgroup: the user of the host in whose slice it lies, and the ids
+/// of the containers that it lies in, the deepest first. With neither it was root.
+pub fn makers(key: &str) -> (Option<u32>, impl Iterator<Item = &str>) {
+    let user = key.split_once(INNER).and_then(|(user, _)| user.parse().ok());
+    let ids = key.rsplit(OUTER).skip(1);
+    (user, ids.map(|segment| segment.rsplit(INNER).next().unwrap_or_default()))
+}
+
 /// The id of a key's innermost container, in short as in `container.id`.
 pub(super) fn short_id(key: &str) -> &str {
     let id = key.rsplit(INNER).next().unwrap_or_default();
@@ -149,6 +157,25 @@ mod tests {
         );
         for other in [&*format!("/system.slice/docker-{ID}.scope/init.scope"), "/system.slice", "/", ""] {
             assert_eq!(own_directory(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_key_tells_who_may_have_made_it() {
+        let outer = ID.replace('4', "5");
+        let slice = "/user.slice/user-1000.slice/user@1000.service";
+        for (path, user, inside) in [
+            (format!("/docker/{ID}"), None, vec![]),
+            (format!("/lxc.payload.a/docker/{outer}/docker/{ID}"), None, vec![outer.as_str(), "a"]),
+            (format!("{slice}/libpod-{ID}.scope"), Some(1000), vec![]),
+            (format!("{slice}/libpod-{outer}.scope/docker/{ID}"), Some(1000), vec![outer.as_str()]),
+        ] {
+            let cgroup = at(&path);
+            let (told, ids) = makers(cgroup.key.as_ref().unwrap());
+            assert_eq!((told, ids.collect::<Vec<_>>()), (user, inside), "{path}");
+        }
+        for other in ["", "k", "\0", "\n\n\0"] {
+            assert_eq!(makers(other).0, None);
         }
     }
 
