@@ -24,6 +24,7 @@ mod keeper;
 mod metrics;
 mod names;
 mod proc;
+mod programs;
 mod record;
 mod run;
 pub mod seccomp;
@@ -40,6 +41,7 @@ pub use keeper::{Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
 pub use proc::read as processes;
+pub use programs::{Begun, Programs, told};
 pub use run::{Heard, Lost, Run, Tally, Who};
 pub use sets::{KernelSets, SetSource};
 pub use source::{

@@ -144,6 +144,7 @@ impl World {
             removed: false,
             before: false,
             grant: None,
+            programs: None,
             own_user_ns: Some(false),
             named,
         });
@@ -159,7 +160,7 @@ impl World {
         let first = BootNs(self.machine().now.boot);
         self.place(id, |place| {
             let sets = Sets { permitted, bounding, ambient: 0 };
-            place.grant = Some(Grant { sets, first });
+            place.grant = Some(Grant { sets, first, ..Grant::default() });
         });
     }
 
