@@ -102,7 +102,11 @@ mod tests {
         assert_eq!(told(true, &caps), 0, "root is given the same without a file");
         assert_eq!(told(false, &CapSets { effective: 0, ..caps }), 0, "such a file is begun all the same");
         assert_eq!(told(false, &CapSets { ambient: BIND, ..caps }), 0, "that came with the task");
-        assert_eq!(told(false, &CapSets { permitted: BIND | RAW, ambient: RAW, ..caps }), 0, "all: a real root");
+        assert_eq!(
+            told(false, &CapSets { permitted: BIND | RAW, ambient: RAW, ..caps }),
+            0,
+            "all: a real root"
+        );
         let more = CapSets { bounding: !0, ambient: RAW, permitted: BIND | RAW, effective: !0, ..caps };
         assert_eq!(told(false, &more), BIND);
     }
@@ -115,7 +119,11 @@ mod tests {
         noted.begun(CgroupId(1), Some(b"/bin/a"), LAST);
         let programs = noted.of(CgroupId(1)).unwrap();
         assert_eq!((programs.by_path[b"/bin/a".as_slice()], programs.by_path.len()), (LAST, 1));
-        assert_eq!(before.by_path[b"/bin/a".as_slice()].tgid, 4, "a copy that was handed over stays as it is");
+        assert_eq!(
+            before.by_path[b"/bin/a".as_slice()].tgid,
+            4,
+            "a copy that was handed over stays as it is"
+        );
         assert!(!programs.unnoted && noted.of(CgroupId(2)).is_none());
     }
 

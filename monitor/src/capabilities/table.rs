@@ -1,6 +1,7 @@
 //! What adds up: rows of the kernel's map by container. No clock, no kernel, no file: the keeper says what it read and
 //! when.
 
+mod files;
 mod learn;
 mod losses;
 mod sets;

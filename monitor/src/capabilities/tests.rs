@@ -1,5 +1,6 @@
 //! The ledger under test: a kernel that counts as the programs do, and cgroups that come and go.
 
+mod files;
 mod keeping;
 mod losses;
 mod restarts;
@@ -13,9 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CapCount, CapKey, NO_CALL, cap_slot};
 use monitor_common::ids::{BootNs, CgroupId};
 
+use super::files::{Looked, Looker, Wanted};
 use super::granted::{Grant, Place, Sets};
 use super::keeper::{Keeper, KeeperParts};
 use super::metrics::CapabilitySource;
+use super::programs::Begun;
 use super::source::{Overlooked, Source, SourceError};
 use super::state::State;
 use super::table::Now;
@@ -52,6 +55,10 @@ pub(crate) struct Machine {
     pub slow: u64,
     /// Checks that were made.
     pub made: u64,
+    /// What the files at these paths have, as far as they can be looked at.
+    pub files: HashMap<&'static [u8], u64>,
+    /// Programs that were looked for.
+    pub looks: Vec<Vec<u8>>,
 }
 
 /// A machine that is shared with a keeper.
@@ -97,6 +104,7 @@ impl World {
                 if machine.pipeline_is_busy { Err("busy".to_owned()) } else { Ok(machine.places.clone()) }
             }),
             seen,
+            looker: Box::new(self.clone()),
             tree: Box::new(move || {
                 let machine = tree.machine();
                 let placed = machine.places.iter().filter(|place| !place.removed).map(|place| place.id.0);
@@ -164,6 +172,16 @@ impl World {
         });
     }
 
+    /// Programs begin in it.
+    pub(crate) fn begin(&self, id: u64, paths: &[&str], told: bool) {
+        self.place(id, |place| {
+            let programs = Arc::make_mut(place.programs.get_or_insert_default());
+            for path in paths {
+                programs.by_path.insert(Arc::from(path.as_bytes()), Begun { tgid: 5, told });
+            }
+        });
+    }
+
     pub(crate) fn remove(&self, id: u64) {
         self.place(id, |place| place.removed = true);
     }
@@ -225,6 +243,22 @@ impl Source for World {
 
     fn skipped(&mut self) -> u64 {
         self.machine().skipped
+    }
+}
+
+impl Looker for World {
+    fn look(&mut self, wanted: Vec<Wanted>) -> Vec<Looked> {
+        let mut machine = self.machine();
+        let mut looked = Vec::new();
+        for (whose, path) in
+            wanted.iter().flat_map(|one| one.programs.keys().map(|path| (one.whose.clone(), path.clone())))
+        {
+            machine.looks.push(path.to_vec());
+            if let Some(required) = machine.files.get(&*path).copied() {
+                looked.push(Looked { whose, path, required });
+            }
+        }
+        looked
     }
 }
 

@@ -33,6 +33,7 @@ fn cap(name: &str, granted: &str) -> CapInfo {
         silent_denied: None,
         runtime: None,
         runtime_below: false,
+        needed_by_file: false,
     }
 }
 
@@ -54,6 +55,7 @@ fn info() -> CapsInfo {
         gaps: 0,
         restarts: 0,
         own_user_namespace: Some(false),
+        files_unseen: false,
         granted: Some(GrantedInfo {
             bounding: granted.clone(),
             permitted: granted,
