@@ -33,7 +33,7 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
     }
     // What may be use is kept: to keep too much breaks nothing.
     let is_use = |cap: &CapInfo| info.used(cap).is_some() || cap.runtime_below;
-    let keeps = |cap: &&CapInfo| is_use(cap) && cap.granted.as_deref() != Some("no");
+    let keeps = |cap: &&CapInfo| (is_use(cap) || cap.needed_by_file) && cap.granted.as_deref() != Some("no");
     let keep = names(info, &|cap| keeps(&cap));
     if !accept_losses {
         if !info.start_seen {
@@ -103,7 +103,7 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             "Used, but no program began with a right to it, so not added: {names}. Find out how it was gained before you grant it."
         )
     });
-    let silent = |cap: &CapInfo| cap.silent_allowed.is_some() && info.used(cap).is_none() && cap.is_granted();
+    let silent = |cap: &CapInfo| cap.silent_allowed.is_some() && !kept(cap) && cap.is_granted();
     list(&silent, &|names| {
         format!(
             "Only looked at by the kernel, and not kept: {names}. Without it reserves of memory or disk may be closed; such \
@@ -118,6 +118,12 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
         format!(
             "Kept, though it may be the runtime's use and not its own: {names}. It was used in cgroups below its own by tasks \
              that had come from another one and begun no program there, as the children of a systemd in it do."
+        )
+    });
+    list(&|cap| kept(cap) && info.used(cap).is_none() && cap.needed_by_file, &|names| {
+        format!(
+            "Kept, for a program has it as a file capability with the effective bit and does not begin without: {names}. \
+             Nothing checks it, so it does not show as used; `setcap -r` in the image makes it dispensable."
         )
     });
     let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && cap.is_granted();
@@ -136,6 +142,16 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             "Asked for by the runtime at the start (or by `exec` into it), with rights of its own, and so not added: {names}."
         )
     });
+    let takes_away =
+        info.granted.is_none() || info.capabilities.iter().any(|cap| cap.is_granted() && !kept(cap));
+    if info.files_unseen && takes_away {
+        notes.push(
+            "CAUTION: the files of some programs were not looked at, for these ended soon or were too many. One that has file \
+             capabilities with the effective bit does not begin without them, which shows as EPERM: compare with `getcap -r /` \
+             in the image."
+                .to_owned(),
+        );
+    }
     if !info.start_seen {
         notes.push(
             "CAUTION: its start was not seen. Entrypoints often change owners and users (CAP_CHOWN, CAP_DAC_OVERRIDE, \
