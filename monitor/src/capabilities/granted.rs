@@ -7,6 +7,7 @@ use monitor_common::capability::CapSets;
 use monitor_common::ids::{BootNs, CgroupId};
 use serde::{Deserialize, Serialize};
 
+use super::programs::{Begun, Noted, Programs};
 use crate::enrich::container::{Cgroup, Cgroups};
 use crate::enrich::metadata::Metadata;
 
@@ -52,6 +53,8 @@ pub struct Grant {
     pub sets: Sets,
     /// When the first of them began; 0 if the sets come from `/proc`.
     pub first: BootNs,
+    /// What some have of their files with the effective bit, as far as their credentials told ([`super::told`]).
+    pub required: u64,
 }
 
 /// The pipeline's part: by cgroup, what the programs were granted that began at home there, and which cgroups were
@@ -60,19 +63,34 @@ pub struct Grant {
 pub struct Granted {
     grants: HashMap<CgroupId, Grant>,
     before: HashSet<CgroupId>,
+    /// Which programs those were.
+    noted: Noted,
     /// Programs whose sets found no room.
     refused: u64,
 }
 
 impl Granted {
-    /// A program of the container's own began in this cgroup with these sets.
-    pub fn granted(&mut self, cgroup: CgroupId, sets: &CapSets, boot: BootNs) {
+    /// A program of the container's own began in this cgroup with these sets. False if there is no room for them.
+    pub fn granted(&mut self, cgroup: CgroupId, sets: &CapSets, boot: BootNs) -> bool {
         if self.grants.len() >= MAX_CGROUPS && !self.grants.contains_key(&cgroup) {
             self.refused += 1;
-            return;
+            return false;
         }
-        let grant = self.grants.entry(cgroup).or_insert(Grant { sets: Sets::default(), first: boot });
+        let grant = self.grants.entry(cgroup).or_insert(Grant { first: boot, ..Grant::default() });
         grant.sets.join(sets.into());
+        true
+    }
+
+    /// The same program has these capabilities of its file with the effective bit, as far as its credentials told.
+    pub fn required(&mut self, cgroup: CgroupId, caps: u64) {
+        if let Some(grant) = self.grants.get_mut(&cgroup) {
+            grant.required |= caps;
+        }
+    }
+
+    /// The same program's file is to be looked at; its path is known whole or not at all.
+    pub fn begun(&mut self, cgroup: CgroupId, path: Option<&[u8]>, begun: Begun) {
+        self.noted.begun(cgroup, path, begun);
     }
 
     /// All cgroups that are known now were there before the programs were attached, or so it must be taken.
@@ -84,11 +102,17 @@ impl Granted {
     pub fn keep(&mut self, cgroups: &Cgroups) {
         self.grants.retain(|id, _| cgroups.known(*id).is_some());
         self.before.retain(|id| cgroups.known(*id).is_some());
+        self.noted.keep(cgroups);
     }
 
     /// What is known of a cgroup.
     pub fn of(&self, cgroup: CgroupId) -> Option<Grant> {
         self.grants.get(&cgroup).copied()
+    }
+
+    /// The programs that began in a cgroup.
+    pub fn programs(&self, cgroup: CgroupId) -> Option<Arc<Programs>> {
+        self.noted.of(cgroup)
     }
 
     /// Whether the cgroup was there before the programs were attached.
@@ -125,6 +149,8 @@ pub struct Place {
     pub before: bool,
     /// What programs that began in it were granted.
     pub grant: Option<Grant>,
+    /// Which programs began in it.
+    pub programs: Option<Arc<Programs>>,
     /// Whether its container's first program began in another user namespace than the host's.
     pub own_user_ns: Option<bool>,
     /// What its container's runtime wrote.

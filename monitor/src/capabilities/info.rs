@@ -57,6 +57,9 @@ pub struct CapInfo {
     /// be the container's own, such as those of a systemd in it that has moved a child.
     #[serde(default)]
     pub runtime_below: bool,
+    /// A program has it of its file with the effective bit, and does not begin where the bounding set is without it.
+    #[serde(default)]
+    pub needed_by_file: bool,
 }
 
 /// What programs of a container were granted.
@@ -128,6 +131,9 @@ pub struct CapsInfo {
     /// How many there are of each kind: in answers about all containers, in place of `granted` and `capabilities`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+    /// Programs ended before it was known which capabilities their files have.
+    #[serde(default)]
+    pub files_unseen: bool,
     /// What may be missing.
     pub lost: LostInfo,
     /// The system calls that it made, where they were noted. Left out of answers about all containers.
@@ -155,7 +161,7 @@ pub struct Summary {
     pub used: usize,
     /// That they were refused.
     pub refused: usize,
-    /// That it was granted and did not use; none if no sets are known.
+    /// That it was granted and did not use nor need; none if no sets are known.
     pub unused: Option<usize>,
 }
 
@@ -189,9 +195,10 @@ impl CapsInfo {
         self.lost.skipped > 0 || self.lost.capabilities.contains(&cap.capability)
     }
 
-    /// Whether a capability was granted and never used, as far as that can be known.
+    /// Whether a capability was granted, never used, and no program's file has it, as far as that can be known.
     pub fn is_unused(&self, cap: &CapInfo) -> bool {
-        cap.is_granted() && self.used(cap).is_none() && !cap.runtime_below && !self.may_be_uncounted(cap)
+        let is_needed = cap.runtime_below || cap.needed_by_file;
+        cap.is_granted() && self.used(cap).is_none() && !is_needed && !self.may_be_uncounted(cap)
     }
 
     /// The numbers of its capabilities.
@@ -316,6 +323,7 @@ impl Told {
         run.gaps = run.gaps.saturating_add(newer.gaps);
         run.restarts = run.restarts.saturating_add(newer.restarts).saturating_add(1);
         run.below |= newer.below;
+        run.require(newer.required, newer.unlooked);
         run.lost.join(newer.lost);
         if let Some(newer) = &newer.calls {
             run.calls.get_or_insert_default().join(newer);
@@ -376,12 +384,17 @@ impl Told {
             gaps: run.gaps,
             restarts: run.restarts,
             own_user_namespace: run.own_user_ns,
+            files_unseen: run.unlooked,
             granted,
             capabilities: rows
                 .into_iter()
-                .map(|(cap, rows)| CapInfo {
-                    runtime_below: 1u64.checked_shl(cap.into()).is_some_and(|bit| run.below & bit != 0),
-                    ..cap_info(cap, &rows, grant_of(cap))
+                .map(|(cap, rows)| {
+                    let is_in = |mask| 1u64.checked_shl(cap.into()).is_some_and(|bit| mask & bit != 0);
+                    CapInfo {
+                        runtime_below: is_in(run.below),
+                        needed_by_file: is_in(run.required),
+                        ..cap_info(cap, &rows, grant_of(cap))
+                    }
                 })
                 .collect(),
             summary: None,
@@ -434,6 +447,7 @@ fn cap_info(cap: u16, rows: &[(u16, Tally)], granted: Option<String>) -> CapInfo
         silent_denied: silent(DENIED),
         runtime: count(&|flags| flags & VISITOR != 0),
         runtime_below: false,
+        needed_by_file: false,
     }
 }
 

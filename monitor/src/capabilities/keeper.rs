@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::files::{Files, Looker};
 use super::granted::{Place, Sets};
 use super::info::{CapsListing, listing};
 use super::metrics::{CapabilitySource, Published};
@@ -38,6 +39,8 @@ pub struct KeeperParts {
     pub places: Places,
     /// The sets of processes that run already, by cgroup.
     pub seen: HashMap<u64, Sets>,
+    /// Who looks at programs' files.
+    pub looker: Box<dyn Looker>,
     /// The cgroup directories that exist.
     pub tree: Tree,
     /// The clocks.
@@ -60,6 +63,7 @@ pub struct Keeper {
     /// Where the sets of system calls come from, if they are noted.
     sets: Option<Box<dyn SetSource>>,
     table: Table,
+    files: Files,
     walked: Option<u64>,
     written: Now,
     written_all: Now,
@@ -83,6 +87,7 @@ impl Keeper {
         let mut keeper = Keeper {
             table: Table::new(Arc::clone(&parts.boot)),
             parts,
+            files: Files::default(),
             sets: None,
             walked: None,
             written: now,
@@ -149,12 +154,12 @@ impl Keeper {
     /// One look: reads the map, adds up, removes what is due, writes what is due.
     pub fn round(&mut self) {
         let (now, _) = (self.parts.clock)();
-        self.read(now);
+        self.read(now, false);
         self.write(now, false);
         self.publish();
     }
 
-    fn read(&mut self, now: Now) {
+    fn read(&mut self, now: Now, last: bool) {
         let mut failed = None;
         // First who is there, then what they did: rows of a new cgroup then have an owner.
         let learnt = match (self.parts.places)() {
@@ -162,6 +167,7 @@ impl Keeper {
                 self.table.correct(&mut places);
                 self.table.learn(&places, &self.parts.seen, now);
                 self.parts.seen.clear();
+                self.files.look(&mut *self.parts.looker, &places, &mut self.table, last);
                 true
             }
             Err(error) => {
@@ -326,7 +332,7 @@ impl Keeper {
     /// The last round of a daemon.
     pub fn finish(&mut self) {
         let (now, _) = (self.parts.clock)();
-        self.read(now);
+        self.read(now, true);
         self.write(now, true);
         self.publish();
     }
@@ -373,7 +379,7 @@ impl Keeper {
         let mut dropped = 0;
         let mut told = HashSet::new();
         for run in runs {
-            let perhaps = run.used() | run.below | run.lost.perhaps_used();
+            let perhaps = run.used() | run.below | run.required | run.lost.perhaps_used();
             let unused = run.sets.map_or(0, |sets| sets.all() & !perhaps);
             for name in caps::names(unused) {
                 let labels = (run.who.id.clone(), run.who.name.clone().unwrap_or_default(), name);

@@ -13,17 +13,22 @@
 //! The path of events is not touched: the pipeline keeps [`Granted`] for itself, and hands a copy over when the keeper
 //! asks as anybody does at the control socket.
 //!
+//! Files with capabilities are looked at by a thread of their own ([`FileLooker`]), for which no round waits for long.
+//!
 //! [`Table`] is what adds up, and knows neither clock nor kernel. Nothing is counted twice: of each row of the kernel's it
 //! keeps how far it was read. Nothing is lost when a row is removed: that is done only when its cgroup has been gone for
 //! [`GRACE_NS`], after the row was read in the same round. A row that appears again begins at 0 and adds up.
 
 mod calls;
+mod files;
 mod granted;
 mod info;
 mod keeper;
+mod look;
 mod metrics;
 mod names;
 mod proc;
+mod programs;
 mod record;
 mod run;
 pub mod seccomp;
@@ -34,12 +39,15 @@ mod table;
 mod thread;
 
 pub use calls::{CallNames, Calls, CallsInfo};
+pub use files::{Living, Looked, Looker, NoLooker, Wanted, Whose};
 pub use granted::{Grant, Granted, Place, Sets};
 pub use info::{CapInfo, CapsInfo, CapsListing, Count, GrantedInfo, LostInfo, Maker, Summary, select};
 pub use keeper::{Keeper, KeeperParts, LAST as LAST_ROUND};
+pub use look::FileLooker;
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
 pub use proc::read as processes;
+pub use programs::{Begun, Programs, told};
 pub use run::{Heard, Lost, Run, Tally, Who};
 pub use sets::{KernelSets, SetSource};
 pub use source::{

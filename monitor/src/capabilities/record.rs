@@ -45,8 +45,17 @@ struct Form {
     rows: Vec<FormRow>,
     #[serde(default)]
     below: u64,
+    #[serde(default)]
+    required: u64,
+    /// Whoever wrote no such thing looked at nothing.
+    #[serde(default = "yes")]
+    unlooked: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calls: Option<CallsForm>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A row: capability, flags, count, first, last, number and ABI of the last call.
@@ -84,6 +93,8 @@ pub(super) fn encode(kept: &Kept) -> Result<Vec<u8>, Reason> {
         lost: run.lost,
         rows: run.rows.iter().map(row).collect(),
         below: run.below,
+        required: run.required,
+        unlooked: run.unlooked,
         calls: run.calls.as_ref().map(Calls::to_form),
     };
     check(&form)?;
@@ -132,6 +143,8 @@ pub(super) fn decode(text: &[u8]) -> Result<Kept, Reason> {
         restarts: form.restarts,
         rows,
         below: form.below,
+        required: form.required,
+        unlooked: form.unlooked,
         lost: form.lost,
         heard: Heard::default(),
         calls: form.calls.map(Calls::from_form).transpose()?,

@@ -199,6 +199,10 @@ pub struct Run {
     /// Capabilities of passed checks by visitors in cgroups below the one in which its first program began. There its
     /// own tasks may be visitors: a systemd in it makes such cgroups and moves itself and its children there.
     pub below: u64,
+    /// What programs have of their files with the effective bit: without it in the bounding set they do not begin.
+    pub required: u64,
+    /// Programs began and were gone before it was known what their files have.
+    pub unlooked: bool,
     /// What may be missing.
     pub lost: Lost,
     /// Up to where it was told what was lost.
@@ -233,6 +237,8 @@ impl Run {
             restarts: 0,
             rows: BTreeMap::new(),
             below: 0,
+            required: 0,
+            unlooked: false,
             lost: Lost::default(),
             heard: Heard::default(),
             calls: None,
@@ -262,6 +268,14 @@ impl Run {
         self.sets.get_or_insert_default().join(sets);
         self.sets_from_exec |= from_exec;
         self.dirty |= before != (self.sets, self.sets_from_exec);
+    }
+
+    /// Adds what programs have of their files.
+    pub fn require(&mut self, caps: u64, unlooked: bool) {
+        let before = (self.required, self.unlooked);
+        self.required |= caps;
+        self.unlooked |= unlooked;
+        self.dirty |= before != (self.required, self.unlooked);
     }
 
     /// The capabilities that its own tasks used: checks that were passed where the container's rights count, and by which

@@ -2,6 +2,7 @@
 //! when.
 
 mod archive;
+mod files;
 mod learn;
 mod losses;
 mod sets;

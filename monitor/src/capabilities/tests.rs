@@ -1,6 +1,7 @@
 //! The ledger under test: a kernel that counts as the programs do, and cgroups that come and go.
 
 mod delegated;
+mod files;
 mod keeping;
 mod losses;
 mod restarts;
@@ -14,9 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CapCount, CapKey, NO_CALL, cap_slot};
 use monitor_common::ids::{BootNs, CgroupId};
 
+use super::files::{Looked, Looker, Wanted};
 use super::granted::{Grant, Place, Sets};
 use super::keeper::{Keeper, KeeperParts};
 use super::metrics::CapabilitySource;
+use super::programs::Begun;
 use super::source::{Overlooked, Source, SourceError};
 use super::state::State;
 use super::table::Now;
@@ -53,6 +56,10 @@ pub(crate) struct Machine {
     pub slow: u64,
     /// Checks that were made.
     pub made: u64,
+    /// What the files at these paths have, as far as they can be looked at.
+    pub files: HashMap<&'static [u8], u64>,
+    /// Programs that were looked for.
+    pub looks: Vec<Vec<u8>>,
 }
 
 /// A machine that is shared with a keeper.
@@ -98,6 +105,7 @@ impl World {
                 if machine.pipeline_is_busy { Err("busy".to_owned()) } else { Ok(machine.places.clone()) }
             }),
             seen,
+            looker: Box::new(self.clone()),
             tree: Box::new(move || {
                 let machine = tree.machine();
                 let placed = machine.places.iter().filter(|place| !place.removed).map(|place| place.id.0);
@@ -145,6 +153,7 @@ impl World {
             removed: false,
             before: false,
             grant: None,
+            programs: None,
             own_user_ns: Some(false),
             named,
         });
@@ -160,7 +169,17 @@ impl World {
         let first = BootNs(self.machine().now.boot);
         self.place(id, |place| {
             let sets = Sets { permitted, bounding, ambient: 0 };
-            place.grant = Some(Grant { sets, first });
+            place.grant = Some(Grant { sets, first, ..Grant::default() });
+        });
+    }
+
+    /// Programs begin in it.
+    pub(crate) fn begin(&self, id: u64, paths: &[&str], told: bool) {
+        self.place(id, |place| {
+            let programs = Arc::make_mut(place.programs.get_or_insert_default());
+            for path in paths {
+                programs.by_path.insert(Arc::from(path.as_bytes()), Begun { tgid: 5, told });
+            }
         });
     }
 
@@ -225,6 +244,22 @@ impl Source for World {
 
     fn skipped(&mut self) -> u64 {
         self.machine().skipped
+    }
+}
+
+impl Looker for World {
+    fn look(&mut self, wanted: Vec<Wanted>) -> Vec<Looked> {
+        let mut machine = self.machine();
+        let mut looked = Vec::new();
+        for (whose, path) in
+            wanted.iter().flat_map(|one| one.programs.keys().map(|path| (one.whose.clone(), path.clone())))
+        {
+            machine.looks.push(path.to_vec());
+            if let Some(required) = machine.files.get(&*path).copied() {
+                looked.push(Looked { whose, path, required });
+            }
+        }
+        looked
     }
 }
 

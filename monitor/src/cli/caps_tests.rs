@@ -33,6 +33,7 @@ fn cap(name: &str, granted: &str) -> CapInfo {
         silent_denied: None,
         runtime: None,
         runtime_below: false,
+        needed_by_file: false,
     }
 }
 
@@ -56,6 +57,7 @@ fn info() -> CapsInfo {
         gaps: 0,
         restarts: 0,
         own_user_namespace: Some(false),
+        files_unseen: false,
         granted: Some(GrantedInfo {
             bounding: granted.clone(),
             permitted: granted,
@@ -373,6 +375,52 @@ fn the_list_has_a_line_for_each() {
     assert!(json.len() < 1024, "{json}");
     assert_eq!(serde_json::from_str::<CapsInfo>(&json).unwrap(), short.containers[0]);
     assert_eq!(table::list(&CapsListing::default()), "no containers\n");
+}
+
+#[test]
+fn what_a_file_needs_is_kept_and_said() {
+    let mut info = info();
+    for cap in &mut info.capabilities {
+        // Granted by the bounding set alone, only looked at, refused although it was never granted.
+        cap.needed_by_file = ["CAP_MKNOD", "CAP_CHOWN", "CAP_SYS_TIME"].contains(&&*cap.capability);
+    }
+    assert_eq!(info.summary().unused, Some(0));
+    let text = patch(PatchFormat::Docker, &info);
+    let expected = "--cap-drop=ALL --cap-add=CHOWN --cap-add=SETUID --cap-add=NET_RAW --cap-add=MKNOD";
+    assert_eq!(without_notes(&text), [expected]);
+    let note = "Kept, for a program has it as a file capability with the effective bit and does not begin without: \
+                CAP_CHOWN CAP_MKNOD.";
+    assert!(text.contains(note), "{text}");
+    for wrong in ["Taken away", "and not kept", "at the start (or by"] {
+        assert!(!text.contains(wrong), "{wrong} in\n{text}");
+    }
+    let listing = CapsListing { containers: vec![info.clone()], ..CapsListing::default() };
+    let shown = table::detail(&info, &listing);
+    let row = shown.lines().find(|line| line.starts_with("CAP_MKNOD")).unwrap();
+    assert!(row.contains("by file"), "{row}");
+    let line = "granted, never used, and a file capability without which a program does not begin: CAP_CHOWN CAP_MKNOD\n";
+    assert!(shown.contains(line) && !shown.contains("granted and never used"), "{shown}");
+}
+
+#[test]
+fn files_that_nobody_saw_are_a_reason_for_caution() {
+    const NOTE: &str = "# CAUTION: the files of some programs were not looked at";
+    let mut info = info();
+    assert!(!patch(PatchFormat::Docker, &info).contains(NOTE));
+    info.files_unseen = true;
+    let text = patch(PatchFormat::Docker, &info);
+    assert!(text.contains(NOTE) && text.contains("getcap"), "{text}");
+    assert!(
+        table::detail(&info, &CapsListing::default()).contains("not looked at: the files of some programs")
+    );
+    info.capabilities.iter_mut().for_each(|cap| cap.used = Some(count(1)));
+    assert!(!patch(PatchFormat::Docker, &info).contains(NOTE), "nothing is taken away");
+    // What another daemon told, or nobody.
+    let mut old = serde_json::to_value(&info).unwrap();
+    old.as_object_mut().unwrap().remove("files_unseen");
+    old["capabilities"][0].as_object_mut().unwrap().remove("needed_by_file");
+    let old: CapsInfo = serde_json::from_value(old).unwrap();
+    assert!(!old.files_unseen && !old.capabilities[0].needed_by_file);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use crate::attach::{Attached, Probe};
 use crate::capabilities::{
-    Capabilities, CapabilitySource, Keeper, KeeperParts, KernelMaps, KernelSets, LAST_ROUND, Now, SetSource,
-    State, directories, processes,
+    Capabilities, CapabilitySource, FileLooker, Keeper, KeeperParts, KernelMaps, KernelSets, LAST_ROUND,
+    Looker, NoLooker, Now, SetSource, State, directories, processes,
 };
 use crate::config::Settings;
 use crate::control::{Answer, Asker, Topic};
@@ -83,10 +83,20 @@ pub(super) fn start_capabilities(
                 None
             }
         });
+        let looker: Box<dyn Looker> = match hierarchy.clone().map(FileLooker::start) {
+            Some(Ok(looker)) => Box::new(looker),
+            none => {
+                if let Some(Err(error)) = none {
+                    tracing::error!(%error, "programs' files are not looked at: advice says so");
+                }
+                Box::new(NoLooker)
+            }
+        };
         Keeper::new(KeeperParts {
             source: Box::new(KernelMaps::new(maps, skipped)),
             places: Box::new(places),
             seen: hierarchy.as_ref().map(processes).unwrap_or_default(),
+            looker,
             tree: Box::new(move || directories(root.as_deref()?)),
             clock: Box::new(|| (now(), BootOffset::now())),
             state,

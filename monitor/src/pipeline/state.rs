@@ -71,7 +71,7 @@ impl Pipeline {
         let cgroup = self.cgroups.get(exec.task.cgroup, boot);
         let starting = self.processes.get(key).is_some_and(|process| process.starting);
         if !starting && cgroup.as_ref().is_some_and(|cgroup| cgroup.container().is_some()) {
-            self.granted.granted(exec.task.cgroup, &exec.caps, boot);
+            self.granted(exec, boot);
         }
         let at = At { process: key, cgroup: cgroup.as_deref(), starting, boot };
         let mut standing = self.processes.standing(key);

@@ -92,8 +92,13 @@ fn of(call: &str) -> io::Error {
 }
 
 /// Copies this program and marks the copy: by its mode, or with a capability, in force at once or not.
-fn carry(carrier: &Path, mode: u32, file_cap: Option<(Cap, bool)>) -> io::Result<()> {
-    fs::create_dir_all("/tmp")?;
+///
+/// # Errors
+/// The kernel's.
+pub fn carry(carrier: &Path, mode: u32, file_cap: Option<(Cap, bool)>) -> io::Result<()> {
+    if let Some(directory) = carrier.parent() {
+        fs::create_dir_all(directory)?;
+    }
     fs::copy("/proc/self/exe", carrier)?;
     fs::set_permissions(carrier, fs::Permissions::from_mode(mode))?;
     let Some((cap, effective)) = file_cap else { return Ok(()) };

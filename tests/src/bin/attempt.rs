@@ -163,6 +163,18 @@ enum Command {
         #[arg(long, default_value = "CAP_NET_RAW")]
         cap: String,
     },
+    /// Makes a copy of this program that has a file capability with the effective bit.
+    Carry {
+        /// Where the copy goes.
+        path: PathBuf,
+        /// The capability.
+        cap: String,
+    },
+    /// Waits, and says that it did.
+    Linger {
+        /// For how long.
+        ms: u64,
+    },
     /// Becomes nobody by setgroups, setresgid and setresuid, for good.
     Drop,
     /// Does nothing but say its process id.
@@ -329,6 +341,14 @@ fn perform(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         Command::Gain { way, cap } => {
             let cap = Cap::ALL.iter().find(|known| known.name() == cap);
             writeln!(out, "{}", gains::go(&way, *cap.ok_or("no such capability")?)?)?;
+        }
+        Command::Carry { path, cap } => {
+            let cap = Cap::ALL.iter().find(|known| known.name() == cap);
+            gains::carry(&path, 0o755, Some((*cap.ok_or("no such capability")?, true)))?;
+        }
+        Command::Linger { ms } => {
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+            writeln!(out, "lingered")?;
         }
         Command::Drop => writeln!(out, "{}", gains::drop_to_nobody()?)?,
         Command::Getpid => writeln!(out, "{}", std::process::id())?,

@@ -126,6 +126,7 @@ impl Table {
         }
         if let Some(grant) = place.grant {
             entry.run.grant(grant.sets, grant.first.0 != 0);
+            entry.run.require(grant.required, false);
         }
         is_new || is_unknown
     }

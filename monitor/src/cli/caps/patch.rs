@@ -32,7 +32,9 @@ pub(super) fn advise(info: &CapsInfo, least: Duration, accept_losses: bool) -> R
         ));
     }
     // What may be use is kept: to keep too much breaks nothing.
-    let is_use = |cap: &CapInfo| info.used(cap).is_some() || cap.runtime_below || is_opening_look(cap);
+    let is_use = |cap: &CapInfo| {
+        info.used(cap).is_some() || cap.runtime_below || cap.needed_by_file || is_opening_look(cap)
+    };
     let keeps = |cap: &&CapInfo| is_use(cap) && cap.granted.as_deref() != Some("no");
     let keep = names(info, &|cap| keeps(&cap));
     if !accept_losses {
@@ -139,6 +141,12 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
              that had come from another one and begun no program there, as the children of a systemd in it do."
         )
     });
+    list(&|cap| kept(cap) && info.used(cap).is_none() && cap.needed_by_file, &|names| {
+        format!(
+            "Kept, for a program has it as a file capability with the effective bit and does not begin without: {names}. \
+             Nothing checks it, so it does not show as used; `setcap -r` in the image makes it dispensable."
+        )
+    });
     let in_child = |cap: &CapInfo| cap.used_in_child.is_some() && !kept(cap) && cap.is_granted();
     list(&in_child, &|names| match info.own_user_namespace {
         Some(_) => format!(
@@ -155,6 +163,16 @@ fn notes(info: &CapsInfo, keep: &[String]) -> Vec<String> {
             "Asked for by the runtime at the start (or by `exec` into it), with rights of its own, and so not added: {names}."
         )
     });
+    let takes_away =
+        info.granted.is_none() || info.capabilities.iter().any(|cap| cap.is_granted() && !kept(cap));
+    if info.files_unseen && takes_away {
+        notes.push(
+            "CAUTION: the files of some programs were not looked at, for these ended soon or were too many. One that has file \
+             capabilities with the effective bit does not begin without them, which shows as EPERM: compare with `getcap -r /` \
+             in the image."
+                .to_owned(),
+        );
+    }
     if !info.start_seen {
         notes.push(
             "CAUTION: its start was not seen. Entrypoints often change owners and users (CAP_CHOWN, CAP_DAC_OVERRIDE, \

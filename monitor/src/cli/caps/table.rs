@@ -117,6 +117,7 @@ fn row(info: &CapsInfo, cap: &CapInfo) -> Vec<String> {
     };
     let unused = match cap.is_granted() {
         true if info.is_unused(cap) => "never",
+        true if cap.needed_by_file => "by file",
         // Only shown where no use of its own was counted.
         true => "perhaps",
         false => NONE,
@@ -198,6 +199,9 @@ fn summary(info: &CapsInfo) -> String {
         "granted, and perhaps used in cgroups below its own, where runtime and container are not told apart",
         &|cap| cap.is_granted() && info.used(cap).is_none() && cap.runtime_below,
     );
+    line("granted, never used, and a file capability without which a program does not begin", &|cap| {
+        cap.is_granted() && info.used(cap).is_none() && cap.needed_by_file
+    });
     line("refused", &|cap| cap.refused.is_some());
     line("used although never granted to a program that began", &|cap| {
         info.used(cap).is_some() && cap.granted.as_deref() == Some("no")
@@ -217,6 +221,9 @@ fn summary(info: &CapsInfo) -> String {
     }
     if any(&|cap| cap.runtime.is_some()) {
         out.push_str("runtime: by the runtime that built or entered the container, with rights of its own\n");
+    }
+    if info.files_unseen {
+        out.push_str("not looked at: the files of some programs, which may have capabilities that they need to begin\n");
     }
     let lost = &info.lost;
     if lost.no_room > 0 {

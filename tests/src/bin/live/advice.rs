@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use libtest_mimic::{Failed, Trial};
@@ -74,8 +75,32 @@ pub(crate) fn trials(place: &Arc<Place>) -> Vec<Trial> {
         let place = place.clone();
         Trial::test("advice::a_restart_forgets_nothing", move || restart(&place).map_err(Failed::from))
     };
-    scripts.chain([forgets]).collect()
+    let files = {
+        let place = place.clone();
+        Trial::test("advice::program_with_file_capabilities", move || {
+            let prove = |daemon: &Daemon| Adviser { suite: &place.suite, daemon }.prove_file();
+            place.with(prove).map_err(Failed::from)
+        })
+    };
+    scripts.chain([forgets, files]).collect()
 }
+
+/// Root begins a program whose file has CAP_NET_BIND_SERVICE with the effective bit, which nothing checks, and which lives
+/// long enough to be looked at; guests are slow. The shell says 126 of a program that it may not begin.
+const FILE: Script = Script {
+    name: "program_with_file_capabilities",
+    options: &[],
+    command: "/bin/sh -c '/attempt carry /tmp/carrier CAP_NET_BIND_SERVICE || exit 1; \
+              /tmp/carrier linger 5000 || echo not begun: $?'",
+    prints: "lingered",
+    used: &[],
+    vital: &["CAP_NET_BIND_SERVICE"],
+};
+const FILE_IN_GUEST: Script = Script {
+    command: "/bin/sh -c '/attempt carry /tmp/carrier CAP_NET_BIND_SERVICE || exit 1; \
+              /tmp/carrier linger 15000 || echo not begun: $?'",
+    ..FILE
+};
 
 /// What a run came to: the script may fail.
 struct Run {
@@ -200,6 +225,61 @@ impl Adviser<'_> {
             self.await_refusal(&third.id, cap)?;
         }
         Ok(())
+    }
+
+    /// Nothing checks what a program has of its file, and without it in the bounding set it does not begin.
+    fn prove_file(&self) -> Result<(), String> {
+        let script = if self.suite.settings().guest { &FILE_IN_GUEST } else { &FILE };
+        let first = self.run_watched(script, None)?;
+        works(script, &first)?;
+        let told = self.await_told(&first.id, |told| {
+            let all = told["capabilities"].as_array().into_iter().flatten();
+            let needed: Vec<_> = all.filter(|cap| cap["needed_by_file"] == true).collect();
+            match &needed[..] {
+                [one] if one["capability"] == script.vital[0] && one["used"].is_null() => Ok(()),
+                _ => Err(format!("needed by a file: {needed:#?}\n{told:#}")),
+            }
+        })?;
+        if told["files_unseen"] != false {
+            return Err(format!("not every program's file was looked at: {told:#}"));
+        }
+        // Who gives the file its capability uses another one.
+        let wanted = ["CAP_NET_BIND_SERVICE", "CAP_SETFCAP"];
+        let keep = self.advice(&first.id)?;
+        if !same(&keep, &wanted) {
+            return Err(format!("the advice keeps {keep:?} instead of {wanted:?}"));
+        }
+        let text = self.ask(&[&first.id, "--patch", "docker", "--min-observation", "0s"])?;
+        let note = format!("does not begin without: {}.", script.vital[0]);
+        if !text.contains(&note) || text.contains("were not looked at") {
+            return Err(format!(
+                "the advice does not say `{note}`, or that something was not looked at: {text}"
+            ));
+        }
+        let second = self.run_watched(script, Some(&keep))?;
+        works(script, &second).map_err(|fault| format!("with the advice: {fault}"))?;
+        self.refused_nothing(&self.told(&second.id)?).map_err(|fault| format!("with the advice: {fault}"))?;
+        let less: Vec<String> = keep.into_iter().filter(|cap| cap != script.vital[0]).collect();
+        let third = self.run(script, Some(&less))?;
+        works(&Script { prints: "not begun: 126", ..*script }, &third)
+            .map_err(|fault| format!("without {}: {fault}", script.vital[0]))
+    }
+
+    /// Runs a script while somebody asks now and then, so that what is there only for a moment is looked at.
+    fn run_watched(&self, script: &Script, keep: Option<&[String]>) -> Result<Run, String> {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // What it says is for another time.
+                    let _ = self.ask(&["-o", "json"]);
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            });
+            let run = self.run(script, keep);
+            over.store(true, Ordering::Relaxed);
+            run
+        })
     }
 
     /// Nothing was refused to the container.
