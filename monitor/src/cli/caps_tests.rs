@@ -371,6 +371,11 @@ fn what_a_file_needs_is_kept_and_said() {
     for wrong in ["Taken away", "and not kept", "at the start (or by"] {
         assert!(!text.contains(wrong), "{wrong} in\n{text}");
     }
+    let mut unknown = info.clone();
+    unknown.granted = None;
+    unknown.capabilities.retain(|cap| cap.capability == "CAP_MKNOD");
+    unknown.capabilities[0].granted = None;
+    assert_eq!(without_notes(&patch(PatchFormat::Docker, &unknown)), ["--cap-drop=ALL --cap-add=MKNOD"]);
     let listing = CapsListing { containers: vec![info.clone()], ..CapsListing::default() };
     let shown = table::detail(&info, &listing);
     let row = shown.lines().find(|line| line.starts_with("CAP_MKNOD")).unwrap();
