@@ -48,7 +48,7 @@ pub struct Living {
     /// Its path.
     pub cgroup: Arc<Cgroup>,
     /// Which programs began in it.
-    pub programs: Option<Arc<Programs>>,
+    pub programs: Vec<Arc<Programs>>,
 }
 
 /// Programs to look at.
@@ -93,14 +93,28 @@ impl Looker for NoLooker {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     known: HashMap<Whose, HashMap<Arc<[u8]>, u64>>,
+    /// Programs that ran before anybody looked.
+    seen: HashMap<CgroupId, Arc<Programs>>,
 }
 
 impl Files {
+    /// `seen` are programs that run already.
+    pub(super) fn new(seen: HashMap<CgroupId, Arc<Programs>>) -> Self {
+        Files { known: HashMap::new(), seen }
+    }
+
+    /// The programs of a place.
+    fn programs<'p>(&'p self, place: &'p Place) -> impl Iterator<Item = &'p Arc<Programs>> {
+        place.programs.iter().chain(self.seen.get(&place.id))
+    }
+
     /// Looks at programs that were not looked at yet, and tells the table what is known. Called after [`Table::learn`];
     /// `last` if there is no later round.
     pub(super) fn look(&mut self, looker: &mut dyn Looker, places: &[Place], table: &mut Table, last: bool) {
         let there: HashSet<Whose> = places.iter().filter_map(Whose::of).collect();
         self.known.retain(|whose, _| there.contains(whose));
+        let ids: HashSet<CgroupId> = places.iter().map(|place| place.id).collect();
+        self.seen.retain(|id, _| ids.contains(id));
         let wanted = self.wanted(places);
         // Also if nothing is wanted: something may have come late.
         for Looked { whose, path, required } in looker.look(wanted) {
@@ -109,10 +123,10 @@ impl Files {
             }
         }
         for place in places {
-            let Some((programs, whose)) = place.programs.as_ref().zip(Whose::of(place)) else { continue };
+            let Some(whose) = Whose::of(place) else { continue };
             let known = self.known.get(&whose);
-            let (mut required, mut unlooked) = (0, programs.unnoted);
-            for (path, begun) in &programs.by_path {
+            let (mut required, mut unlooked) = (0, self.programs(place).any(|programs| programs.unnoted));
+            for (path, begun) in self.programs(place).flat_map(|programs| &programs.by_path) {
                 match known.and_then(|known| known.get(path)) {
                     Some(caps) => required |= caps,
                     None => unlooked |= !begun.told && (last || place.removed),
@@ -136,9 +150,9 @@ impl Files {
             });
             if !place.removed && entry.living.len() < MAX_PLACES {
                 let (id, cgroup) = (place.id, Arc::clone(&place.cgroup));
-                entry.living.push(Living { id, cgroup, programs: place.programs.clone() });
+                entry.living.push(Living { id, cgroup, programs: self.programs(place).cloned().collect() });
             }
-            for (path, begun) in place.programs.iter().flat_map(|programs| &programs.by_path) {
+            for (path, begun) in self.programs(place).flat_map(|programs| &programs.by_path) {
                 if known.is_none_or(|known| !known.contains_key(path)) {
                     entry.programs.entry(Arc::clone(path)).or_default().push(begun.tgid);
                 }

@@ -9,6 +9,7 @@ use monitor_common::capability::cap_flag;
 use serde::{Deserialize, Serialize};
 
 use super::calls::{Calls, CallsInfo};
+use super::granted::Sets;
 use super::names::{call_name, cap_name, cap_names};
 use super::run::{KINDS, Lost, Run, Tally};
 use super::table::{Kept, Shortage};
@@ -344,7 +345,7 @@ impl Told {
             from: if run.sets_from_exec { "exec" } else { "proc" }.to_owned(),
         });
         let mut rows: BTreeMap<u16, Vec<(u16, Tally)>> = BTreeMap::new();
-        let all = run.sets.map_or(0, |sets| sets.all());
+        let all = run.sets.map_or(run.required, Sets::all);
         for cap in (0..64).filter(|cap| all & (1 << cap) != 0) {
             rows.entry(cap).or_default();
         }

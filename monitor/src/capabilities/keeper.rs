@@ -8,12 +8,14 @@ use super::files::{Files, Looker};
 use super::granted::{Place, Sets};
 use super::info::{CapsListing, listing};
 use super::metrics::{CapabilitySource, Published};
+use super::programs::Programs;
 use super::run::Run;
 use super::sets::SetSource;
 use super::source::{Overlooked, Source, Tree};
 use super::state::State;
 use super::table::{Kept, Now, Table};
 use monitor_common::caps;
+use monitor_common::ids::CgroupId;
 
 /// From one look over the whole cgroup tree to the next.
 const WALK_NS: u64 = 60_000_000_000;
@@ -39,6 +41,8 @@ pub struct KeeperParts {
     pub places: Places,
     /// The sets of processes that run already, by cgroup.
     pub seen: HashMap<u64, Sets>,
+    /// The programs that they run.
+    pub seen_programs: HashMap<CgroupId, Arc<Programs>>,
     /// Who looks at programs' files.
     pub looker: Box<dyn Looker>,
     /// The cgroup directories that exist.
@@ -82,12 +86,13 @@ impl std::fmt::Debug for Keeper {
 
 impl Keeper {
     /// Takes over what the state directory holds; what is refused there is logged.
-    pub fn new(parts: KeeperParts) -> Self {
+    pub fn new(mut parts: KeeperParts) -> Self {
         let (now, _) = (parts.clock)();
+        let files = Files::new(std::mem::take(&mut parts.seen_programs));
         let mut keeper = Keeper {
             table: Table::new(Arc::clone(&parts.boot)),
             parts,
-            files: Files::default(),
+            files,
             sets: None,
             walked: None,
             written: now,

@@ -27,7 +27,7 @@ const MAX_PROCS: u64 = 16 << 10;
 /// Processes of a cgroup that are tried, at most.
 const MAX_TRIED: usize = 32;
 /// What a path in `/proc` has behind it when its file was removed.
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// The thread, as the keeper sees it.
 #[derive(Debug)]
@@ -144,9 +144,8 @@ fn root_of(hierarchy: &Hierarchy, places: &[Living]) -> Option<OwnedFd> {
         let mut procs = String::new();
         File::open(directory.join("cgroup.procs")).ok()?.take(MAX_PROCS).read_to_string(&mut procs).ok()?;
         procs.lines().filter_map(|line| line.parse().ok()).take(MAX_TRIED).find_map(|tgid: u32| {
-            let began = |path: &[u8]| {
-                place.programs.as_ref().is_some_and(|programs| programs.by_path.contains_key(path))
-            };
+            let began =
+                |path: &[u8]| place.programs.iter().any(|programs| programs.by_path.contains_key(path));
             executable(tgid, began)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = open(format!("/proc/{tgid}/root"), flags, Mode::empty()).ok()?;
@@ -228,7 +227,7 @@ mod tests {
         let cgroup = Arc::new(Cgroup::new(b"/nowhere"));
         Wanted {
             whose: Whose::Cgroup(CgroupId(place)),
-            living: vec![Living { id: CgroupId(place), cgroup, programs: None }],
+            living: vec![Living { id: CgroupId(place), cgroup, programs: Vec::new() }],
             programs: HashMap::from([(Arc::from(path), vec![tgid])]),
         }
     }

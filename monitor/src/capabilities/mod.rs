@@ -46,7 +46,7 @@ pub use keeper::{Keeper, KeeperParts, LAST as LAST_ROUND};
 pub use look::FileLooker;
 pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
-pub use proc::read as processes;
+pub use proc::{Seen, read as processes};
 pub use programs::{Begun, Programs, told};
 pub use run::{Heard, Lost, Run, Tally, Who};
 pub use sets::{KernelSets, SetSource};

@@ -1,10 +1,16 @@
-//! What processes were granted that ran before the daemon, from `/proc`.
+//! What processes were granted that ran before the daemon, and which programs they run, from `/proc`.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use monitor_common::ids::CgroupId;
 
 use super::granted::Sets;
+use super::look::DELETED;
+use super::programs::{Begun, Noted, Programs};
 use crate::hierarchy::Hierarchy;
 use crate::kernel_files;
 
@@ -13,10 +19,20 @@ const MAX_PROCESSES: usize = 1 << 20;
 /// Bytes of `/proc/PID/status` that are read: more than a process in as many groups as there can be has.
 const MAX_STATUS: u64 = 1 << 20;
 
-/// The unions of the sets of all processes by cgroup, of those that have another mount namespace than the host: a runtime
-/// that enters a container just now does not count.
-pub fn read(hierarchy: &Hierarchy) -> HashMap<u64, Sets> {
-    let mut found: HashMap<u64, Sets> = HashMap::new();
+/// What processes are found to be and to have, by cgroup.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The unions of their sets.
+    pub sets: HashMap<u64, Sets>,
+    /// The programs that they run.
+    pub programs: HashMap<CgroupId, Arc<Programs>>,
+}
+
+/// What all processes are and have that are in another mount namespace than the host's: a runtime that enters a container
+/// just now does not count.
+pub fn read(hierarchy: &Hierarchy) -> Seen {
+    let mut sets: HashMap<u64, Sets> = HashMap::new();
+    let mut noted = Noted::default();
     let host = kernel_files::host_namespace("mnt");
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten().take(MAX_PROCESSES) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -26,12 +42,17 @@ pub fn read(hierarchy: &Hierarchy) -> HashMap<u64, Sets> {
         if own.is_none() || own == host {
             continue;
         }
-        let Some(sets) = status(pid).and_then(|text| parse(&text)) else { continue };
+        let Some(own) = status(pid).and_then(|text| parse(&text)) else { continue };
         if let Some(cgroup) = hierarchy.directory_of(pid) {
-            found.entry(cgroup).or_default().join(sets);
+            sets.entry(cgroup).or_default().join(own);
+            if let Ok(path) = fs::read_link(format!("/proc/{pid}/exe")) {
+                let path = path.as_os_str().as_bytes();
+                let path = path.strip_suffix(DELETED).unwrap_or(path);
+                noted.begun(CgroupId(cgroup), Some(path), Begun { tgid: pid, told: false });
+            }
         }
     }
-    found
+    Seen { sets, programs: noted.into_programs() }
 }
 
 fn status(pid: u32) -> Option<String> {

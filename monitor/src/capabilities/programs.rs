@@ -69,6 +69,10 @@ impl Noted {
         self.count = self.cgroups.values().map(|programs| programs.by_path.len()).sum();
     }
 
+    pub(super) fn into_programs(self) -> HashMap<CgroupId, Arc<Programs>> {
+        self.cgroups
+    }
+
     pub(super) fn of(&self, cgroup: CgroupId) -> Option<Arc<Programs>> {
         self.cgroups.get(&cgroup).cloned()
     }

@@ -19,7 +19,7 @@ use super::files::{Looked, Looker, Wanted};
 use super::granted::{Grant, Place, Sets};
 use super::keeper::{Keeper, KeeperParts};
 use super::metrics::CapabilitySource;
-use super::programs::Begun;
+use super::programs::{Begun, Programs};
 use super::source::{Overlooked, Source, SourceError};
 use super::state::State;
 use super::table::Now;
@@ -58,6 +58,10 @@ pub(crate) struct Machine {
     pub made: u64,
     /// What the files at these paths have, as far as they can be looked at.
     pub files: HashMap<&'static [u8], u64>,
+    /// Programs that run before anybody looks.
+    pub running: HashMap<CgroupId, Arc<Programs>>,
+    /// What those that may live where the last ones were looked for began, sorted.
+    pub lived_with: Vec<Vec<u8>>,
     /// Programs that were looked for.
     pub looks: Vec<Vec<u8>>,
 }
@@ -98,6 +102,7 @@ impl World {
         unused_series: usize,
     ) -> Keeper {
         let (places, tree, clock) = (self.clone(), self.clone(), self.clone());
+        let seen_programs = self.machine().running.clone();
         Keeper::new(KeeperParts {
             source: Box::new(self.clone()),
             places: Box::new(move || {
@@ -105,6 +110,7 @@ impl World {
                 if machine.pipeline_is_busy { Err("busy".to_owned()) } else { Ok(machine.places.clone()) }
             }),
             seen,
+            seen_programs,
             looker: Box::new(self.clone()),
             tree: Box::new(move || {
                 let machine = tree.machine();
@@ -251,6 +257,13 @@ impl Looker for World {
     fn look(&mut self, wanted: Vec<Wanted>) -> Vec<Looked> {
         let mut machine = self.machine();
         let mut looked = Vec::new();
+        if !wanted.is_empty() {
+            let living = wanted.iter().flat_map(|one| &one.living);
+            let programs = living.flat_map(|living| &living.programs);
+            machine.lived_with =
+                programs.flat_map(|all| all.by_path.keys().map(|path| path.to_vec())).collect();
+            machine.lived_with.sort();
+        }
         for (whose, path) in
             wanted.iter().flat_map(|one| one.programs.keys().map(|path| (one.whose.clone(), path.clone())))
         {

@@ -204,3 +204,6 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 #[path = "caps_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "caps_kept_tests.rs"]
+mod kept_tests;

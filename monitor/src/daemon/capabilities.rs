@@ -92,10 +92,12 @@ pub(super) fn start_capabilities(
                 Box::new(NoLooker)
             }
         };
+        let seen = hierarchy.as_ref().map(processes).unwrap_or_default();
         Keeper::new(KeeperParts {
             source: Box::new(KernelMaps::new(maps, skipped)),
             places: Box::new(places),
-            seen: hierarchy.as_ref().map(processes).unwrap_or_default(),
+            seen: seen.sets,
+            seen_programs: seen.programs,
             looker,
             tree: Box::new(move || directories(root.as_deref()?)),
             clock: Box::new(|| (now(), BootOffset::now())),

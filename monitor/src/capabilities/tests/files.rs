@@ -169,6 +169,29 @@ fn restarts_forget_nothing() {
 }
 
 #[test]
+fn who_ran_before_is_looked_at_and_lets_others_be_found() {
+    let world = world();
+    world.begin(7, &["/caddy"], false);
+    let running = world.machine().places[0].programs.take().unwrap();
+    world.machine().running.insert(CgroupId(7), running);
+    world.place(7, |place| (place.before, place.grant) = (true, None));
+    world.machine().files.insert(b"/caddy", BOTH);
+    let mut keeper = world.keeper(BOOT, None);
+    world.pass(&mut keeper, 20);
+    let info = told(&keeper, &id(7));
+    assert!(info.granted.is_none() && !info.files_unseen);
+    assert!(
+        info.capabilities.len() == 2 && info.capabilities.iter().all(|cap| cap.needed_by_file),
+        "{info:?}"
+    );
+    assert_eq!(world.machine().looks.len(), 1);
+    world.begin(7, &["/ping"], false);
+    world.pass(&mut keeper, 10);
+    let found_by = world.machine().lived_with.clone();
+    assert_eq!(found_by, [b"/caddy".to_vec(), b"/ping".to_vec()], "programs of those that may live there");
+}
+
+#[test]
 fn a_record_of_an_earlier_form_says_that_nothing_was_looked_at() {
     use crate::capabilities::record::{decode, encode};
     let world = world();
