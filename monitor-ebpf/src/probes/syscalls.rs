@@ -96,7 +96,7 @@ fn entered(id: u64, first: impl FnOnce(bool) -> u64) {
     let add = if !tasks::visits(&Running::get()) {
         own
     } else if caller.has_seccomp_filter() {
-        seen::RUNTIME
+        seen::RUNTIME | (own & seen::UNUSUAL)
     } else {
         return;
     };

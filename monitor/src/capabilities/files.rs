@@ -9,11 +9,13 @@ use std::sync::Arc;
 use monitor_common::ids::CgroupId;
 
 use super::granted::Place;
-use super::programs::Programs;
+use super::programs::{Begun, Programs};
+use super::run::is_delegated;
 use super::table::Table;
 use crate::enrich::container::Cgroup;
 
-/// Programs that are looked at in a round, at most; the others' turn comes with the next ones.
+/// Programs that are looked at in a round, at most, of root's containers and as many of all others; the rest have their
+/// turn in the next ones.
 const MAX_LOOKS: usize = 4096;
 /// Cgroups of a container in which somebody alive is looked for, at most.
 const MAX_PLACES: usize = 8;
@@ -56,10 +58,12 @@ pub struct Living {
 pub struct Wanted {
     /// Whose they are.
     pub whose: Whose,
+    /// Others than root may have made the container.
+    pub delegated: bool,
     /// Where somebody may live who sees the same files.
     pub living: Vec<Living>,
-    /// The path of each, and the processes that began it last.
-    pub programs: HashMap<Arc<[u8]>, Vec<u32>>,
+    /// The path of each, and who began it last in each cgroup.
+    pub programs: HashMap<Arc<[u8]>, Vec<Begun>>,
 }
 
 /// What came of a look.
@@ -112,7 +116,6 @@ impl Files {
     /// `last` if there is no later round.
     pub(super) fn look(&mut self, looker: &mut dyn Looker, places: &[Place], table: &mut Table, last: bool) {
         let there: HashSet<Whose> = places.iter().filter_map(Whose::of).collect();
-        self.known.retain(|whose, _| there.contains(whose));
         let ids: HashSet<CgroupId> = places.iter().map(|place| place.id).collect();
         self.seen.retain(|id, _| ids.contains(id));
         let wanted = self.wanted(places);
@@ -122,29 +125,39 @@ impl Files {
                 self.known.entry(whose).or_default().insert(path, required);
             }
         }
+        table.nothing_pending();
+        // What no program needs any more is forgotten: paths are many.
+        let mut needed: HashMap<Whose, HashMap<Arc<[u8]>, u64>> = HashMap::new();
         for place in places {
             let Some(whose) = Whose::of(place) else { continue };
             let known = self.known.get(&whose);
-            let (mut required, mut unlooked) = (0, self.programs(place).any(|programs| programs.unnoted));
+            let (mut required, mut unknown) = (0, false);
+            let still = needed.entry(whose).or_default();
             for (path, begun) in self.programs(place).flat_map(|programs| &programs.by_path) {
                 match known.and_then(|known| known.get(path)) {
-                    Some(caps) => required |= caps,
-                    None => unlooked |= !begun.told && (last || place.removed),
+                    Some(caps) => {
+                        required |= caps;
+                        still.insert(Arc::clone(path), *caps);
+                    }
+                    None => unknown |= !begun.told,
                 }
             }
-            table.require(place.id.0, required, unlooked);
+            let unnoted = self.programs(place).any(|programs| programs.unnoted);
+            let ends = last || place.removed;
+            table.require(place.id.0, required, unnoted || (unknown && ends), unknown);
         }
+        self.known = needed;
     }
 
     /// What is not known yet, by container. Maps are in another order each time, so nobody's turn never comes.
     fn wanted(&self, places: &[Place]) -> Vec<Wanted> {
         let mut wanted: HashMap<Whose, Wanted> = HashMap::new();
-        let mut count = 0;
         for place in places {
             let Some(whose) = Whose::of(place) else { continue };
             let known = self.known.get(&whose);
             let entry = wanted.entry(whose).or_insert_with_key(|whose| Wanted {
                 whose: whose.clone(),
+                delegated: place.cgroup.key.as_deref().is_some_and(is_delegated),
                 living: Vec::new(),
                 programs: HashMap::new(),
             });
@@ -154,14 +167,22 @@ impl Files {
             }
             for (path, begun) in self.programs(place).flat_map(|programs| &programs.by_path) {
                 if known.is_none_or(|known| !known.contains_key(path)) {
-                    entry.programs.entry(Arc::clone(path)).or_default().push(begun.tgid);
+                    entry.programs.entry(Arc::clone(path)).or_default().push(*begun);
                 }
             }
         }
+        let mut room = [MAX_LOOKS; 2];
         let mut wanted: Vec<Wanted> = wanted.into_values().collect();
         wanted.retain_mut(|one| {
-            count += one.programs.len();
-            !one.programs.is_empty() && !one.living.is_empty() && count <= MAX_LOOKS
+            let room = &mut room[usize::from(one.delegated)];
+            let mut left = if one.living.is_empty() { 0 } else { *room };
+            one.programs.retain(|_, _| {
+                let fits = left > 0;
+                left -= usize::from(fits);
+                fits
+            });
+            *room -= one.programs.len();
+            !one.programs.is_empty()
         });
         wanted
     }

@@ -88,9 +88,10 @@ impl Granted {
         }
     }
 
-    /// The same program's file is to be looked at; its path is known whole or not at all.
-    pub fn begun(&mut self, cgroup: CgroupId, path: Option<&[u8]>, begun: Begun) {
-        self.noted.begun(cgroup, path, begun);
+    /// The same program's file is to be looked at; its path is known whole or not at all. The cgroup is `delegated` if
+    /// others than root may have made it.
+    pub fn begun(&mut self, cgroup: CgroupId, delegated: bool, path: Option<&[u8]>, begun: Begun) {
+        self.noted.begun(cgroup, delegated, path, begun);
     }
 
     /// All cgroups that are known now were there before the programs were attached, or so it must be taken.

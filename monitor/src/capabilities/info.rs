@@ -325,6 +325,7 @@ impl Told {
         run.restarts = run.restarts.saturating_add(newer.restarts).saturating_add(1);
         run.below |= newer.below;
         run.require(newer.required, newer.unlooked);
+        run.pending |= newer.pending;
         run.lost.join(newer.lost);
         if let Some(newer) = &newer.calls {
             run.calls.get_or_insert_default().join(newer);
@@ -385,7 +386,7 @@ impl Told {
             gaps: run.gaps,
             restarts: run.restarts,
             own_user_namespace: run.own_user_ns,
-            files_unseen: run.unlooked,
+            files_unseen: run.unlooked || run.pending,
             granted,
             capabilities: rows
                 .into_iter()

@@ -1,27 +1,33 @@
 //! Looks at programs' files: through the process that runs one, or below the root of another process of the container.
 //!
-//! On a thread of its own that nobody waits for long: a file system of a container's (FUSE) may not answer.
+//! On threads of their own that nobody waits for long: a file system of a container's (FUSE, NFS) may not answer.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, getxattr, open, openat2};
 use rustix::io::Errno;
 
-use super::files::{Living, Looked, Looker, Wanted};
+use super::files::{Living, Looked, Looker, Wanted, Whose};
 use crate::hierarchy::Hierarchy;
 use crate::kernel_files;
 
-/// How long a round waits for the thread.
+/// How long a round waits for a thread.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// After this time a thread is left behind, and another takes its place.
+const TOO_LONG: Duration = Duration::from_secs(30);
+/// Threads that are left behind, at most.
+const MAX_LEFT: usize = 4;
 /// Bytes of a `cgroup.procs` that are read.
 const MAX_PROCS: u64 = 16 << 10;
 /// Processes of a cgroup that are tried, at most.
@@ -29,63 +35,134 @@ const MAX_TRIED: usize = 32;
 /// What a path in `/proc` has behind it when its file was removed.
 pub(super) const DELETED: &[u8] = b" (deleted)";
 
-/// The thread, as the keeper sees it.
-#[derive(Debug)]
-pub struct FileLooker {
-    ask: SyncSender<Vec<Wanted>>,
-    answers: Receiver<Vec<Looked>>,
-    /// It has not answered yet.
-    busy: bool,
-    /// That it did not was logged.
-    complained: bool,
+/// How the programs of one container are looked at.
+type Look = Arc<dyn Fn(&Wanted) -> Vec<Looked> + Send + Sync>;
+
+/// The threads: one for root's containers, and one for those that others may have made, who may see to it that a file does
+/// not answer.
+pub struct FileLooker([Lane; 2]);
+
+impl std::fmt::Debug for FileLooker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileLooker").finish_non_exhaustive()
+    }
 }
 
 impl FileLooker {
-    /// Starts the thread, named `file-caps`. It ends with this.
-    ///
-    /// # Errors
-    /// No thread can be had.
-    pub fn start(hierarchy: Hierarchy) -> io::Result<Self> {
-        Self::of(move |wanted| wanted.iter().flat_map(|wanted| look(&hierarchy, wanted)).collect())
+    /// Looks at files on threads that are named `file-caps`, which start when they are needed and end with this.
+    pub fn new(hierarchy: Hierarchy) -> Self {
+        Self::of(Arc::new(move |wanted| look(&hierarchy, wanted)))
     }
 
-    fn of(mut look: impl FnMut(&[Wanted]) -> Vec<Looked> + Send + 'static) -> io::Result<Self> {
-        let (ask, asked) = sync_channel::<Vec<Wanted>>(1);
-        let (answer, answers) = sync_channel(1);
-        thread::Builder::new().name("file-caps".to_owned()).spawn(move || {
-            while let Ok(wanted) = asked.recv() {
-                if answer.send(look(&wanted)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(FileLooker { ask, answers, busy: false, complained: false })
+    fn of(look: Look) -> Self {
+        FileLooker([(); 2].map(|()| Lane::new(Arc::clone(&look))))
     }
 }
 
 impl Looker for FileLooker {
     fn look(&mut self, wanted: Vec<Wanted>) -> Vec<Looked> {
-        let mut looked = Vec::new();
-        if self.busy
-            && let Ok(late) = self.answers.try_recv()
-        {
-            (self.busy, looked) = (false, late);
-        }
-        if self.busy || wanted.is_empty() || self.ask.try_send(wanted).is_err() {
-            return looked;
-        }
-        match self.answers.recv_timeout(PATIENCE) {
-            Ok(now) => looked.extend(now),
-            Err(_) => {
-                self.busy = true;
-                if !std::mem::replace(&mut self.complained, true) {
-                    tracing::warn!(
-                        "programs' files do not answer what capabilities they have; advice says so of their containers"
-                    );
+        let (others, roots) = wanted.into_iter().partition(|one| one.delegated);
+        let [first, second] = &mut self.0;
+        let mut looked = first.look(roots);
+        looked.extend(second.look(others));
+        looked
+    }
+}
+
+/// A thread after the other.
+struct Lane {
+    look: Look,
+    thread: Option<Thread>,
+    left: usize,
+    /// Whose files did not answer: they are not looked at again.
+    stuck: HashSet<Whose>,
+}
+
+/// A thread, as the keeper sees it.
+struct Thread {
+    ask: SyncSender<Vec<Wanted>>,
+    answers: Receiver<Vec<Looked>>,
+    /// Since when it has not answered.
+    busy: Option<Instant>,
+    /// Whose files it looks at.
+    at: Arc<Mutex<Option<Whose>>>,
+}
+
+impl Thread {
+    fn start(look: Look) -> io::Result<Self> {
+        let (ask, asked) = sync_channel::<Vec<Wanted>>(1);
+        let (answer, answers) = sync_channel(1);
+        let at = Arc::new(Mutex::new(None));
+        let here = Arc::clone(&at);
+        thread::Builder::new().name("file-caps".to_owned()).spawn(move || {
+            while let Ok(wanted) = asked.recv() {
+                let looked = wanted.iter().flat_map(|wanted| {
+                    *here.lock().unwrap_or_else(PoisonError::into_inner) = Some(wanted.whose.clone());
+                    look(wanted)
+                });
+                if answer.send(looked.collect()).is_err() {
+                    return;
                 }
             }
+        })?;
+        Ok(Thread { ask, answers, busy: None, at })
+    }
+}
+
+impl Lane {
+    fn new(look: Look) -> Self {
+        Lane { look, thread: None, left: 0, stuck: HashSet::new() }
+    }
+
+    fn look(&mut self, mut wanted: Vec<Wanted>) -> Vec<Looked> {
+        let looked = self.late();
+        wanted.retain(|one| !self.stuck.contains(&one.whose));
+        if wanted.is_empty() || self.left >= MAX_LEFT {
+            return looked;
         }
-        looked
+        if self.thread.is_none() {
+            match Thread::start(Arc::clone(&self.look)) {
+                Ok(thread) => self.thread = Some(thread),
+                Err(error) => tracing::debug!(%error, "no thread looks at programs' files now"),
+            }
+        }
+        let Some(thread) = self.thread.as_mut().filter(|thread| thread.busy.is_none()) else { return looked };
+        let begun = Instant::now();
+        if thread.ask.try_send(wanted).is_err() {
+            return looked;
+        }
+        match thread.answers.recv_timeout(PATIENCE) {
+            Ok(mut now) => {
+                now.extend(looked);
+                now
+            }
+            Err(_) => {
+                thread.busy = Some(begun);
+                looked
+            }
+        }
+    }
+
+    /// What came after nobody waited for it any more. A thread that is late for too long is left behind.
+    fn late(&mut self) -> Vec<Looked> {
+        let Some(thread) = &mut self.thread else { return Vec::new() };
+        let Some(since) = thread.busy else { return Vec::new() };
+        match thread.answers.try_recv() {
+            Ok(late) => {
+                thread.busy = None;
+                return late;
+            }
+            Err(TryRecvError::Empty) if since.elapsed() < TOO_LONG => return Vec::new(),
+            Err(_) => {}
+        }
+        let at = thread.at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        tracing::warn!(
+            whose = ?at,
+            "a program's file does not answer what capabilities it has; advice says so of its container"
+        );
+        self.stuck.extend(at);
+        (self.thread, self.left) = (None, self.left + 1);
+        Vec::new()
     }
 }
 
@@ -93,16 +170,19 @@ impl Looker for FileLooker {
 fn look(hierarchy: &Hierarchy, wanted: &Wanted) -> Vec<Looked> {
     let places: HashSet<u64> = wanted.living.iter().map(|living| living.id.0).collect();
     let is_there = |tgid| hierarchy.directory_of(tgid).is_some_and(|id| places.contains(&id));
-    let mut root: Option<Option<OwnedFd>> = None;
+    let mut roots: HashMap<u32, Option<OwnedFd>> = HashMap::new();
     let mut looked = Vec::new();
-    for (path, tgids) in &wanted.programs {
-        let own = tgids.iter().find_map(|tgid| {
-            let exe = executable(*tgid, |running| running == &**path)?;
-            is_there(*tgid).then(|| required(&exe)).flatten()
+    for (path, begun) in &wanted.programs {
+        let own = begun.iter().find_map(|begun| {
+            let exe = executable(begun.tgid, |running| running == &**path)?;
+            is_there(begun.tgid).then(|| required(&exe)).flatten()
         });
         let required = own.or_else(|| {
-            let root = root.get_or_insert_with(|| root_of(hierarchy, &wanted.living)).as_ref()?;
-            required(&below(root, path)?)
+            begun.iter().find_map(|begun| {
+                let root = roots.entry(begun.mount_ns);
+                let root = root.or_insert_with(|| root_of(hierarchy, &wanted.living, begun.mount_ns));
+                required(&below(root.as_ref()?, path)?)
+            })
         });
         if let Some(required) = required {
             looked.push(Looked { whose: wanted.whose.clone(), path: path.clone(), required });
@@ -130,10 +210,12 @@ fn below(root: &OwnedFd, path: &[u8]) -> Option<OwnedFd> {
     openat2(root, OsStr::from_bytes(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()
 }
 
-/// The root of somebody in one of these cgroups who is at home there: who runs a program that began there, in another
-/// mount namespace than the host's. A runtime on its way in does not.
-fn root_of(hierarchy: &Hierarchy, places: &[Living]) -> Option<OwnedFd> {
-    let host = kernel_files::host_namespace("mnt");
+/// The root of a mount namespace, by somebody in one of these cgroups who is at home there: who runs a program that began
+/// there, in this namespace and not below a directory of its (chroot). A runtime on its way in does not.
+fn root_of(hierarchy: &Hierarchy, places: &[Living], mount_ns: u32) -> Option<OwnedFd> {
+    if mount_ns == 0 || Some(mount_ns) == kernel_files::host_namespace("mnt") {
+        return None;
+    }
     places.iter().find_map(|place| {
         // Escaped, if it has a backslash; an odd one is no directory then, or not this one.
         let path = place.cgroup.path.replace(r"\\", r"\");
@@ -149,9 +231,10 @@ fn root_of(hierarchy: &Hierarchy, places: &[Living]) -> Option<OwnedFd> {
             executable(tgid, began)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = open(format!("/proc/{tgid}/root"), flags, Mode::empty()).ok()?;
-            let own = kernel_files::namespace(&tgid.to_string(), "mnt");
-            let is_there = own.is_some() && own != host && hierarchy.directory_of(tgid) == Some(place.id.0);
-            is_there.then_some(root)
+            let is_whole = fs::read_link(own_link(&root)).is_ok_and(|path| path == Path::new("/"));
+            let is_there = kernel_files::namespace(&tgid.to_string(), "mnt") == Some(mount_ns)
+                && hierarchy.directory_of(tgid) == Some(place.id.0);
+            (is_whole && is_there).then_some(root)
         })
     })
 }
@@ -186,11 +269,7 @@ fn parse(data: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::sync::Arc;
-    use std::time::Instant;
-
-    use super::super::files::Whose;
+    use super::super::programs::Begun;
     use super::*;
     use crate::enrich::container::Cgroup;
     use crate::hierarchy::HierarchyChoice;
@@ -227,8 +306,9 @@ mod tests {
         let cgroup = Arc::new(Cgroup::new(b"/nowhere"));
         Wanted {
             whose: Whose::Cgroup(CgroupId(place)),
+            delegated: false,
             living: vec![Living { id: CgroupId(place), cgroup, programs: Vec::new() }],
-            programs: HashMap::from([(Arc::from(path), vec![tgid])]),
+            programs: HashMap::from([(Arc::from(path), vec![Begun { tgid, told: false, mount_ns: 0 }])]),
         }
     }
 
@@ -260,22 +340,29 @@ mod tests {
         assert_eq!(required(&below(&root, b"/bin/a").unwrap()), Some(0));
     }
 
+    /// A looker whose looks at a container wait until they may end.
+    fn slow() -> (FileLooker, SyncSender<()>) {
+        let (go, wait) = sync_channel::<()>(0);
+        let wait = Mutex::new(wait);
+        let looker = FileLooker::of(Arc::new(move |wanted: &Wanted| {
+            if !wanted.programs.contains_key(b"/quick".as_slice()) {
+                let _ = wait.lock().unwrap().recv();
+            }
+            vec![Looked { whose: wanted.whose.clone(), path: Arc::from(*b"/a"), required: 4 }]
+        }));
+        (looker, go)
+    }
+
     #[test]
     fn nobody_waits_for_a_file_system_that_does_not_answer() {
-        let (go, wait) = sync_channel::<()>(0);
-        let mut looker = FileLooker::of(move |wanted| {
-            let _ = wait.recv();
-            let looked =
-                |one: &Wanted| Looked { whose: one.whose.clone(), path: Arc::from(*b"/a"), required: 4 };
-            wanted.iter().map(looked).collect()
-        })
-        .unwrap();
+        let (mut looker, go) = slow();
         assert_eq!(looker.look(vec![wanted(b"/a", 1, 1)]), []);
         let begun = Instant::now();
         assert_eq!(looker.look(vec![wanted(b"/b", 1, 1)]), [], "it is busy");
         assert!(begun.elapsed() < PATIENCE);
+        let of_user = Wanted { delegated: true, ..wanted(b"/quick", 1, 2) };
+        assert_eq!(looker.look(vec![of_user]).len(), 1, "others have a thread of their own");
         go.send(()).unwrap();
-        drop(go);
         let late = loop {
             match looker.look(Vec::new()) {
                 none if none.is_empty() => thread::sleep(Duration::from_millis(1)),
@@ -283,6 +370,21 @@ mod tests {
             }
         };
         assert_eq!(late[0].required, 4, "what comes late is not lost");
-        assert_eq!(looker.look(vec![wanted(b"/b", 1, 1)]).len(), 1);
+        assert_eq!(looker.look(vec![wanted(b"/quick", 1, 1)]).len(), 1);
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_left_behind_a_few_times() {
+        let (mut looker, _go) = slow();
+        for place in 1..=MAX_LEFT as u64 {
+            assert_eq!(looker.look(vec![wanted(b"/hangs", 1, place)]), []);
+            let thread = looker.0[0].thread.as_mut().unwrap();
+            thread.busy = thread.busy.and_then(|since| since.checked_sub(TOO_LONG));
+            if place < MAX_LEFT as u64 {
+                assert_eq!(looker.look(vec![wanted(b"/quick", 1, 99)]).len(), 1, "another took its place");
+                assert_eq!(looker.look(vec![wanted(b"/quick", 1, place)]), [], "it is not asked again");
+            }
+        }
+        assert_eq!(looker.look(vec![wanted(b"/quick", 1, 99)]), [], "enough of them hang");
     }
 }

@@ -48,7 +48,7 @@ pub use metrics::CapabilitySource;
 pub use names::{call_name, cap_name, cap_names};
 pub use proc::{Seen, read as processes};
 pub use programs::{Begun, Programs, told};
-pub use run::{Heard, Lost, Run, Tally, Who};
+pub use run::{Heard, Lost, Run, Tally, Who, is_delegated};
 pub use sets::{KernelSets, SetSource};
 pub use source::{
     CapLedgerMap, CapMaps, CapUncountedMap, KernelMaps, Overlooked, Source, SourceError, Tree, directories,

@@ -42,13 +42,15 @@ pub fn read(hierarchy: &Hierarchy) -> Seen {
         if own.is_none() || own == host {
             continue;
         }
+        let mount_ns = own.unwrap_or_default();
         let Some(own) = status(pid).and_then(|text| parse(&text)) else { continue };
         if let Some(cgroup) = hierarchy.directory_of(pid) {
             sets.entry(cgroup).or_default().join(own);
             if let Ok(path) = fs::read_link(format!("/proc/{pid}/exe")) {
                 let path = path.as_os_str().as_bytes();
                 let path = path.strip_suffix(DELETED).unwrap_or(path);
-                noted.begun(CgroupId(cgroup), Some(path), Begun { tgid: pid, told: false });
+                // Who made the cgroup is not told here, and these are few: there is room for all processes.
+                noted.begun(CgroupId(cgroup), false, Some(path), Begun { tgid: pid, told: false, mount_ns });
             }
         }
     }

@@ -94,7 +94,7 @@ pub(super) fn encode(kept: &Kept) -> Result<Vec<u8>, Reason> {
         rows: run.rows.iter().map(row).collect(),
         below: run.below,
         required: run.required,
-        unlooked: run.unlooked,
+        unlooked: run.unlooked || run.pending,
         calls: run.calls.as_ref().map(Calls::to_form),
     };
     check(&form)?;
@@ -145,6 +145,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Kept, Reason> {
         below: form.below,
         required: form.required,
         unlooked: form.unlooked,
+        pending: false,
         lost: form.lost,
         heard: Heard::default(),
         calls: form.calls.map(Calls::from_form).transpose()?,

@@ -117,6 +117,12 @@ impl Who {
     }
 }
 
+/// Of the key of a container: others than root on the host may have made its cgroup, and named it.
+pub fn is_delegated(key: &str) -> bool {
+    let (user, mut inside) = makers(key);
+    user.is_some() || inside.next().is_some()
+}
+
 /// A text that somebody may have made long.
 fn bounded(text: &str) -> String {
     if text.len() <= MAX_TEXT {
@@ -203,6 +209,8 @@ pub struct Run {
     pub required: u64,
     /// Programs began and were gone before it was known what their files have.
     pub unlooked: bool,
+    /// Programs began of which it is not known yet. Not a part of the record, which has them with the others.
+    pub pending: bool,
     /// What may be missing.
     pub lost: Lost,
     /// Up to where it was told what was lost.
@@ -239,6 +247,7 @@ impl Run {
             below: 0,
             required: 0,
             unlooked: false,
+            pending: false,
             lost: Lost::default(),
             heard: Heard::default(),
             calls: None,
@@ -295,10 +304,9 @@ impl Run {
         }
     }
 
-    /// Others than root on the host may have made its cgroup, and named it.
+    /// See [`is_delegated`].
     pub fn is_delegated(&self) -> bool {
-        let (user, mut inside) = makers(&self.key);
-        user.is_some() || inside.next().is_some()
+        is_delegated(&self.key)
     }
 
     /// Checks that were counted, all together.

@@ -83,14 +83,9 @@ pub(super) fn start_capabilities(
                 None
             }
         });
-        let looker: Box<dyn Looker> = match hierarchy.clone().map(FileLooker::start) {
-            Some(Ok(looker)) => Box::new(looker),
-            none => {
-                if let Some(Err(error)) = none {
-                    tracing::error!(%error, "programs' files are not looked at: advice says so");
-                }
-                Box::new(NoLooker)
-            }
+        let looker: Box<dyn Looker> = match hierarchy.clone() {
+            Some(hierarchy) => Box::new(FileLooker::new(hierarchy)),
+            None => Box::new(NoLooker),
         };
         let seen = hierarchy.as_ref().map(processes).unwrap_or_default();
         Keeper::new(KeeperParts {

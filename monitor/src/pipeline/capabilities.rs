@@ -5,7 +5,7 @@ use std::sync::Arc;
 use monitor_common::ids::{BootNs, CgroupId};
 
 use super::Pipeline;
-use crate::capabilities::{Begun, Place, told};
+use crate::capabilities::{Begun, Place, is_delegated, told};
 use crate::decode::{NsSet, RawExec};
 use crate::enrich::container::Cgroup;
 use crate::enrich::names::State;
@@ -29,8 +29,9 @@ impl Pipeline {
         if mnt.0 == 0 || exec.exe_mnt_ns == mnt {
             let path = exec.path();
             let path = Some(&*path).filter(|path| !exec.truncated && path.first() == Some(&b'/'));
-            let begun = Begun { tgid: exec.task.process.tgid.0, told: told != 0 };
-            self.granted.begun(cgroup, path, begun);
+            let begun = Begun { tgid: exec.task.process.tgid.0, told: told != 0, mount_ns: mnt.0 };
+            let key = self.cgroups.known(cgroup).and_then(|cgroup| cgroup.key.as_deref());
+            self.granted.begun(cgroup, key.is_some_and(is_delegated), path, begun);
         }
     }
 

@@ -152,7 +152,7 @@ enum Command {
         #[arg(long)]
         cgroup: Option<PathBuf>,
     },
-    /// Looks for capabilities as harmless programs do, without a need: by memory of its own, at another user's process,
+    /// Looks for capabilities as harmless programs do, without a need: at the attributes of a file, at another user's process,
     /// and at a file that nobody may read.
     Look,
     /// Comes by capabilities; prints the process that did.

@@ -61,6 +61,8 @@ pub(crate) fn trials(place: &Arc<Place>) -> Vec<Trial> {
         _ => true,
     };
     let possible: Vec<&'static Need> = NEEDS.iter().filter(|need| possible(need)).collect();
+    // Checks are counted by the same programs however others are attached; gains are not.
+    let by_doors_alone = guest && place.suite.settings().attach == "trampoline";
     // A container takes a guest's processor seconds, so there one does all.
     let turns = |needs: Vec<&'static Need>| -> Vec<(&str, Vec<&'static Need>)> {
         if guest {
@@ -68,7 +70,7 @@ pub(crate) fn trials(place: &Arc<Place>) -> Vec<Trial> {
                 needs.into_iter().partition(|need| need.cap == Cap::MacAdmin);
             return [("all", others), ("policy", policy)]
                 .into_iter()
-                .filter(|turn| !turn.1.is_empty())
+                .filter(|(name, needs)| !needs.is_empty() && !(by_doors_alone && *name == "all"))
                 .collect();
         }
         needs.into_iter().map(|need| (need.name, vec![need])).collect()
@@ -88,9 +90,9 @@ pub(crate) fn trials(place: &Arc<Place>) -> Vec<Trial> {
     for way in WAYS {
         add(format!("nine::gained_by_{}", way.way), true, Box::new(|place| gained_by(place, way)));
     }
-    add("nine::ls_and_ps_raise_nothing".to_owned(), true, Box::new(looks));
+    add("nine::ls_and_ps_raise_nothing".to_owned(), !by_doors_alone, Box::new(looks));
     for (name, case) in looks::CASES {
-        add((*name).to_owned(), true, Box::new(case));
+        add((*name).to_owned(), !by_doors_alone, Box::new(case));
     }
     trials
 }

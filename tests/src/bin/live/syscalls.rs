@@ -10,6 +10,7 @@ use std::sync::Arc;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tests::docker::Ran;
+use tests::features;
 use tests::harness::{Daemon, MOST_TURNS};
 use tests::oci::{self, Profile};
 use tests::state::Config;
@@ -30,6 +31,12 @@ const NEEDED: [&str; 2] = ["mkdir", "mkdirat"];
 const BUILDERS: [&str; 6] = ["pivot_root", "setns", "unshare", "mount", "sethostname", "umount2"];
 
 pub(crate) fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
+    // The programs are others on the oldest kernel (no typed loads) and on the newest (perf's tracepoint); on those between
+    // they are the machine's own.
+    let between = |version| ((5, 15)..(7, 0)).contains(&version);
+    if suite.settings().guest && features::running().is_some_and(between) {
+        return Vec::new();
+    }
     let case = |name: &str, case: fn(&Suite) -> Result<(), String>| {
         let suite = suite.clone();
         Trial::test(name, move || case(&suite).map_err(Failed::from))
