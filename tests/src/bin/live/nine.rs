@@ -70,7 +70,7 @@ pub(crate) fn trials(place: &Arc<Place>) -> Vec<Trial> {
                 needs.into_iter().partition(|need| need.cap == Cap::MacAdmin);
             return [("all", others), ("policy", policy)]
                 .into_iter()
-                .filter(|(name, needs)| !needs.is_empty() && !(by_doors_alone && *name == "all"))
+                .filter(|(name, needs)| !needs.is_empty() && (*name != "all" || !by_doors_alone))
                 .collect();
         }
         needs.into_iter().map(|need| (need.name, vec![need])).collect()
