@@ -115,6 +115,11 @@ impl Abi {
 /// Bit of a system call number that marks the x32 ABI (`__X32_SYSCALL_BIT`).
 pub const X32_SYSCALL_BIT: u32 = 0x4000_0000;
 
+/// `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `CLONE_NEWUTS`, `CLONE_NEWIPC`, `CLONE_NEWUSER`, `CLONE_NEWPID` and `CLONE_NEWNET`
+/// (include/uapi/linux/sched.h). `CLONE_NEWTIME` is 0x80, which clone(2) takes as part of the exit signal: only unshare,
+/// setns and clone3 know it.
+pub const NEW_NAMESPACES: u64 = 0x7e02_0000;
+
 /// Size of the number tables: the next power of two above the highest number that is watched.
 pub const NR_SLOTS: usize = 512;
 

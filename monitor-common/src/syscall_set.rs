@@ -3,6 +3,8 @@
 //! A byte and not a bit: a plain store sets it. Adding a bit to a word that others write takes an atomic instruction
 //! that the programs have from 5.12 on only.
 
+use crate::call::NEW_NAMESPACES;
+
 /// Numbers that a table has room for: the highest is x32's 547. A call with a higher one is not noted.
 pub const NUMBERS: usize = 576;
 
@@ -30,8 +32,6 @@ pub mod seen {
     pub const UNUSUAL: u8 = 1 << 5;
 }
 
-/// `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `CLONE_NEWUTS`, `CLONE_NEWIPC`, `CLONE_NEWUSER`, `CLONE_NEWPID` and `CLONE_NEWNET`.
-pub const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// Personalities that Docker's default profile allows: Linux, `PER_LINUX32`, `UNAME26` with each, and the question.
 pub const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
 /// The address family of sockets between virtual machines and their host, which no network namespace holds in.

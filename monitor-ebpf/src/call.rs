@@ -5,7 +5,7 @@
 
 use core::mem::{MaybeUninit, offset_of};
 
-use monitor_common::call::{Abi, Call, X32_SYSCALL_BIT};
+use monitor_common::call::{Abi, Call, NEW_NAMESPACES, X32_SYSCALL_BIT};
 use monitor_common::capability::Door;
 use monitor_common::caps::Cap;
 use monitor_common::wire::{CallRecord, OpenRecord, call_flag, kind};
@@ -21,10 +21,7 @@ use crate::settings::{call_in, door_in, offset, setting, slot_i386, slot_x86_64}
 use crate::tasks;
 use crate::user::{self, Claims};
 
-/// `CLONE_NEW*` (include/uapi/linux/sched.h). `CLONE_NEWTIME` is 0x80, which clone(2) takes as part of
-/// the exit signal: only unshare, setns and clone3 know it.
-const NEW_NAMESPACES: u64 =
-    0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
+/// Is not one of [`NEW_NAMESPACES`].
 const CLONE_NEWTIME: u64 = 0x80;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 /// What unshare takes besides namespaces: `CLONE_VM`, `CLONE_FS`, `CLONE_FILES`, `CLONE_SIGHAND`, `CLONE_THREAD`,

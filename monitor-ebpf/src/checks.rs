@@ -7,13 +7,12 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use monitor_common::call::Abi;
+use monitor_common::call::{Abi, NEW_NAMESPACES};
 use monitor_common::cap_group::{CapGroup, cap_group};
 use monitor_common::capability::{
     CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, NO_CALL, cap_flag, cap_slot,
 };
 use monitor_common::caps::Cap;
-use monitor_common::syscall_set::NEW_NAMESPACES;
 use monitor_common::wire::{CapabilityRecord, kind};
 
 use crate::canary;

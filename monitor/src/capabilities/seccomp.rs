@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use monitor_common::syscall_set::{AF_VSOCK, NEW_NAMESPACES, PERSONALITIES};
+use monitor_common::call::NEW_NAMESPACES;
+use monitor_common::syscall_set::{AF_VSOCK, PERSONALITIES};
 use serde::Serialize;
 
 use super::calls::{CallNames, CallsInfo};

@@ -5,7 +5,6 @@ mod patch;
 mod seccomp;
 mod table;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -14,7 +13,7 @@ use crate::alert::json_visible;
 use crate::capabilities::{CapsInfo, CapsListing, select, stored};
 use crate::cli::containers::{failure, other_answer, short};
 use crate::cli::rules::visible;
-use crate::cli::{ConfigArg, Failure, emit};
+use crate::cli::{AskArgs, Failure, emit};
 use crate::config::OutputFormat;
 use crate::control::{self, ClientError, Reply, Request};
 
@@ -35,15 +34,9 @@ pub struct CapsArgs {
     /// Advise also if checks may have gone uncounted, or system calls unnoted
     #[arg(long)]
     accept_losses: bool,
-    /// Control socket of the daemon instead of the configured one
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Which configuration is read.
+    /// Whom to ask, and how to show it.
     #[command(flatten)]
-    config: ConfigArg,
-    /// How
-    #[arg(short, long, value_enum, default_value = "text")]
-    output: OutputFormat,
+    ask: AskArgs,
 }
 
 /// What a change is written for.
@@ -74,7 +67,7 @@ impl CapsArgs {
             tell(&note);
         }
         let Some(wanted) = &self.container else {
-            emit(&match self.output {
+            emit(&match self.ask.output {
                 OutputFormat::Json => json(&listing),
                 OutputFormat::Text => table::list(&listing),
             })?;
@@ -93,7 +86,7 @@ impl CapsArgs {
                     .map_err(|reason| Failure::environment(visible(&reason)).found_wrong())?;
                 emit(&patch::render(format, info, &advice))
             }
-            None => emit(&match self.output {
+            None => emit(&match self.ask.output {
                 OutputFormat::Json => json(info),
                 OutputFormat::Text => table::detail(info, &listing),
             }),
@@ -102,9 +95,9 @@ impl CapsArgs {
 
     /// What the daemon knows; if there is none, what it left, and a sentence that says so.
     fn ask(&self) -> Result<(CapsListing, Option<String>), Failure> {
-        let settings = self.config.settings()?;
+        let settings = self.ask.config.settings()?;
         let request = Request::Caps { container: self.container.clone() };
-        let socket = self.socket.as_deref().or_else(|| settings.control_socket.path());
+        let socket = self.ask.socket.as_deref().or_else(|| settings.control_socket.path());
         let nobody = match socket.map(|path| control::ask(path, request)) {
             Some(Ok(Reply::Caps(listing))) => return Ok((*listing, None)),
             Some(Ok(_)) => return Err(other_answer()),
