@@ -9,7 +9,6 @@ mod hooks;
 mod ledger;
 mod syscall_sets;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -292,7 +291,7 @@ impl Loader {
         let has_pt_regs = u64::from(self.types.has_function("bpf_task_pt_regs"));
         let trampoline = u64::from(mode == AttachMode::Trampoline);
         let caps_hooked = u64::from(caps != CapHook::None);
-        let inode = |path: &str| std::fs::metadata(path).map_or(0, |meta| meta.ino());
+        let inode = |path| kernel_files::proc_inode(path).unwrap_or(0);
         let typed = |wrapper: String| self.types.first_argument_is_complete(&wrapper);
         let wrappers_typed = u64::from(hooked_wrappers().all(typed));
         tracing::info!(

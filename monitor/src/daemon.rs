@@ -38,6 +38,7 @@ use crate::reader;
 use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring};
 use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
+use crate::service;
 use crate::sink::{FileError, Sink, open_alert_file};
 use crate::trust::Trust;
 
@@ -139,7 +140,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let outputs = open_outputs(&settings)?;
     let hostname = hostname();
     let recorder = open_recorder(&settings, &hostname)?;
-    let listener = http::bind(settings.listen).await?;
+    let handed = service::metrics_socket().map_err(system("the service manager's socket for metrics"))?;
+    let listener = http::bind(settings.listen, handed).await?;
     let control = control::bind(&settings.control_socket)?;
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
     let trial = try_canaries(&settings)?;
@@ -226,6 +228,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let mut reading =
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
     let watch = start_watch(canaries, &settings, &ledger, reporter)?;
+    service::ready();
+    let attending = tokio::spawn(service::attend(Arc::clone(&health)));
     let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses));
     let ended = tokio::select! {
         _ = terminate.recv() => {
@@ -241,6 +245,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         ended = &mut reading => Some(ended),
     };
     health.set(Readiness::Stopping);
+    attending.abort();
+    service::stopping();
     reloading.abort();
     // What follows looks like blindness. Canaries that are still out are read like everything else.
     drop(watch);

@@ -188,14 +188,22 @@ fn bind_advice(cause: &io::Error) -> String {
     format!("{cause}: {remedy}")
 }
 
-/// Takes the address, if any is wanted, and logs `listening address=…`.
+/// Takes the address, if any is wanted, or in place of it the socket that somebody else listens on already, and logs
+/// `listening address=…`. Needs a runtime of tokio.
 ///
 /// # Errors
 /// [`BindError`] names cause and remedy.
-pub async fn bind(listen: Listen) -> Result<Option<TcpListener>, BindError> {
+pub async fn bind(
+    listen: Listen,
+    handed: Option<std::net::TcpListener>,
+) -> Result<Option<TcpListener>, BindError> {
     let Listen::On(address) = listen else { return Ok(None) };
     let fail = |cause| BindError { address, cause };
-    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let listener = match handed {
+        Some(handed) => TcpListener::from_std(handed),
+        None => TcpListener::bind(address).await,
+    };
+    let listener = listener.map_err(fail)?;
     let local = listener.local_addr().map_err(fail)?;
     tracing::info!(address = %local, "listening");
     Ok(Some(listener))
@@ -285,7 +293,7 @@ mod tests {
     }
 
     async fn start() -> (SocketAddr, Arc<Health>) {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap().unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap().unwrap();
         let (address, health) = (listener.local_addr().unwrap(), health());
         tokio::spawn(serve(listener, Arc::clone(&health)));
         (address, health)
@@ -385,8 +393,8 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named_with_its_remedy() {
         let (address, _health) = start().await;
-        let error = bind(Listen::On(address)).await.unwrap_err().to_string();
+        let error = bind(Listen::On(address), None).await.unwrap_err().to_string();
         assert!(error.contains(&address.to_string()) && error.contains("--listen"), "{error}");
-        assert!(bind(Listen::Off).await.unwrap().is_none());
+        assert!(bind(Listen::Off, None).await.unwrap().is_none());
     }
 }

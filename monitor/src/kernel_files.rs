@@ -1,12 +1,21 @@
 //! Files through which the kernel tells about itself, read at start.
 
 use std::fs;
+use std::os::unix::fs::DirEntryExt as _;
 use std::path::Path;
 
 /// The kernel log's old door.
 pub const PROC_KMSG: &str = "/proc/kmsg";
 /// The kernel's memory as a core file.
 pub const PROC_KCORE: &str = "/proc/kcore";
+
+/// Inode of a file of procfs, the same in each of its instances, as the directory lists it; `None` if that does not list
+/// it. Asked by its path, whatever is mounted over it would answer: sandboxes and runtimes hide these files so.
+pub fn proc_inode(path: &str) -> Option<u64> {
+    let path = Path::new(path);
+    let entries = fs::read_dir(path.parent()?).ok()?;
+    entries.flatten().find(|entry| Some(&*entry.file_name()) == path.file_name()).map(|entry| entry.ino())
+}
 
 /// True if `kernel.ftrace_enabled` is 0, which takes trampolines off their functions; false also where it cannot be
 /// read.
@@ -51,6 +60,14 @@ mod tests {
     fn the_hosts_namespaces_are_known_even_if_the_first_process_may_not_be_looked_at() {
         assert!(host_namespace("mnt").is_some());
         assert_eq!(host_namespace("none"), None);
+    }
+
+    #[test]
+    fn a_file_of_procfs_has_the_inode_that_it_tells_itself() {
+        use std::os::unix::fs::MetadataExt as _;
+        let told = fs::metadata("/proc/meminfo").unwrap().ino();
+        assert_eq!(proc_inode("/proc/meminfo"), Some(told));
+        assert_eq!(proc_inode("/proc/no-such-file"), None);
     }
 
     #[test]

@@ -54,3 +54,4 @@ pub mod http;
 pub mod metrics;
 pub mod preflight;
 pub mod reload;
+pub mod service;

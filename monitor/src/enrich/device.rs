@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2,
 use rustix::io::Errno;
 
 use crate::decode::RawCall;
-use crate::kernel_files::{PROC_KCORE, PROC_KMSG};
+use crate::kernel_files::{PROC_KCORE, PROC_KMSG, proc_inode};
 use crate::metrics::Discard;
 
 /// A watched device or file.
@@ -67,9 +67,7 @@ pub struct ProcFiles {
 impl ProcFiles {
     /// Asks the kernel.
     pub fn read() -> Self {
-        use std::os::unix::fs::MetadataExt;
-        let inode = |path| fs::metadata(path).ok().map(|meta| meta.ino());
-        ProcFiles { kmsg: inode(PROC_KMSG), kcore: inode(PROC_KCORE), ..ProcFiles::default() }
+        ProcFiles { kmsg: proc_inode(PROC_KMSG), kcore: proc_inode(PROC_KCORE), ..ProcFiles::default() }
     }
 
     fn by_inode(&self, ino: u64) -> Option<Device> {

@@ -37,6 +37,7 @@ mod processes;
 mod races;
 mod reload;
 mod recording;
+mod service;
 mod shared;
 mod starts;
 mod state_files;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
     trials.extend(reload::trials(&settings));
     trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
+    trials.extend(service::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
     trials.extend(capability_limits::trials(&settings));
