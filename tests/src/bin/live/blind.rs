@@ -55,10 +55,21 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
         ("blind::stopped_canary_thread", stopped_canary_thread),
         ("blind::stopped_watch", stopped_watch),
     ];
+    // What tells blindness is the same program everywhere; what it looks at differs on the oldest kernel (other ways to
+    // what is told) and on the newest (perf's tracepoint), and this machine's own has the rest. Guests take minutes for
+    // them, so those between have what hangs on links alone.
+    let is_between = running().is_some_and(|version| ((5, 15)..(7, 0)).contains(&version));
+    if settings.guest && is_between {
+        shared.clear();
+        all.retain(|trial| trial.name() == "blind::closed_link");
+    }
     if settings.guest && settings.attach == "trampoline" {
         shared.push(("blind::ftrace_disabled", ftrace_disabled));
     }
     all.extend(shared::trials(settings, WATCHED, &shared));
+    if settings.guest && is_between {
+        return all;
+    }
     all.extend(shared::trials(settings, WITH_TINY_RING, &[("blind::full_ring", full_ring)]));
     all
 }
