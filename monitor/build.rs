@@ -4,6 +4,11 @@
 //! a rustup nightly and on building `core` itself, while Debian packages a stable compiler with a compiled
 //! `core` for this target. With `RINGFENCE_SKIP_BPF=1` an empty object is embedded, which the daemon refuses
 //! at start; that serves machines that only check or document the host code.
+//!
+//! The object is the same byte by byte wherever it is built: `monitor-ebpf/common` is a link to `monitor-common`,
+//! because cargo hashes the whole path of a package outside of the workspace into its symbols, and the directories of
+//! this machine are mapped to fixed names. The price is that the verifier's log no longer shows lines of the source, for
+//! the linker does not find them; `RINGFENCE_BPF_SOURCE_LINES=1` keeps them, for whoever has to read such a log.
 
 use std::env;
 use std::fs;
@@ -13,6 +18,8 @@ use std::process::{Command, exit};
 const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const BIN: &str = "ringfence-ebpf";
+/// What separates flags in `CARGO_ENCODED_RUSTFLAGS`.
+const FLAG_END: &str = "\x1f";
 
 /// The compiler that can build for [`TARGET`].
 enum Toolchain {
@@ -35,6 +42,7 @@ fn main() {
     }
     println!("cargo::rerun-if-changed={}", manifest_dir.join("build.rs").display());
     println!("cargo::rerun-if-env-changed=RINGFENCE_SKIP_BPF");
+    println!("cargo::rerun-if-env-changed=RINGFENCE_BPF_SOURCE_LINES");
 
     let object = if env::var_os("RINGFENCE_SKIP_BPF").is_some_and(|value| value == "1") {
         let empty = out_dir.join("empty.o");
@@ -83,11 +91,15 @@ fn compile(toolchain: &Toolchain, package: &Path, target_dir: &Path) -> PathBuf 
     // Without its third option bpf-linker tells LLVM to leave each small memset and memcpy to a function with a loop over
     // the bytes: on 6.1 the verifier then walks a million instructions and gives up, instead of 87,000.
     // BTF and debug information are what the loader and `bpftool` name maps and programs by.
+    let mut flags: Vec<String> =
+        ["linker=bpf-linker", "link-arg=--btf", "link-arg=--disable-expand-memcpy-in-order", "debuginfo=2"]
+            .map(|option| format!("-C{option}"))
+            .into();
+    if env::var_os("RINGFENCE_BPF_SOURCE_LINES").is_none_or(|value| value != "1") {
+        flags.extend(mapped_prefixes(package));
+    }
     cargo
-        .env(
-            "RUSTFLAGS",
-            "-C linker=bpf-linker -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order -C debuginfo=2",
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join(FLAG_END))
         .args(["--release", "--locked", "--target", TARGET, "--bin", BIN, "--target-dir"])
         .arg(target_dir)
         .current_dir(package);
@@ -102,6 +114,22 @@ fn compile(toolchain: &Toolchain, package: &Path, target_dir: &Path) -> PathBuf 
             exit(1)
         }
     }
+}
+
+/// The options that take this machine's directories out of the object.
+fn mapped_prefixes(package: &Path) -> Vec<String> {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    // One directory for each registry, named by its address.
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok()).into_iter().flatten();
+    let mut prefixes: Vec<_> = registries.flatten().map(|entry| (entry.path(), "/usr/src/crates")).collect();
+    prefixes.sort();
+    if let Some(repository) = package.parent() {
+        prefixes.push((repository.to_owned(), "/usr/src/ringfence"));
+    }
+    let option = |(from, to): (PathBuf, &str)| format!("--remap-path-prefix={}={to}", from.display());
+    prefixes.into_iter().map(option).collect()
 }
 
 /// A command without what the outer cargo and rustup set: their flags, wrappers and toolchain are for the host.

@@ -11,6 +11,7 @@ mod falco;
 mod fields;
 mod lint;
 mod logging;
+mod man;
 mod parse;
 mod record;
 mod recorded;
@@ -112,6 +113,12 @@ pub enum Command {
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// Write the manual pages of all commands, for packages
+    #[command(hide = true)]
+    Man {
+        /// A directory that exists
+        directory: PathBuf,
     },
 }
 
@@ -360,6 +367,9 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "ringfence", &mut script);
             emit(&String::from_utf8_lossy(&script))?;
         }
+        Command::Man { directory } => man::write(Cli::command(), &directory).map_err(|error| {
+            Failure::environment(format_args!("{} takes no writes: {error}", directory.display()))
+        })?,
     }
     Ok(ExitCode::SUCCESS)
 }

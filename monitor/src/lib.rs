@@ -36,6 +36,7 @@ pub mod append;
 pub mod args;
 pub mod errno;
 pub mod hierarchy;
+pub mod host_names;
 pub mod kernel_files;
 pub mod syscall_names;
 pub mod telling;

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use monitor::cli::{self, Entry};
-use monitor::{daemon, doctor};
+use monitor::{daemon, doctor, host_names};
 
 fn main() -> ExitCode {
+    host_names::use_built_in_sources();
     cli::main(Entry {
         run: |settings| Ok(daemon::run(settings)?),
         record: |settings, plan| Ok(daemon::record(settings, plan)?),

@@ -7,6 +7,7 @@ mod bench;
 mod benign;
 mod check;
 mod coverage;
+mod dist;
 mod environment;
 mod fuzz;
 mod process;
@@ -56,6 +57,17 @@ enum Command {
     Coverage,
     /// Measure Ringfence against its speed targets.
     Bench(BenchArgs),
+    /// Make what is shipped: Debian package, tarball, container image, SBOM, checksums.
+    Dist(DistArgs),
+    /// Make only the container image, of a program that is built already and linked statically.
+    Image {
+        /// The program.
+        #[arg(long, value_name = "PROGRAM")]
+        ringfence: PathBuf,
+        /// The archive to write [default: target/dist/out/ringfence-VERSION-amd64.oci.tar]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -118,6 +130,19 @@ struct BenchArgs {
     against: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct DistArgs {
+    /// Where to put it, a directory that is emptied first [default: target/dist/out]
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    out: Option<PathBuf>,
+    /// Package this program, linked statically, instead of building one.
+    #[arg(long, value_name = "PROGRAM")]
+    ringfence: Option<PathBuf>,
+    /// Do it twice, the building from scratch, in different directories and surroundings, and compare.
+    #[arg(long)]
+    check: bool,
+}
+
 /// The attach modes that a boot in QEMU runs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Attach {
@@ -167,6 +192,9 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::command(args.target.as_deref(), args.seconds),
         Command::Coverage => benign::write().and_then(|()| coverage::write()),
         Command::Bench(args) => bench::command(&args),
+        Command::Dist(DistArgs { check: true, ringfence, .. }) => dist::check(ringfence.as_deref()),
+        Command::Dist(args) => dist::command(args.out.as_deref(), args.ringfence.as_deref()),
+        Command::Image { ringfence, out } => dist::image(&ringfence, out.as_deref()),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

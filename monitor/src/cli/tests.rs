@@ -260,3 +260,19 @@ fn the_reference_of_falcos_files_is_fresh() {
         "docs/falco.md is stale; `RINGFENCE_BLESS=1 cargo test -p monitor fresh` rewrites it"
     );
 }
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    man::write(Cli::command(), dir.path()).unwrap();
+    let page = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let main = page("ringfence.1");
+    assert!(main.contains(".SH FILES") && main.contains("Exit codes"), "{main}");
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let text = page(&format!("ringfence-{}.1", command.get_name()));
+        assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{text}");
+    }
+    assert!(page("ringfence-rules-lint.1").contains("OPTIONS"));
+    // It is for packages, and no command of a user's.
+    assert!(!dir.path().join("ringfence-man.1").exists());
+}
