@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::environment::{Privilege, cargo, find_program, repository, suite_program, work_dir};
 use crate::process::{self, End, Limits};
-use crate::{benign, coverage, fuzz, setup, tidy, vm};
+use crate::{benign, coverage, dist, fuzz, setup, tidy, vm};
 
 /// The steps, in the order in which they run: cheap ones first.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,6 +30,8 @@ pub(crate) enum StepName {
     Unit,
     /// Random input, for a minute per target.
     Fuzz,
+    /// What is shipped: made, made again, installed.
+    Dist,
     /// The live suite on this kernel.
     Live,
     /// The live suite on other kernels, in QEMU.
@@ -100,7 +102,9 @@ pub(crate) fn all(fast: bool, only: Option<StepName>) -> Result<bool> {
         .iter()
         .copied()
         .filter(|step| only.is_none_or(|only| only == *step))
-        .filter(|step| !(fast && matches!(step, StepName::Live | StepName::Vm | StepName::Coverage)))
+        .filter(|step| {
+            !(fast && matches!(step, StepName::Dist | StepName::Live | StepName::Vm | StepName::Coverage))
+        })
         .collect();
     let needs_nothing = steps.iter().all(|step| matches!(step, StepName::Fmt | StepName::Tidy));
     if !needs_nothing {
@@ -198,6 +202,7 @@ impl Suite {
                 counts.add(fuzz::all(fuzz::IN_TESTS)?);
                 require_tests(Verdict::Passed, *counts)
             }
+            StepName::Dist => self.dist(&log, counts),
             StepName::Live => self.live(&log, counts),
             StepName::Vm => {
                 build_suite()?;
@@ -213,6 +218,29 @@ impl Suite {
                 require_tests(Verdict::Passed, *counts)
             }
         }
+    }
+
+    /// Makes what is shipped from the suite's own program, twice, and installs it. `cargo xtask dist --check` also builds
+    /// the program twice, which takes too long for here.
+    fn dist(&self, log: &Path, counts: &mut Counts) -> Result<Verdict> {
+        if self.privilege == Privilege::None {
+            return Ok(Verdict::NoRoot);
+        }
+        build_suite()?;
+        let object = dist::Again::start(&STATIC_RINGFENCE, &STATICALLY)?;
+        let (same, out) = dist::package_twice(&suite_program("ringfence"))?;
+        for (what, same) in [("packages", same), ("the BPF object", object.finish()?)] {
+            println!(
+                "test dist::{what} are the same wherever they are made ... {}",
+                if same { "ok" } else { "FAILED" }
+            );
+            counts.add(Counts { passed: same.into(), failed: (!same).into(), skipped: 0 });
+        }
+        let mut packages =
+            self.privilege.command(&suite_program("packages"), "to install packages where nobody sees it")?;
+        packages.arg("--dist").arg(out).arg("--attempt").arg(suite_program("attempt"));
+        packages.arg("--schemas").arg(setup::schemas::directory()?);
+        require_tests(logged(&mut packages, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 
     /// The suite as root on this kernel, in the mode that every machine allows.
@@ -259,6 +287,7 @@ impl StepName {
             Self::ClippyBpf => "lints, BPF target",
             Self::Unit => "tests without root",
             Self::Fuzz => "random input to what reads conditions, rule files and recordings",
+            Self::Dist => "packages, image, bill of materials; that they are the same wherever they are made",
             Self::Live => "live suite on this kernel, tracepoint mode",
             Self::Vm => "live suite on Debian's kernels in QEMU, both modes",
             Self::Coverage => "docs/coverage.md against what the live suites recorded",
@@ -271,11 +300,17 @@ pub(crate) fn build_release() -> Result<()> {
     process::run(cargo().args(["build", "--release", "--locked", "--package", "monitor"]))
 }
 
+/// The daemon as the suites run it; with [`STATICALLY`] it is linked as it is shipped.
+const STATIC_RINGFENCE: [&str; 8] =
+    ["rustc", "--profile", "suite", "--locked", "--package", "monitor", "--bin", "ringfence"];
+const STATICALLY: [&str; 3] = ["--", "-C", "target-feature=+crt-static"];
+
 /// Builds what the live suite runs; cargo does nothing when an earlier step did.
 pub(crate) fn build_suite() -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--profile", "suite", "--locked", "--package", "monitor", "--package", "tests"]);
-    process::run(build.args(["--bin", "ringfence", "--bin", "live", "--bin", "guest-init"]))?;
+    build.args(["build", "--profile", "suite", "--locked", "--package", "tests"]);
+    process::run(build.args(["--bin", "live", "--bin", "guest-init", "--bin", "packages"]))?;
+    process::run(cargo().args(STATIC_RINGFENCE).args(STATICALLY))?;
     build_attempt()
 }
 
@@ -284,7 +319,7 @@ pub(crate) fn build_suite() -> Result<()> {
 pub(crate) fn build_attempt() -> Result<()> {
     let mut build = cargo();
     build.args(["rustc", "--profile", "suite", "--locked", "--package", "tests", "--bin", "attempt"]);
-    process::run(build.args(["--", "-C", "target-feature=+crt-static"]))
+    process::run(build.args(STATICALLY))
 }
 
 fn bpf_package() -> Option<PathBuf> {

@@ -4,6 +4,7 @@
 //! there, so a Docker or a QEMU from another source is left alone. A second run asks the network nothing.
 
 mod emulator;
+pub(crate) mod schemas;
 mod tools;
 
 use std::collections::HashSet;
@@ -82,6 +83,9 @@ const PIECES: &[Piece] = &[
     test("util-linux", "nsenter", "everyday programs that make watched calls: nsenter, unshare, setpriv"),
     test("util-linux-extra", "hwclock", "an everyday program that sets the clock; it does so in guests only"),
     test("libcap2-bin", "capsh", "an everyday program that changes capabilities"),
+    test("systemd", "systemd-sysusers", "what Ringfence's own package asks of a machine"),
+    test("man-db", "man", "shows the manual pages in Ringfence's own package"),
+    test("python3-pip", "pip3", "downloads schemas"),
     // Installed, it would replace the machine's time service, whichever that is.
     unpacked("chrony", "chronyd", "the quiet-host test runs it, with clock changes off"),
     // Installed, it would be one more runtime that the machine's Podman may choose.
@@ -158,6 +162,9 @@ pub(crate) fn install(group: Group) -> Result<()> {
     if missing.emulator {
         emulator::install()?;
     }
+    if missing.schemas {
+        schemas::install()?;
+    }
     missing.tools.iter().try_for_each(|tool| tool.install())?;
     let left = Missing::find(group)?;
     if !left.is_empty() {
@@ -172,6 +179,7 @@ struct Missing {
     /// Parts of the Rust toolchain that rustup's minimal profile lacks.
     components: Vec<&'static str>,
     emulator: bool,
+    schemas: bool,
     tools: Vec<&'static Tool>,
 }
 
@@ -197,12 +205,14 @@ impl Missing {
         let wanted = if group >= Group::Test { COMPONENTS } else { &[] };
         let components = wanted.iter().copied().filter(|component| !has_component(component)).collect();
         let emulator = group >= Group::Test && !emulator::fits();
+        let schemas = group >= Group::Test && !schemas::are_there()?;
         let tools = TOOLS.iter().filter(|tool| tool.group <= group && !tool.fits()).collect();
-        Ok(Self { packages, components, emulator, tools })
+        Ok(Self { packages, components, emulator, schemas, tools })
     }
 
     fn is_empty(&self) -> bool {
-        self.packages.is_empty() && self.components.is_empty() && !self.emulator && self.tools.is_empty()
+        let nothing_else = !self.emulator && !self.schemas;
+        self.packages.is_empty() && self.components.is_empty() && nothing_else && self.tools.is_empty()
     }
 
     fn list(&self) -> String {
@@ -213,6 +223,9 @@ impl Missing {
         }
         if self.emulator {
             lines.push(format!("  {:<24} {}", emulator::NAME, emulator::WHY));
+        }
+        if self.schemas {
+            lines.push(format!("  {:<24} {}", schemas::SCHEMAS.0, schemas::SCHEMAS.1));
         }
         lines.extend(self.tools.iter().map(|tool| format!("  {:<24} {}", tool.title(), tool.why)));
         lines.join("\n")

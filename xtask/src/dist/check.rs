@@ -27,8 +27,14 @@ const SURROUNDINGS: [&[(&str, &str)]; 2] = [
     ],
 ];
 
-/// Copies the sources into two directories, makes everything in each, and compares; true if it is the same.
-pub(super) fn twice(ringfence: Option<&Path>) -> Result<bool> {
+/// Where they are made, of different depth and length.
+const PLACES: [&str; 2] = ["one", "the-second/build"];
+/// Where the result lies in each.
+const OUT: &str = "out";
+
+/// Copies the sources into two directories, makes everything in each, and compares: true if it is the same. Also gives
+/// the directory where the first lies.
+pub(super) fn twice(ringfence: Option<&Path>) -> Result<(bool, PathBuf)> {
     // It is run in other directories.
     let ringfence = ringfence.map(std::path::absolute).transpose()?;
     let (name, arguments) = match &ringfence {
@@ -39,14 +45,14 @@ pub(super) fn twice(ringfence: Option<&Path>) -> Result<bool> {
     let dir = work_dir("dist")?.join(name);
     tree::fresh(&dir)?;
     let mut outputs = Vec::new();
-    for (place, surroundings) in ["one", "the-second/build"].iter().zip(SURROUNDINGS) {
+    for (place, surroundings) in PLACES.iter().zip(SURROUNDINGS) {
         let start = Instant::now();
         let dir = dir.join(place);
         let sources = dir.join("ringfence-sources");
         copy_sources(&sources)?;
-        let out = dir.join("out");
+        let out = dir.join(OUT);
         run_in(&release, &sources, &dir.join("build"), &out, surroundings, &arguments)?;
-        println!("dist: built {place} in {:.0} s", start.elapsed().as_secs_f64());
+        println!("dist: made {place} in {:.0} s", start.elapsed().as_secs_f64());
         outputs.push(out);
     }
     let differences = differences(&outputs[0], &outputs[1])?;
@@ -54,15 +60,13 @@ pub(super) fn twice(ringfence: Option<&Path>) -> Result<bool> {
         println!("dist: {difference}");
     }
     if differences.is_empty() {
-        println!("dist: both builds are the same byte by byte");
-        // What is left is large; after a difference it is needed.
-        fs::remove_dir_all(&dir)?;
+        println!("dist: both are the same byte by byte");
     }
-    Ok(differences.is_empty())
+    Ok((differences.is_empty(), dir.join(PLACES[0]).join(OUT)))
 }
 
 /// Everything that git tracks, as it is now.
-fn copy_sources(to: &Path) -> Result<()> {
+pub(super) fn copy_sources(to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     let script =
         "git ls-files -z --cached | tar --create --null --files-from=- | tar --extract --directory \"$0\"";

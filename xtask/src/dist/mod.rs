@@ -8,6 +8,7 @@ mod contents;
 mod deb;
 mod image;
 mod manual;
+mod object;
 mod sbom;
 mod tree;
 
@@ -20,6 +21,8 @@ use anyhow::{Context, Result};
 
 use crate::environment::{Unfit, repository, target_dir, work_dir};
 use crate::{process, setup};
+
+pub(crate) use object::Again;
 
 /// In a line.
 const DESCRIPTION: &str = "runtime threat monitor that watches the walls of Linux containers";
@@ -86,7 +89,13 @@ pub(crate) fn command(out: Option<&Path>, ringfence: Option<&Path>) -> Result<bo
 /// Makes everything twice, as differently as it can, and compares; with a program that is built already, only the rest.
 pub(crate) fn check(ringfence: Option<&Path>) -> Result<bool> {
     setup::install(setup::Group::Build)?;
-    check::twice(ringfence)
+    let (same, _) = check::twice(ringfence)?;
+    Ok(same)
+}
+
+/// Packages a program twice, as differently as it can; gives whether that made a difference, and where the first lies.
+pub(crate) fn package_twice(ringfence: &Path) -> Result<(bool, PathBuf)> {
+    check::twice(Some(ringfence))
 }
 
 /// Makes only the image, of a program that is built already.
