@@ -4,9 +4,11 @@
 //! holds detection back. What does not fit is dropped and counted by reason. A write that ends inside a
 //! line is completed by the next one, so no line is ever torn in two.
 
+mod deliver;
 mod file;
 mod worker;
 
+pub use deliver::{Deliver, Fate, Record, Undelivered};
 pub use file::{FileError, open_alert_file};
 
 use std::collections::VecDeque;
