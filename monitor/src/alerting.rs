@@ -38,6 +38,8 @@ pub struct Output {
     pub sink: Arc<Sink>,
     /// How they look.
     pub format: Format,
+    /// Alerts below it do not go there.
+    pub min_priority: Priority,
     batch: Batch,
 }
 
@@ -45,17 +47,29 @@ pub struct Output {
 const BATCH_BYTES: usize = 64 << 10;
 
 impl Output {
-    /// An output without lines.
+    /// An output without lines, for alerts of any priority.
     pub fn new(sink: Sink, format: Format) -> Self {
-        Output { sink: Arc::new(sink), format, batch: Batch::default() }
+        Output { sink: Arc::new(sink), format, min_priority: Priority::Debug, batch: Batch::default() }
     }
 
-    fn write(&mut self, alert: &Alert<'_, impl FieldSource>) {
+    /// The same without alerts below this priority.
+    pub fn above(self, min_priority: Priority) -> Self {
+        Output { min_priority, ..self }
+    }
+
+    /// Writes an alert. `json` has its JSON line, or makes it.
+    fn write<E: FieldSource>(&mut self, priority: Priority, alert: &Alert<'_, E>, json: &mut JsonOnce<'_>) {
+        if priority < self.min_priority {
+            return;
+        }
         match &mut self.format {
-            Format::Json(lines) => lines.write(alert, &mut self.batch.bytes),
+            Format::Json(_) => self.batch.bytes.extend_from_slice(json.of(alert)),
             Format::Text(lines) => lines.write(alert, &mut self.batch.bytes),
         }
         self.batch.lines += 1;
+        if self.sink.takes_records() {
+            self.batch.priorities.push(priority);
+        }
         if self.batch.bytes.len() >= BATCH_BYTES {
             self.hand_over();
         }
@@ -63,11 +77,25 @@ impl Output {
 
     fn hand_over(&mut self) {
         if self.batch.lines > 0 {
-            let fresh = Batch { bytes: self.sink.buffer(), lines: 0 };
-            let full = std::mem::replace(&mut self.batch, fresh);
+            let full = std::mem::replace(&mut self.batch, self.sink.batch());
             // What finds no room is counted by the sink under its reason.
             let _ = self.sink.offer(full);
         }
+    }
+}
+
+/// The JSON line of the alert at hand, which all outputs share: made when the first asks for it.
+struct JsonOnce<'j> {
+    lines: &'j mut JsonLines,
+    line: &'j mut Vec<u8>,
+}
+
+impl JsonOnce<'_> {
+    fn of<E: FieldSource>(&mut self, alert: &Alert<'_, E>) -> &[u8] {
+        if self.line.is_empty() {
+            self.lines.write(alert, self.line);
+        }
+        self.line
     }
 }
 
@@ -95,6 +123,9 @@ pub struct Alerting {
     why: bool,
     /// The rendered template of the alert at hand.
     text: String,
+    json: JsonLines,
+    /// Its JSON line.
+    line: Vec<u8>,
 }
 
 impl Alerting {
@@ -120,6 +151,8 @@ impl Alerting {
             metrics,
             why: false,
             text: String::new(),
+            json: JsonLines::default(),
+            line: Vec::new(),
         })
     }
 
@@ -147,8 +180,13 @@ impl Alerting {
     /// Matches an event and writes what it raises.
     pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.raise(ty, event, at, |_, alert| outputs.iter_mut().for_each(|output| output.write(alert)));
-        self.outputs = outputs;
+        let (mut json, mut line) = (std::mem::take(&mut self.json), std::mem::take(&mut self.line));
+        self.raise(ty, event, at, |rule, alert| {
+            line.clear();
+            let mut json = JsonOnce { lines: &mut json, line: &mut line };
+            outputs.iter_mut().for_each(|output| output.write(rule.priority, alert, &mut json));
+        });
+        (self.outputs, self.json, self.line) = (outputs, json, line);
     }
 
     /// Matches an event and gives what it raises, with the rule, to `each` instead of the outputs.

@@ -5,10 +5,15 @@
 
 mod assign;
 mod file;
+mod outputs;
 mod state_dir;
 
 pub use assign::Assignment;
 pub use file::{ConfigError, FileConfig};
+pub use outputs::{
+    DEFAULT_SPOOL_BYTES, MAX_OUTPUTS, OutputConfig, OutputKind, QUEUE_BYTES, SPOOL_BYTES, SpoolConfig,
+    StdoutConfig, StdoutFormat, check_outputs,
+};
 pub use state_dir::{DEFAULT_STATE_DIR, StateDir, check_unused_series};
 
 use std::fmt;
@@ -166,6 +171,8 @@ pub struct Settings {
     pub output: Option<OutputFormat>,
     /// A file that gets every alert as a JSON line.
     pub alert_file: Option<PathBuf>,
+    /// Where alerts go besides; see [`check_outputs`].
+    pub outputs: Vec<OutputConfig>,
     /// A directory in which every event is recorded; none: nothing is.
     pub record_dir: Option<PathBuf>,
     /// Bytes that the recordings there may have together, within [`RING_BYTES`](crate::recording::RING_BYTES).
@@ -211,6 +218,7 @@ impl Default for Settings {
             append_output: Vec::new(),
             output: None,
             alert_file: None,
+            outputs: Vec::new(),
             record_dir: None,
             record_bytes: DEFAULT_RECORD_BYTES,
             listen: Listen::On(DEFAULT_LISTEN),
@@ -251,6 +259,7 @@ impl Settings {
         for assignment in assignments {
             assignment.apply(&mut settings)?;
         }
+        check_outputs(&settings.outputs, settings.alert_file.as_deref()).map_err(ConfigError::Outputs)?;
         Ok(settings)
     }
 
@@ -292,6 +301,7 @@ impl Settings {
             watch_rules,
             output,
             alert_file,
+            outputs,
             record_dir,
             record_bytes,
             listen,
@@ -320,6 +330,7 @@ impl Settings {
         set(&mut self.rules, rules);
         set(&mut self.record_bytes, record_bytes.map(|bytes| bytes.0));
         set(&mut self.watch_rules, watch_rules);
+        set(&mut self.outputs, outputs);
         set(&mut self.rule_selection, rule_selection);
         set(&mut self.append_output, append_output);
         set(&mut self.state_dir, state_dir.map(|dir| dir.0));
@@ -355,6 +366,7 @@ impl Settings {
             self.rules = self.rule_paths();
             self.rules.extend(rules);
         }
+        self.outputs.extend(file.outputs.into_iter().flatten());
         self.rule_selection.extend(file.rule_selection.into_iter().flatten());
         self.append_output.extend(file.append_output.into_iter().flatten());
         for (roots, named) in [

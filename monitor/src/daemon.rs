@@ -3,8 +3,10 @@
 //! What can fail for a reason outside is tried first, so that nothing is attached when the start fails.
 
 mod capabilities;
+mod outputs;
 mod record;
 
+pub use outputs::try_outputs;
 pub use record::{RecordPlan, RecordSummary, record};
 
 use capabilities::start_capabilities;
@@ -17,12 +19,11 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::alert::{JsonLines, Palette, TextLines};
 use crate::attach::{AttachError, Attached, Probe, attach};
 use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::canary::{Canaries, Reporter, Trial, Watch};
 use crate::capabilities::CapabilitySource;
-use crate::config::{CanaryInterval, OutputFormat, Settings};
+use crate::config::{CanaryInterval, Settings};
 use crate::control::{self, Board, BoardParts, ControlError};
 use crate::enrich::names::Names;
 use crate::enrich::users::Users;
@@ -32,18 +33,16 @@ use crate::http::{self, BindError, Health, Readiness};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::misses::Misses;
-use crate::pipeline::{self, Format, Output, Parts, Pipeline};
+use crate::pipeline::{self, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader;
 use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring};
 use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
 use crate::service;
-use crate::sink::{FileError, Sink, open_alert_file};
+use crate::sink::{FileError, SpoolError};
 use crate::trust::Trust;
 
-/// Bound of each sink's queue.
-const SINK_BYTES: usize = 8 << 20;
 /// How long the sinks may take for their last lines.
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long what is still being done may take at the end.
@@ -69,6 +68,12 @@ pub enum DaemonError {
     /// See [`FileError`].
     #[error(transparent)]
     AlertFile(#[from] FileError),
+    /// See [`SpoolError`].
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// An output cannot be set up.
+    #[error("{0}")]
+    Outputs(String),
     /// See [`RecordingError`].
     #[error("recorded events: {0}")]
     Recording(#[from] RecordingError),
@@ -131,13 +136,15 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
     // Its usual action would end the daemon, also before the first rules are in force.
     let hangup = signal(SignalKind::hangup()).map_err(system("cannot handle SIGHUP"))?;
+    let reopen = signal(SignalKind::user_defined1()).map_err(system("cannot handle SIGUSR1"))?;
     check_machine()?;
     let watch = reload::Watch::start(&settings);
     let rules = load_rules(&settings)?;
     for warning in rules.warnings() {
         tracing::warn!("{}", warning.message());
     }
-    let outputs = open_outputs(&settings)?;
+    let outputs = outputs::open_outputs(&settings)?;
+    tokio::spawn(outputs::reopen_on(reopen, outputs.iter().map(|output| Arc::clone(&output.sink)).collect()));
     let hostname = hostname();
     let recorder = open_recorder(&settings, &hostname)?;
     let handed = service::metrics_socket().map_err(system("the service manager's socket for metrics"))?;
@@ -301,22 +308,6 @@ pub(crate) fn load_rules(settings: &Settings) -> Result<RuleSet, DaemonError> {
     if failed.is_empty() { Ok(rules) } else { Err(DaemonError::RuleTests(failed)) }
 }
 
-fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
-    let format = match settings.stdout_format() {
-        OutputFormat::Json => Format::Json(JsonLines::default()),
-        OutputFormat::Text => Format::Text(TextLines::new(Palette::for_stdout(settings.no_color))),
-    };
-    let stdout = Sink::stdout(SINK_BYTES).map_err(system("cannot write to standard output"))?;
-    let mut outputs = vec![Output::new(stdout, format)];
-    if let Some(path) = &settings.alert_file {
-        let file = open_alert_file(path)?;
-        let sink = Sink::start_at("file", path.display().to_string(), file, SINK_BYTES)
-            .map_err(system("cannot start the file sink"))?;
-        outputs.push(Output::new(sink, Format::Json(JsonLines::default())));
-    }
-    Ok(outputs)
-}
-
 /// The ring of recorded events, if it is wanted. What is recorded beside the alerts waits for no name that these do not
 /// wait for.
 fn open_recorder(settings: &Settings, hostname: &str) -> Result<Option<Recorder>, DaemonError> {
@@ -456,12 +447,7 @@ async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>) {
 fn flush(mut pipeline: Pipeline) {
     let deadline = Instant::now() + FLUSH;
     let recorder = pipeline.take_recorder();
-    for output in pipeline.into_outputs() {
-        let lost = output.sink.flush(deadline).lost_lines;
-        if lost > 0 {
-            tracing::error!(output = output.sink.name(), lost, "lines could not be written before the end");
-        }
-    }
+    outputs::finish(&pipeline.into_outputs(), deadline);
     // Alerts come first.
     if let Some(stats) = recorder.map(|recorder| recorder.finish(deadline)) {
         let lost = stats.dropped(RecordDrop::Shutdown);

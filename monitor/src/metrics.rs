@@ -352,8 +352,8 @@ impl Metrics {
     /// # Errors
     /// They were added before.
     pub fn add_sinks<'s>(&self, sinks: impl IntoIterator<Item = &'s Sink>) -> prometheus::Result<()> {
-        let sinks: Vec<(&'static str, Arc<SinkStats>)> =
-            sinks.into_iter().map(|sink| (sink.name(), Arc::clone(sink.stats()))).collect();
+        let sinks: Vec<(String, Arc<SinkStats>)> =
+            sinks.into_iter().map(|sink| (sink.name().to_owned(), Arc::clone(sink.stats()))).collect();
         self.add_source(sources::SinkSource(sinks))
     }
 

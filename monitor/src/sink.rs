@@ -1,23 +1,36 @@
-//! Where alerts leave: standard output and the alert file.
+//! Where alerts leave: standard output, files, and outputs that have a peer of their own.
 //!
 //! Each sink has a queue bounded in bytes and a thread of its own, so that a slow or dead reader never
-//! holds detection back. What does not fit is dropped and counted by reason. A write that ends inside a
-//! line is completed by the next one, so no line is ever torn in two.
+//! holds detection back. What does not fit is dropped and counted by reason. Standard output and files take bytes
+//! ([`worker`]): a write that ends inside a line is completed by the next one, so no line is ever torn in two. The
+//! others take whole records ([`Deliver`], [`courier`]), and may have a [`spool`] on disk.
 
+mod courier;
 mod deliver;
 mod file;
+mod rotate;
+mod spool;
+mod stats;
 mod worker;
 
-pub use deliver::{Deliver, Fate, Record, Undelivered};
+pub use deliver::{Deliver, Fate, OutputError, Record, Undelivered};
 pub use file::{FileError, open_alert_file};
+pub use rotate::{AlertFile, FileOutput, Rotation};
+pub use spool::{Spool, SpoolError};
+pub use stats::{DropReason, SinkStats};
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
+
+use courier::Kept;
+
+use crate::alert::{Shape, Shaper};
+use crate::rules::Priority;
 
 /// Bytes that a sink's queue holds unless told otherwise, those being written included.
 pub const DEFAULT_QUEUE_BYTES: usize = 8 << 20;
@@ -35,30 +48,15 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// How many there are.
     pub lines: u32,
+    /// The priority of each, for outputs that take records; empty for those that take bytes.
+    pub priorities: Vec<Priority>,
 }
 
-/// Why lines were dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
-    /// The reader is slower than the alerts come.
-    QueueFull,
-    /// The output takes no writes: disk full, pipe closed.
-    WriteError,
-    /// Ringfence ended before the output took them.
-    Shutdown,
-}
-
-impl DropReason {
-    /// Every reason, in the order of their numbers.
-    pub const ALL: [DropReason; 3] = [DropReason::QueueFull, DropReason::WriteError, DropReason::Shutdown];
-
-    /// The word in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            DropReason::QueueFull => "queue_full",
-            DropReason::WriteError => "write_error",
-            DropReason::Shutdown => "shutdown",
-        }
+impl Batch {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.priorities.clear();
+        self.lines = 0;
     }
 }
 
@@ -72,53 +70,6 @@ pub struct Dropped {
     pub reason: DropReason,
 }
 
-/// A sink's counters. They only grow; a reader may see one ahead of another.
-#[derive(Debug, Default)]
-pub struct SinkStats {
-    written_lines: AtomicU64,
-    written_bytes: AtomicU64,
-    dropped_lines: [AtomicU64; DropReason::ALL.len()],
-    queued_bytes: AtomicU64,
-    queued_lines: AtomicU64,
-    failures: AtomicU64,
-}
-
-impl SinkStats {
-    /// Lines that the output took whole.
-    pub fn written_lines(&self) -> u64 {
-        self.written_lines.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that the output took.
-    pub fn written_bytes(&self) -> u64 {
-        self.written_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Lines dropped for this reason.
-    pub fn dropped_lines(&self, reason: DropReason) -> u64 {
-        self.dropped_lines[reason as usize].load(Ordering::Relaxed)
-    }
-
-    /// Bytes that wait or are being written.
-    pub fn queued_bytes(&self) -> u64 {
-        self.queued_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Lines that wait or are being written.
-    pub fn queued_lines(&self) -> u64 {
-        self.queued_lines.load(Ordering::Relaxed)
-    }
-
-    /// Writes that ended in an error.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
-    fn drop_lines(&self, reason: DropReason, lines: u64) {
-        self.dropped_lines[reason as usize].fetch_add(lines, Ordering::Relaxed);
-    }
-}
-
 /// What the sink and its thread share.
 #[derive(Debug)]
 struct Shared {
@@ -128,6 +79,8 @@ struct Shared {
     /// The thread ended.
     ended: Condvar,
     stats: Arc<SinkStats>,
+    /// Bytes that the queue may hold, those being written included.
+    limit: usize,
 }
 
 #[derive(Debug, Default)]
@@ -137,10 +90,14 @@ struct State {
     bytes: usize,
     /// Lines in `queue` and in the thread's hands.
     lines: u64,
-    spare: Vec<Vec<u8>>,
-    /// The output refused the last write.
-    failing: bool,
+    spare: Vec<Batch>,
+    /// The output refused the last write: why what finds no room is lost.
+    failing: Option<DropReason>,
+    /// The output is asked to look whether its file is still the one at its path.
+    nudged: bool,
     closing: bool,
+    /// When nobody will wait any longer, once the end is announced.
+    deadline: Option<Instant>,
     ended: bool,
 }
 
@@ -150,13 +107,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Above so many bytes in memory, what waits behind a spool goes there.
+    fn spill_above(&self) -> usize {
+        self.limit / 2
+    }
+
     /// Takes what left the queue off the books and keeps its buffer.
-    fn settle(&self, state: &mut State, bytes: usize, lines: u64, mut buffer: Vec<u8>) {
-        state.bytes -= bytes;
-        state.lines -= lines;
-        buffer.clear();
-        if state.spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BUFFER_BYTES {
-            state.spare.push(buffer);
+    fn settle(&self, state: &mut State, mut batch: Batch) {
+        state.bytes -= batch.bytes.len();
+        state.lines -= u64::from(batch.lines);
+        batch.clear();
+        if state.spare.len() < SPARE_BUFFERS && batch.bytes.capacity() <= SPARE_BUFFER_BYTES {
+            state.spare.push(batch);
         }
         self.publish(state);
     }
@@ -174,12 +136,23 @@ pub struct Flushed {
     pub lost_lines: u64,
 }
 
+/// Says that the thread ended, also where it panicked.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.ended.notify_all();
+    }
+}
+
 /// One output with its queue and its thread.
 #[derive(Debug)]
 pub struct Sink {
     shared: Arc<Shared>,
-    name: &'static str,
-    limit: usize,
+    name: Arc<str>,
+    /// What the thread of an output that takes records has in its hands.
+    kept: Option<Arc<Mutex<Kept>>>,
 }
 
 impl Sink {
@@ -187,9 +160,9 @@ impl Sink {
     ///
     /// # Errors
     /// Standard output is closed, or no thread can be started.
-    pub fn stdout(limit: usize) -> io::Result<Self> {
+    pub fn stdout(name: &str, shape: Shape, limit: usize) -> io::Result<Self> {
         let output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Self::start("stdout", output, limit)
+        Self::start_at(name, name.to_owned(), output, shape, limit)
     }
 
     /// Starts a sink that writes to `output`. `name` stands in logs and metrics; `limit` bounds the queue
@@ -197,40 +170,66 @@ impl Sink {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start<W: io::Write + Send + 'static>(
-        name: &'static str,
-        output: W,
-        limit: usize,
-    ) -> io::Result<Self> {
-        Self::start_at(name, name.to_owned(), output, limit)
+    pub fn start<W: io::Write + Send + 'static>(name: &str, output: W, limit: usize) -> io::Result<Self> {
+        Self::start_at(name, name.to_owned(), output, Shape::Ringfence, limit)
     }
 
-    /// As [`Sink::start`], for an output whose `place`, such as a path, messages shall name.
+    /// As [`Sink::start`], for an output whose `place`, such as a path, messages shall name, and which gets the lines in
+    /// this shape. Lines for people are taken as they are: their shape is [`Shape::Ringfence`].
     ///
     /// # Errors
     /// No thread can be started.
     pub fn start_at<W: io::Write + Send + 'static>(
-        name: &'static str,
+        name: &str,
         place: String,
         output: W,
+        shape: Shape,
         limit: usize,
     ) -> io::Result<Self> {
+        let sink = Self::new(name, limit, None);
+        let (shared, name) = (Arc::clone(&sink.shared), Arc::clone(&sink.name));
+        sink.spawn(move || worker::Worker::new(shared, name, place, output, Shaper::new(shape)).run())
+    }
+
+    /// Starts a sink that delivers records, kept in the spool, if there is one, while the peer is away.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn deliver(
+        name: &str,
+        output: Box<dyn Deliver>,
+        limit: usize,
+        spool: Option<Spool>,
+    ) -> io::Result<Self> {
+        let kept = Arc::new(Mutex::new(Kept::new(spool)));
+        let sink = Self::new(name, limit, Some(Arc::clone(&kept)));
+        let (shared, name) = (Arc::clone(&sink.shared), Arc::clone(&sink.name));
+        sink.spawn(move || courier::Courier::new(shared, name, output, kept).run())
+    }
+
+    fn new(name: &str, limit: usize, kept: Option<Arc<Mutex<Kept>>>) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
             ended: Condvar::new(),
             stats: Arc::default(),
+            limit,
         });
-        let theirs = Arc::clone(&shared);
-        thread::Builder::new()
-            .name(format!("sink-{name}"))
-            .spawn(move || worker::Worker::new(theirs, name, place, output).run())?;
-        Ok(Self { shared, name, limit })
+        Self { shared, name: name.into(), kept }
+    }
+
+    fn spawn(self, run: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let guard = EndGuard(Arc::clone(&self.shared));
+        thread::Builder::new().name(format!("sink-{}", self.name)).spawn(move || {
+            let _guard = guard;
+            run();
+        })?;
+        Ok(self)
     }
 
     /// The sink's name.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The sink's counters.
@@ -238,8 +237,13 @@ impl Sink {
         &self.shared.stats
     }
 
-    /// An empty buffer, a used one if there is one, so that steady work allocates nothing.
-    pub fn buffer(&self) -> Vec<u8> {
+    /// Whether it takes records: batches tell their priorities then.
+    pub fn takes_records(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// An empty batch, a used one if there is one, so that steady work allocates nothing.
+    pub fn batch(&self) -> Batch {
         self.shared.lock().spare.pop().unwrap_or_default()
     }
 
@@ -248,45 +252,54 @@ impl Sink {
     /// # Errors
     /// [`Dropped`] if there is no room; the lines are lost and counted.
     pub fn offer(&self, batch: Batch) -> Result<(), Dropped> {
-        if batch.lines == 0 {
+        let lines = batch.lines;
+        if lines == 0 {
             return Ok(());
         }
-        let Batch { bytes, lines } = batch;
         let mut state = self.shared.lock();
         state.lines += u64::from(lines);
-        state.bytes += bytes.len();
+        state.bytes += batch.bytes.len();
         let reason = match () {
             () if state.closing => DropReason::Shutdown,
-            () if state.bytes <= self.limit => {
+            () if state.bytes <= self.shared.limit => {
                 self.shared.publish(&state);
-                state.queue.push_back(Batch { bytes, lines });
+                state.queue.push_back(batch);
                 drop(state);
                 self.shared.work.notify_one();
                 return Ok(());
             }
-            () if state.failing => DropReason::WriteError,
-            () => DropReason::QueueFull,
+            () => state.failing.unwrap_or(DropReason::QueueFull),
         };
-        let len = bytes.len();
-        self.shared.settle(&mut state, len, lines.into(), bytes);
+        self.shared.settle(&mut state, batch);
         drop(state);
         self.shared.stats.drop_lines(reason, lines.into());
         Err(Dropped { lines, reason })
     }
 
+    /// Asks the output to look whether its file is still the one at its path, and to open that anew if not.
+    pub fn nudge(&self) {
+        self.shared.lock().nudged = true;
+        self.shared.work.notify_one();
+    }
+
+    /// Announces the end: nothing is taken any more, and what waits has time until the deadline.
+    pub fn close(&self, deadline: Instant) {
+        let mut state = self.shared.lock();
+        state.closing = true;
+        state.deadline = Some(deadline);
+        self.shared.work.notify_one();
+    }
+
     /// Announces the end and waits until everything is written, at the latest until the deadline. An output
-    /// that still blocks then is left behind; it cannot hold the exit back.
+    /// that still blocks then is left behind; it cannot hold the exit back. What it has not taken goes into its spool.
     pub fn flush(&self, deadline: Instant) -> Flushed {
         let lost = || DropReason::ALL[1..].iter().map(|r| self.stats().dropped_lines(*r)).sum::<u64>();
         let before = lost();
+        self.close(deadline);
         let mut state = self.shared.lock();
-        state.closing = true;
-        self.shared.work.notify_one();
         while !state.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // The thread keeps its hands on a batch, but nobody will see its end any more.
-                self.stats().drop_lines(DropReason::Shutdown, state.lines);
                 break;
             }
             state = self
@@ -294,6 +307,16 @@ impl Sink {
                 .ended
                 .wait_timeout(state, left)
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+        }
+        if state.lines > 0 {
+            // The thread may keep its hands on a batch, but nobody will see its end any more.
+            let queue = std::mem::take(&mut state.queue);
+            let waiting = state.lines;
+            drop(state);
+            // An output whose disk hangs holds the lock.
+            let kept = self.kept.as_ref().and_then(|kept| kept.try_lock().ok());
+            let settled = kept.map_or(0, |mut kept| kept.abandon(&queue, self.stats()));
+            self.stats().drop_lines(DropReason::Shutdown, waiting.saturating_sub(settled));
         }
         Flushed { lost_lines: lost() - before }
     }

@@ -8,12 +8,14 @@ use prometheus::IntCounter;
 use crate::alert::{AlertForm, Fact, InternalAlert};
 use crate::alerting::{Format, Output};
 use crate::metrics::Metrics;
-use crate::sink::{Batch, Sink};
+use crate::rules::Priority;
+use crate::sink::Sink;
 
 /// An internal alert's constant parts and its counter.
 #[derive(Debug)]
 pub struct Kind {
     form: AlertForm,
+    priority: Priority,
     count: IntCounter,
 }
 
@@ -28,22 +30,23 @@ impl Kind {
         metrics: &Metrics,
     ) -> prometheus::Result<Self> {
         let form = InternalAlert::form(id, name, priority, hostname);
-        Ok(Kind { form, count: metrics.internal_alerts(id, priority)? })
+        // The words are ours.
+        let weight = priority.parse().unwrap_or(Priority::Emergency);
+        Ok(Kind { form, priority: weight, count: metrics.internal_alerts(id, priority)? })
     }
 }
 
 /// Writes internal alerts.
 pub struct Teller {
-    outputs: Vec<(Arc<Sink>, Format)>,
+    outputs: Vec<(Arc<Sink>, Format, Priority)>,
     metrics: Arc<Metrics>,
 }
 
 impl Teller {
     /// Writes to these outputs.
     pub fn new(outputs: &[Output], metrics: Arc<Metrics>) -> Self {
-        let outputs =
-            outputs.iter().map(|output| (Arc::clone(&output.sink), output.format.clone())).collect();
-        Teller { outputs, metrics }
+        let of = |output: &Output| (Arc::clone(&output.sink), output.format.clone(), output.min_priority);
+        Teller { outputs: outputs.iter().map(of).collect(), metrics }
     }
 
     /// Counts the alert and writes it to each output.
@@ -52,8 +55,15 @@ impl Teller {
         let unix_ns = unix_now();
         let generation = u64::try_from(self.metrics.rules_generation.get()).unwrap_or_default();
         let alert = InternalAlert { form: &kind.form, output: text, unix_ns, generation, facts };
-        for (sink, format) in &mut self.outputs {
-            let mut batch = Batch { bytes: sink.buffer(), lines: 1 };
+        for (sink, format, least) in &mut self.outputs {
+            if kind.priority < *least {
+                continue;
+            }
+            let mut batch = sink.batch();
+            batch.lines = 1;
+            if sink.takes_records() {
+                batch.priorities.push(kind.priority);
+            }
             format.write_internal(&alert, &mut batch.bytes);
             // What finds no room is counted by the sink under its reason.
             let _ = sink.offer(batch);

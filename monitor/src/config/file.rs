@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::{
-    AttachChoice, CanaryInterval, Listen, OutputFormat, Settings, StateDir, check_metadata_wait_ms,
-    check_process_table_entries, check_ring_bytes, check_root, check_unused_series, parse_priority,
+    AttachChoice, CanaryInterval, Listen, OutputConfig, OutputFormat, Settings, StateDir,
+    check_metadata_wait_ms, check_process_table_entries, check_ring_bytes, check_root, check_unused_series,
+    parse_priority,
 };
 use crate::control::ControlSocket;
 use crate::hierarchy::HierarchyChoice;
@@ -32,6 +33,7 @@ pub struct FileConfig {
     pub(super) watch_rules: Option<bool>,
     pub(super) output: Option<OutputFormat>,
     pub(super) alert_file: Option<PathBuf>,
+    pub(super) outputs: Option<Vec<OutputConfig>>,
     pub(super) record_dir: Option<Checked<PathBuf>>,
     pub(super) record_bytes: Option<RecordBytes>,
     pub(super) listen: Option<Checked<Listen>>,
@@ -202,6 +204,9 @@ pub enum ConfigError {
         #[help]
         help: Option<String>,
     },
+    /// Outputs do not go together.
+    #[error("outputs: {0}")]
+    Outputs(String),
     /// It is wrong at one place.
     #[error("{}:{line}:{column}: {message}", source_code.name())]
     Wrong {
@@ -323,7 +328,7 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
 }
 
 /// The likely meaning of a misspelt word, and all that is allowed.
-fn suggest(word: &str, allowed: &[&str]) -> String {
+pub(super) fn suggest(word: &str, allowed: &[&str]) -> String {
     let nearest = allowed
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))

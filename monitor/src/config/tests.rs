@@ -24,7 +24,7 @@ fn every_setting_is_read() {
          process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
          metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
          crio_roots: []\npodman_roots: [/p]\nrule_selection: [{disable: {rule: '*'}}, {enable: {tag: t}}]\n\
-         append_output: [{extra_output: o}]\nstate_dir: /s\ncapability_unused_series: 5\n",
+         append_output: [{extra_output: o}]\noutputs: [{type: stdout, format: off}]\nstate_dir: /s\ncapability_unused_series: 5\n",
     )
     .unwrap();
     assert_eq!(
@@ -42,6 +42,16 @@ fn every_setting_is_read() {
             append_output: vec![AppendOutput { extra_output: Some("o".into()), ..AppendOutput::default() }],
             output: Some(OutputFormat::Json),
             alert_file: Some("/var/log/x.jsonl".into()),
+            outputs: vec![OutputConfig {
+                name: "stdout".into(),
+                min_priority: Priority::Debug,
+                queue_bytes: 8 << 20,
+                spool: None,
+                kind: OutputKind::Stdout(StdoutConfig {
+                    format: Some(StdoutFormat::Off),
+                    ..StdoutConfig::default()
+                }),
+            }],
             record_dir: Some("/var/lib/x".into()),
             record_bytes: 33_554_432,
             listen: Listen::On("[::1]:9999".parse().unwrap()),
@@ -128,6 +138,35 @@ fn mistakes_have_a_place_and_a_remedy() {
         ),
         ("rule_selection: [{enable: {rules: a}}]\n", 1, 0, "unknown setting `rules`", "did you mean `rule`?"),
         ("append_output: [{extra: x}]\n", 1, 0, "unknown setting `extra`", "allowed: match"),
+        ("outputs: [{name: x}]\n", 1, 0, "has no `type`: one of stdout, file", ""),
+        ("outputs:\n- path: /x\n  type: file\n", 2, 3, "`path` stands before `type`", ""),
+        ("outputs:\n- type: flie\n", 2, 9, "`flie` is no type of an output; did you mean `file`?", ""),
+        (
+            "outputs:\n- type: file\n  path: /x\n  roatte: {}\n",
+            4,
+            3,
+            "unknown setting `roatte` of an output of type file; did you mean `rotate`?",
+            "",
+        ),
+        ("outputs:\n- type: file\n  pth: /x\n", 3, 3, "Allowed: type, name, min_priority", ""),
+        ("outputs:\n- type: file\n  path: x\n", 3, 9, "does not begin with `/`", ""),
+        ("outputs:\n- type: file\n", 2, 0, "path", ""),
+        ("outputs:\n- type: file\n  name: Siem\n", 3, 9, "is no name of an output", ""),
+        ("outputs:\n- name: a b\n  type: file\n", 2, 9, "is no name of an output", ""),
+        ("outputs:\n- type: stdout\n  queue_bytes: 1\n", 3, 16, "from 65536 to", ""),
+        ("outputs:\n- type: stdout\n  min_priority: loud\n", 3, 17, "is no priority", ""),
+        ("outputs:\n- type: stdout\n  spool: {dir: /x}\n", 2, 0, "has no spool", ""),
+        ("outputs:\n- type: stdout\n  spool: {dir: x}\n", 3, 16, "does not begin with `/`", ""),
+        ("outputs:\n- type: stdout\n  shape: ecss\n", 3, 10, "`ecss` is not allowed", ""),
+        (
+            "outputs:\n- type: file\n  path: /x\n  rotate: {keep: 3}\n",
+            4,
+            0,
+            "neither `bytes` nor `seconds`",
+            "",
+        ),
+        ("outputs:\n- type: file\n  path: /x\n  rotate: {bytes: 1}\n", 4, 0, "from 4096 to", ""),
+        ("outputs: stdout\n", 1, 10, "", ""),
         ("strict: maybe\n", 1, 9, "", ""),
         ("strict: true\nstrict: false\n", 2, 1, "uplicate", ""),
         ("rules: /a\n", 1, 8, "", ""),

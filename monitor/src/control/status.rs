@@ -118,11 +118,11 @@ pub struct EventsStatus {
 /// An output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputStatus {
-    /// `stdout` or `file`.
+    /// Its name: `stdout`, `file`, or what the configuration says.
     pub name: String,
     /// Lines that it took.
     pub written: u64,
-    /// Lines that wait for it.
+    /// Lines that wait for it, in memory and on disk.
     pub waiting: u64,
     /// Lines that were dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
@@ -160,7 +160,7 @@ pub struct Board {
     probes_missing: Vec<MissingProbe>,
     health: Arc<Health>,
     ledger: Option<Arc<Ledger>>,
-    outputs: Vec<(&'static str, Arc<SinkStats>)>,
+    outputs: Vec<(String, Arc<SinkStats>)>,
     rules: Arc<RulesBoard>,
     metrics: Arc<Metrics>,
     /// When the next answer may be made. Held while one waits for that.
@@ -186,7 +186,7 @@ impl Board {
             ledger: Some(ledger),
             outputs: outputs
                 .iter()
-                .map(|output| (output.sink.name(), Arc::clone(output.sink.stats())))
+                .map(|output| (output.sink.name().to_owned(), Arc::clone(output.sink.stats())))
                 .collect(),
             ..Board::bare(health, rules, metrics)
         }
@@ -281,7 +281,7 @@ fn output(name: &str, stats: &SinkStats) -> OutputStatus {
     OutputStatus {
         name: name.to_owned(),
         written: stats.written_lines(),
-        waiting: stats.queued_lines(),
+        waiting: stats.queued_lines() + stats.spooled_lines(),
         dropped: DropReason::ALL
             .iter()
             .map(|reason| (reason.name().to_owned(), stats.dropped_lines(*reason)))

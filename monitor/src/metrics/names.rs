@@ -60,8 +60,10 @@ metrics! {
     OUTPUT_DROPPED "output_dropped_total" Counter ["output", "reason"] "Alert lines that an output dropped.";
     OUTPUT_BYTES "output_written_bytes_total" Counter ["output"] "Bytes that an output took.";
     OUTPUT_ERRORS "output_errors_total" Counter ["output"] "Writes to an output that failed.";
-    OUTPUT_QUEUE_LENGTH "output_queue_length" Gauge ["output"] "Alert lines that wait for an output.";
-    OUTPUT_QUEUE_BYTES "output_queue_bytes" Gauge ["output"] "Bytes that wait for an output.";
+    OUTPUT_QUEUE_LENGTH "output_queue_length" Gauge ["output"] "Alert lines that wait in memory for an output.";
+    OUTPUT_QUEUE_BYTES "output_queue_bytes" Gauge ["output"] "Bytes that wait in memory for an output.";
+    OUTPUT_SPOOL_LENGTH "output_spool_length" Gauge ["output"] "Alert lines that wait on disk for an output whose peer is away.";
+    OUTPUT_SPOOL_BYTES "output_spool_bytes" Gauge ["output"] "Bytes that an output's spool takes on disk.";
     RECORDED_EVENTS "recorded_events_total" Counter [] "Events that are in a recording (record_dir).";
     RECORDED_BYTES "recorded_bytes_total" Counter [] "Bytes of recorded events that were written.";
     RECORD_DROPPED "record_dropped_total" Counter ["reason"] "Events that were judged, but not recorded: queue_full (the disk is too slow), write_error (the disk is full, say), too_large, limit, or shutdown.";

@@ -199,7 +199,7 @@ impl Source for KernelSource {
 }
 
 /// Samples of the sinks.
-pub(super) struct SinkSource(pub(super) Vec<(&'static str, Arc<SinkStats>)>);
+pub(super) struct SinkSource(pub(super) Vec<(String, Arc<SinkStats>)>);
 
 impl Source for SinkSource {
     fn specs(&self) -> Vec<&'static MetricSpec> {
@@ -210,6 +210,8 @@ impl Source for SinkSource {
             &OUTPUT_ERRORS,
             &OUTPUT_QUEUE_LENGTH,
             &OUTPUT_QUEUE_BYTES,
+            &OUTPUT_SPOOL_LENGTH,
+            &OUTPUT_SPOOL_BYTES,
         ]
     }
 
@@ -227,6 +229,8 @@ impl Source for SinkSource {
             out.push(&OUTPUT_ERRORS, &[output], stats.failures());
             out.push(&OUTPUT_QUEUE_LENGTH, &[output], stats.queued_lines());
             out.push(&OUTPUT_QUEUE_BYTES, &[output], stats.queued_bytes());
+            out.push(&OUTPUT_SPOOL_LENGTH, &[output], stats.spooled_lines());
+            out.push(&OUTPUT_SPOOL_BYTES, &[output], stats.spooled_bytes());
         }
     }
 }

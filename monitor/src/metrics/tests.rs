@@ -105,7 +105,7 @@ fn every_series_is_there_from_the_start() {
 
     alerts[0].inc();
     metrics.events_received[1].inc_by(3);
-    sink.offer(Batch { bytes: b"a\nb\n".to_vec(), lines: 2 }).unwrap();
+    sink.offer(Batch { bytes: b"a\nb\n".to_vec(), lines: 2, priorities: Vec::new() }).unwrap();
     sink.flush(Instant::now() + Duration::from_secs(20));
     let counts = KernelCounts { seen: 7, sent: 4, held_back: 1, lost: vec![2], unattributed: 1 };
     *kernel.0.lock().unwrap() = Some(KernelSnapshot { calls: vec![counts], ring_capacity_bytes: 4096 });

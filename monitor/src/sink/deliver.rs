@@ -65,3 +65,8 @@ impl Undelivered {
         Self { taken, fate: Fate::Refused, cause: cause.into() }
     }
 }
+
+/// Why an output cannot be set up. The message names cause and remedy, and holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OutputError(pub String);

@@ -13,7 +13,7 @@ fn soon() -> Instant {
 }
 
 fn batch(lines: &[&str]) -> Batch {
-    Batch { bytes: lines.concat().into_bytes(), lines: lines.len() as u32 }
+    Batch { bytes: lines.concat().into_bytes(), lines: lines.len() as u32, priorities: Vec::new() }
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
@@ -77,10 +77,11 @@ fn lines_arrive_in_order_and_buffers_come_back() {
         Scripted::new([Ok(1), Err(io::ErrorKind::Interrupted), Ok(2), Err(io::ErrorKind::WouldBlock)]);
     let sink = Sink::start("test", output.clone(), DEFAULT_QUEUE_BYTES).unwrap();
     for i in 0..100 {
-        let mut bytes = sink.buffer();
-        assert!(bytes.is_empty());
-        writeln!(bytes, "line {i}").unwrap();
-        sink.offer(Batch { bytes, lines: 1 }).unwrap();
+        let mut batch = sink.batch();
+        assert!(batch.bytes.is_empty());
+        writeln!(batch.bytes, "line {i}").unwrap();
+        batch.lines = 1;
+        sink.offer(batch).unwrap();
     }
     assert_eq!(sink.flush(soon()), Flushed { lost_lines: 0 });
     let expected: String = (0..100).map(|i| format!("line {i}\n")).collect();
@@ -88,7 +89,7 @@ fn lines_arrive_in_order_and_buffers_come_back() {
     assert_eq!(sink.stats().written_lines(), 100);
     assert_eq!(sink.stats().written_bytes(), expected.len() as u64);
     assert_eq!((sink.stats().queued_lines(), sink.stats().queued_bytes()), (0, 0));
-    assert!(sink.buffer().capacity() > 0, "no buffer came back");
+    assert!(sink.batch().bytes.capacity() > 0, "no buffer came back");
 }
 
 #[test]
@@ -177,10 +178,10 @@ fn a_device_without_room_loses_nothing_uncounted() {
 }
 
 /// A mount that goes away with the test.
-struct Tmpfs(tempfile::TempDir);
+pub(super) struct Tmpfs(pub(super) tempfile::TempDir);
 
 impl Tmpfs {
-    fn new(bytes: usize) -> Option<Self> {
+    pub(super) fn new(bytes: usize) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
         rustix::mount::mount(
@@ -211,7 +212,7 @@ fn a_real_full_disk_recovers_without_a_torn_line() {
     let line = |i: usize| format!("{i} {}\n", "x".repeat(777));
     let total = 70;
     for i in 0..total {
-        sink.offer(Batch { bytes: line(i).into_bytes(), lines: 1 }).unwrap();
+        sink.offer(Batch { bytes: line(i).into_bytes(), lines: 1, priorities: Vec::new() }).unwrap();
     }
     wait_until("the disk being full", || sink.stats().failures() > 0);
     assert!(sink.stats().written_lines() < total as u64);

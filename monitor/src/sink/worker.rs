@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::alert::Shaper;
 use crate::sink::{Batch, DropReason, Shared};
 
 /// A failing output is named in the log at most this often.
@@ -18,10 +19,14 @@ const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Worker<W> {
     shared: Arc<Shared>,
-    name: &'static str,
+    name: Arc<str>,
     /// Where the output is, for messages: a path, or the name again.
     place: String,
     output: W,
+    /// Makes other shapes of lines.
+    shaper: Shaper,
+    /// The batch at hand in its shape, if that is another.
+    shaped: Vec<u8>,
     /// End of a line whose beginning the output has taken: the next thing that it must see.
     torn: Vec<u8>,
     retry: Duration,
@@ -37,40 +42,55 @@ struct Failed {
 }
 
 impl<W: io::Write> Worker<W> {
-    pub(super) fn new(shared: Arc<Shared>, name: &'static str, place: String, output: W) -> Self {
-        Self { shared, name, place, output, torn: Vec::new(), retry: RETRY.0, last_log: None, lost_before: 0 }
+    pub(super) fn new(shared: Arc<Shared>, name: Arc<str>, place: String, output: W, shaper: Shaper) -> Self {
+        let (torn, shaped) = (Vec::new(), Vec::new());
+        let (retry, last_log, lost_before) = (RETRY.0, None, 0);
+        Self { shared, name, place, output, shaper, shaped, torn, retry, last_log, lost_before }
     }
 
     pub(super) fn run(mut self) {
         while let Some(batch) = self.next() {
             self.deliver(batch);
         }
-        let mut state = self.shared.lock();
-        state.ended = true;
-        self.shared.ended.notify_all();
+        // What fails now was counted when it was written.
+        let _ = self.output.flush();
     }
 
     /// Waits for a batch; none means that the end was announced and the queue is empty.
-    fn next(&self) -> Option<Batch> {
-        let mut state = self.shared.lock();
+    fn next(&mut self) -> Option<Batch> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
         loop {
+            if std::mem::take(&mut state.nudged) {
+                drop(state);
+                if let Err(error) = self.output.flush() {
+                    self.name_failure(&error);
+                }
+                state = shared.lock();
+            }
             if let Some(batch) = state.queue.pop_front() {
                 return Some(batch);
             }
             if state.closing {
                 return None;
             }
-            state = self.shared.work.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = shared.work.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 
     /// Writes a batch. A full disk is waited for while the queue has room behind it; a reader that went
     /// away does not come back for old lines, so they are dropped.
     fn deliver(&mut self, batch: Batch) {
+        let mut shaped = std::mem::take(&mut self.shaped);
+        shaped.clear();
+        if self.shaper.changes() {
+            self.shaper.push_lines(&batch.bytes, &mut shaped);
+        }
+        let bytes = if self.shaper.changes() { &shaped } else { &batch.bytes };
         let mut done = 0;
         let mut lines = u64::from(batch.lines);
         loop {
-            let Err(failed) = self.write_from(&batch.bytes, &mut done, &mut lines) else {
+            let Err(failed) = self.write_from(bytes, &mut done, &mut lines) else {
                 self.recovered();
                 break;
             };
@@ -78,8 +98,8 @@ impl<W: io::Write> Worker<W> {
             let closing = self.pause_after(&failed);
             if closing || failed.kind() == ErrorKind::BrokenPipe {
                 // What the output has seen half of is kept, the rest is lost.
-                if done > 0 && batch.bytes[done - 1] != b'\n' {
-                    let rest = &batch.bytes[done..];
+                if done > 0 && bytes[done - 1] != b'\n' {
+                    let rest = &bytes[done..];
                     let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
                     self.torn.extend_from_slice(&rest[..end]);
                 }
@@ -87,9 +107,9 @@ impl<W: io::Write> Worker<W> {
                 break;
             }
         }
+        self.shaped = shaped;
         let mut state = self.shared.lock();
-        let bytes = batch.bytes.len();
-        self.shared.settle(&mut state, bytes, batch.lines.into(), batch.bytes);
+        self.shared.settle(&mut state, batch);
     }
 
     /// Completes a torn line, then goes on with the batch from `done`. `lines` are those not yet written.
@@ -138,28 +158,16 @@ impl<W: io::Write> Worker<W> {
     /// Names the failure in the log, if it is time to, and waits a little. True if the end was announced:
     /// then there is no later.
     fn pause_after(&mut self, error: &io::Error) -> bool {
-        if self.last_log.is_none_or(|last| last.elapsed() >= LOG_PERIOD) {
-            self.last_log = Some(Instant::now());
-            let lost = self.shared.stats.dropped_lines(DropReason::WriteError);
-            tracing::error!(
-                output = self.name,
-                place = self.place,
-                cause = %error,
-                lost_lines = lost - self.lost_before,
-                remedy = remedy(error),
-                "alerts cannot be written; they wait in memory while there is room",
-            );
-            self.lost_before = lost;
-        }
+        self.name_failure(error);
         let mut state = self.shared.lock();
-        state.failing = true;
+        state.failing = Some(DropReason::WriteError);
         if state.closing || error.kind() == ErrorKind::BrokenPipe {
             return state.closing;
         }
         let until = Instant::now() + self.retry;
         self.retry = (self.retry * 2).min(RETRY.1);
-        // New batches wake the thread too; they are no reason to try again earlier.
-        while !state.closing {
+        // New batches wake the thread too; they are no reason to try again earlier. A nudge is: room was made.
+        while !state.closing && !state.nudged {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -170,8 +178,30 @@ impl<W: io::Write> Worker<W> {
                 .wait_timeout(state, left)
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
+        let nudged = std::mem::take(&mut state.nudged);
+        drop(state);
+        if nudged {
+            // The write that follows says whether it helped.
+            let _ = self.output.flush();
+        }
         // The end announced during the pause still leaves one attempt.
         false
+    }
+
+    fn name_failure(&mut self, error: &io::Error) {
+        if self.last_log.is_none_or(|last| last.elapsed() >= LOG_PERIOD) {
+            self.last_log = Some(Instant::now());
+            let lost = self.shared.stats.dropped_lines(DropReason::WriteError);
+            tracing::error!(
+                output = &*self.name,
+                place = self.place,
+                cause = %error,
+                lost_lines = lost - self.lost_before,
+                remedy = remedy(error),
+                "alerts cannot be written; they wait in memory while there is room",
+            );
+            self.lost_before = lost;
+        }
     }
 
     fn recovered(&mut self) {
@@ -179,11 +209,15 @@ impl<W: io::Write> Worker<W> {
             return;
         }
         let lost = self.shared.stats.dropped_lines(DropReason::WriteError);
-        tracing::info!(output = self.name, lost_lines = lost - self.lost_before, "alerts are written again");
+        tracing::info!(
+            output = &*self.name,
+            lost_lines = lost - self.lost_before,
+            "alerts are written again"
+        );
         self.lost_before = lost;
         self.last_log = None;
         self.retry = RETRY.0;
-        self.shared.lock().failing = false;
+        self.shared.lock().failing = None;
     }
 }
 

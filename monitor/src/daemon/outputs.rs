@@ -1,0 +1,146 @@
+//! Opening the outputs, and what is done with all of them: opening files anew, the end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::signal::unix::Signal;
+
+use super::{DaemonError, system};
+use crate::alert::{JsonLines, Palette, Shape, TextLines};
+use crate::config::{
+    OutputConfig, OutputFormat, OutputKind, Settings, StdoutConfig, StdoutFormat, check_outputs,
+};
+use crate::pipeline::{Format, Output};
+use crate::rules::Priority;
+use crate::sink::{AlertFile, DEFAULT_QUEUE_BYTES, Deliver, OutputError, Rotation, Sink, Spool};
+
+/// Opens all outputs. Nothing is connected to: that is done by each output's thread.
+pub(super) fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
+    check_outputs(&settings.outputs, settings.alert_file.as_deref()).map_err(DaemonError::Outputs)?;
+    let mut outputs = Vec::new();
+    let usual = |name| Usual { name, min_priority: Priority::Debug, queue_bytes: DEFAULT_QUEUE_BYTES };
+    if !settings.outputs.iter().any(|output| matches!(output.kind, OutputKind::Stdout(_))) {
+        outputs.extend(stdout(&usual("stdout"), &StdoutConfig::default(), settings)?);
+    }
+    if let Some(path) = &settings.alert_file {
+        outputs.push(file(&usual("file"), path, Shape::Ringfence, None)?);
+    }
+    for config in &settings.outputs {
+        outputs.extend(open(config, settings)?);
+    }
+    Ok(outputs)
+}
+
+/// Checks all outputs as far as that can be done without connecting and without changing anything.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn try_outputs(settings: &Settings) -> Result<(), DaemonError> {
+    check_outputs(&settings.outputs, settings.alert_file.as_deref()).map_err(DaemonError::Outputs)?;
+    for config in &settings.outputs {
+        if let OutputKind::File(file) = &config.kind {
+            check_parent(config, &file.path)?;
+        }
+        peer(config)?;
+        if let Some(spool) = &config.spool {
+            check_parent(config, &spool.dir)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_parent(config: &OutputConfig, path: &Path) -> Result<(), DaemonError> {
+    match path.parent() {
+        Some(dir) if !dir.is_dir() => Err(DaemonError::Outputs(format!(
+            "output {}: {}: the directory {dir} does not exist; create it with `mkdir -p {dir}`",
+            config.name,
+            path.display(),
+            dir = dir.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What every output has.
+struct Usual<'a> {
+    name: &'a str,
+    min_priority: Priority,
+    queue_bytes: usize,
+}
+
+fn open(config: &OutputConfig, settings: &Settings) -> Result<Option<Output>, DaemonError> {
+    let OutputConfig { name, min_priority, queue_bytes, spool, kind } = config;
+    let usual = Usual { name, min_priority: *min_priority, queue_bytes: *queue_bytes };
+    if let Some(peer) = peer(config)? {
+        let spool = spool.as_ref().map(|spool| Spool::open(&spool.dir, name, spool.bytes)).transpose()?;
+        let sink =
+            Sink::deliver(name, peer, *queue_bytes, spool).map_err(system("cannot start an output"))?;
+        return Ok(Some(Output::new(sink, Format::Json(JsonLines::default())).above(*min_priority)));
+    }
+    match kind {
+        OutputKind::Stdout(config) => stdout(&usual, config, settings),
+        OutputKind::File(config) => file(&usual, &config.path, config.shape, config.rotate).map(Some),
+    }
+}
+
+/// What takes records, made from its configuration: one line for each type.
+fn peer(config: &OutputConfig) -> Result<Option<Box<dyn Deliver>>, DaemonError> {
+    let made: Result<Option<Box<dyn Deliver>>, OutputError> = match &config.kind {
+        OutputKind::Stdout(_) | OutputKind::File(_) => Ok(None),
+    };
+    made.map_err(|error| DaemonError::Outputs(format!("output {}: {error}", config.name)))
+}
+
+/// Standard output, unless it is off.
+fn stdout(
+    usual: &Usual<'_>,
+    config: &StdoutConfig,
+    settings: &Settings,
+) -> Result<Option<Output>, DaemonError> {
+    let asked = match settings.stdout_format() {
+        _ if config.shape != Shape::Ringfence => StdoutFormat::Json,
+        OutputFormat::Json => StdoutFormat::Json,
+        OutputFormat::Text => StdoutFormat::Text,
+    };
+    let format = match config.format.unwrap_or(asked) {
+        StdoutFormat::Off => return Ok(None),
+        StdoutFormat::Json => Format::Json(JsonLines::default()),
+        StdoutFormat::Text => Format::Text(TextLines::new(Palette::for_stdout(settings.no_color))),
+    };
+    let shape = if matches!(format, Format::Json(_)) { config.shape } else { Shape::Ringfence };
+    let sink = Sink::stdout(usual.name, shape, usual.queue_bytes)
+        .map_err(system("cannot write to standard output"))?;
+    Ok(Some(Output::new(sink, format).above(usual.min_priority)))
+}
+
+fn file(
+    usual: &Usual<'_>,
+    path: &Path,
+    shape: Shape,
+    rotation: Option<Rotation>,
+) -> Result<Output, DaemonError> {
+    let file = AlertFile::open(path, rotation)?;
+    let sink = Sink::start_at(usual.name, path.display().to_string(), file, shape, usual.queue_bytes)
+        .map_err(system("cannot start the file sink"))?;
+    Ok(Output::new(sink, Format::Json(JsonLines::default())).above(usual.min_priority))
+}
+
+/// On each signal, has the outputs look whether their files are still those at their paths: logrotate renames them.
+pub(super) async fn reopen_on(mut signal: Signal, outputs: Vec<Arc<Sink>>) {
+    while signal.recv().await.is_some() {
+        tracing::info!("SIGUSR1: opening alert files anew");
+        outputs.iter().for_each(|output| output.nudge());
+    }
+}
+
+/// Gives the outputs time for their last lines, all of them at once.
+pub(super) fn finish(outputs: &[Output], deadline: Instant) {
+    outputs.iter().for_each(|output| output.sink.close(deadline));
+    for output in outputs {
+        let lost = output.sink.flush(deadline).lost_lines;
+        if lost > 0 {
+            tracing::error!(output = output.sink.name(), lost, "lines could not be written before the end");
+        }
+    }
+}
