@@ -167,16 +167,12 @@ impl<'de> Visitor<'de> for Whole {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OutputConfig, A::Error> {
         let mut common = Common::default();
         let Word(word) = loop {
-            let Some(key) = map.next_key::<String>()? else {
+            let Some(key) = map.next_key_seed(Key(None))? else {
                 let types = OutputKind::WORDS.join(", ");
                 return Err(A::Error::custom(format!("this output has no `type`: one of {types}")));
             };
-            if key == "type" {
-                break map.next_value()?;
-            }
             if !common.take(&key, &mut map)? {
-                let message = format!("the key `{key}` stands before `type`; put `type` first");
-                return Err(A::Error::custom(message));
+                break map.next_value()?;
             }
         };
         let kind = OutputKind::read(&word, Own { map: &mut map, common: &mut common, word: &word })?;
@@ -223,6 +219,29 @@ impl<'de, A: MapAccess<'de>> Deserializer<'de> for Own<'_, A> {
     }
 }
 
+/// A key that may stand here: a common one or `type`, or, behind that, one of the type's own. Checked where it is read, so
+/// that the error has its place.
+struct Key<'a>(Option<(&'a str, &'static [&'static str])>);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        let own = self.0.map_or(&[][..], |(_, fields)| fields);
+        if COMMON.contains(&key.as_str()) || own.contains(&key.as_str()) {
+            return Ok(key);
+        }
+        Err(D::Error::custom(match self.0 {
+            None => format!("the key `{key}` stands before `type`; put `type` first"),
+            Some((word, fields)) => {
+                let allowed: Vec<&str> = COMMON.iter().chain(fields).copied().collect();
+                format!("unknown setting `{key}` of an output of type {word}; {}", suggest(&key, &allowed))
+            }
+        }))
+    }
+}
+
 struct OwnKeys<'a, A> {
     own: Own<'a, A>,
     fields: &'static [&'static str],
@@ -233,16 +252,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for OwnKeys<'_, A> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
         let Own { map, common, word } = &mut self.own;
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(key) = map.next_key_seed(Key(Some((word, self.fields))))? {
             if common.take(&key, *map)? {
                 continue;
-            }
-            if !self.fields.contains(&key.as_str()) {
-                let allowed: Vec<&str> = COMMON.iter().chain(self.fields).copied().collect();
-                let help = suggest(&key, &allowed);
-                return Err(A::Error::custom(format!(
-                    "unknown setting `{key}` of an output of type {word}; {help}"
-                )));
             }
             let key: StringDeserializer<A::Error> = key.into_deserializer();
             return seed.deserialize(key).map(Some);

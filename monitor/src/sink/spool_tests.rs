@@ -173,6 +173,7 @@ fn a_long_line_is_read_whole() {
 #[test]
 fn a_full_disk_tears_nothing() {
     let Some(disk) = Tmpfs::new(256 << 10) else { return };
+    fs::set_permissions(disk.0.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let (mut spool, _) = spool(disk.0.path());
     let mut kept = 0;
     let error = loop {
