@@ -87,10 +87,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Settings, Argum
             _ => others.push(argument),
         }
     }
+    // Commands run in other directories.
+    let whole = |path: Option<PathBuf>, what: &str| {
+        let path = path.ok_or(format!("{what} is missing"))?;
+        path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))
+    };
     let settings = Settings {
-        dist: dist.ok_or("--dist is missing")?,
-        attempt: attempt.ok_or("--attempt is missing")?,
-        schemas: schemas.ok_or("--schemas is missing")?,
+        dist: whole(dist, "--dist")?,
+        attempt: whole(attempt, "--attempt")?,
+        schemas: whole(schemas, "--schemas")?,
     };
     Ok((settings, Arguments::from_iter(others)))
 }

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use crate::output;
 
 /// Makes the copy below `$1`, says so, and waits for its standard input to end. `/run` is empty but for what tells that systemd
-/// runs; `systemctl` only notes what it is asked, because here it could do nothing. What would keep packages' services from
-/// starting is not for them.
+/// runs; `systemctl` only notes what it is to start and stop, because here it could not, and says that all of it runs. What
+/// would keep packages' services from starting is not there, nor is what a Ringfence left that ran on this machine.
 const MAKE: &str = r#"
 mount -t tmpfs -o mode=0755 ringfence-packages "$1"
 mkdir "$1/changes" "$1/work" "$1/root"
@@ -26,14 +26,15 @@ mount -t tmpfs -o mode=0755 run "$root/run"
 mount -t tmpfs -o mode=1777 tmp "$root/tmp"
 mkdir -p "$root/run/systemd/system"
 rm -f "$root/usr/sbin/policy-rc.d"
+rm -rf "$root/etc/ringfence" "$root/var/lib/ringfence" "$root/var/log/ringfence"
 mv "$root/usr/bin/systemctl" "$root/usr/bin/systemctl.real"
 cat > "$root/usr/bin/systemctl" <<'END'
 #!/bin/sh
 case " $* " in
-*" is-enabled "*) SYSTEMD_OFFLINE=1 exec /usr/bin/systemctl.real "$@" ;;
-*" is-active "*) exit 0 ;;
+*" start "* | *" stop "* | *" restart "* | *" daemon-reload "*) echo "$*" >> /run/systemctl.log ;;
+*" is-active "*) ;;
+*) SYSTEMD_OFFLINE=1 exec /usr/bin/systemctl.real "$@" ;;
 esac
-echo "$*" >> /run/systemctl.log
 END
 chmod 755 "$root/usr/bin/systemctl"
 echo ready
