@@ -102,7 +102,8 @@ fn an_old_file_is_put_aside_by_the_next_line() {
 fn old_files_are_compressed_and_the_oldest_go() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("alerts.jsonl");
-    for other in ["alerts.jsonl.1", "alerts.jsonl.00000x", "alerts.jsonl.000001.gz.new", "other.jsonl.000001"] {
+    for other in ["alerts.jsonl.1", "alerts.jsonl.00000x", "alerts.jsonl.000001.gz.new", "other.jsonl.000001"]
+    {
         fs::write(dir.path().join(other), "left alone").unwrap();
     }
     let rotation = Rotation { keep: 3, compress: true, ..rotation(Some(4096), None) };
@@ -184,7 +185,10 @@ fn a_rotation_that_fails_costs_no_line() {
     // Later it is tried again, with the next number.
     file.rests_until = Some(boot_now());
     write(&mut file, b"next\n");
-    assert_eq!((text(&path).as_str(), text(&dir.path().join("alerts.jsonl.000002")) == whole), ("next\n", true));
+    assert_eq!(
+        (text(&path).as_str(), text(&dir.path().join("alerts.jsonl.000002")) == whole),
+        ("next\n", true)
+    );
 }
 
 #[test]

@@ -13,14 +13,18 @@ use super::{Release, contents};
 use crate::environment::repository;
 use crate::process;
 
+/// As Debian writes people. There is no address that could be written to.
+const MAINTAINER: &str = "The Ringfence developers <maintainers@ringfence.invalid>";
+
 /// Makes the package `to` of a tree. `work` is for files on the way.
 pub(crate) fn make(release: &Release, mut tree: Tree, work: &Path, to: &Path) -> Result<()> {
     tree::fresh(work)?;
     let deploy = repository().join("deploy/debian");
     // Debian's names for what the tree has under ours.
-    let changes = work.join("changelog.gz");
-    tree::gzip(&repository().join("CHANGELOG.md"), &changes)?;
-    tree.copy(&format!("{}/changelog.gz", contents::DOCS), 0o644, changes);
+    let (changes, compressed) = (work.join("changelog"), work.join("changelog.gz"));
+    fs::write(&changes, changelog(release)?)?;
+    tree::gzip(&changes, &compressed)?;
+    tree.copy(&format!("{}/changelog.gz", contents::DOCS), 0o644, compressed);
     tree.copy(&format!("{}/copyright", contents::DOCS), 0o644, deploy.join("copyright"));
     tree.copy("usr/share/lintian/overrides/ringfence", 0o644, deploy.join("lintian-overrides"));
 
@@ -50,13 +54,24 @@ pub(crate) fn make(release: &Release, mut tree: Tree, work: &Path, to: &Path) ->
     process::run(&mut pack).context("dpkg-deb cannot pack the package")
 }
 
+/// The changelog in Debian's form. Ours, for people, lies beside it.
+fn changelog(release: &Release) -> Result<String> {
+    let mut date = Command::new("date");
+    date.args(["--utc", "--rfc-email", &format!("--date=@{}", release.time)]).env("LC_ALL", "C");
+    Ok(format!(
+        "ringfence ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {MAINTAINER}  {}",
+        release.version,
+        process::output(&mut date)?
+    ))
+}
+
 fn control_file(release: &Release, bytes: u64) -> String {
     // The program is linked statically: it depends on no library. systemd makes its user and directories and runs it.
     format!(
         "Package: ringfence\n\
          Version: {}\n\
          Architecture: amd64\n\
-         Maintainer: The Ringfence developers <maintainers@ringfence.invalid>\n\
+         Maintainer: {MAINTAINER}\n\
          Installed-Size: {}\n\
          Depends: systemd (>= 247)\n\
          Pre-Depends: init-system-helpers (>= 1.54~)\n\
