@@ -7,6 +7,7 @@
 
 mod clock;
 mod escape;
+mod grouped;
 mod internal;
 mod json;
 mod schema;
@@ -17,6 +18,7 @@ mod why;
 
 pub use clock::WallClock;
 pub use escape::{json_visible, push_visible};
+pub use grouped::Grouped;
 pub use internal::{Fact, INTERNAL_FACTS, InternalAlert};
 pub use json::JsonLines;
 pub use schema::schema_json;
@@ -27,7 +29,7 @@ pub use why::MAX_REASONS;
 
 use std::collections::HashSet;
 
-use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType};
+use crate::fields::{Field, FieldArg, FieldRef, FieldSource, FieldType, FieldValues};
 use crate::rules::{Reason, Rule};
 
 /// Version of the JSON line's layout. It grows with every change that a consumer could trip over: when a key goes, or
@@ -153,11 +155,17 @@ impl AlertForm {
             priority: rule.priority.into(),
         }
     }
+
+    /// What alerts of this form tell of the event.
+    pub fn values_of<E: FieldSource>(&self, event: &E) -> FieldValues {
+        let unnamed = self.unnamed.iter().map(|field| FieldRef { field: *field, arg: FieldArg::None });
+        FieldValues::of(event, self.fields.iter().map(|field| field.field).chain(unnamed))
+    }
 }
 
 /// One alert, ready to be written in any format.
 #[derive(Debug)]
-pub struct Alert<'a, E: FieldSource> {
+pub struct Alert<'a, E: FieldSource + ?Sized> {
     /// The rule's constant parts.
     pub form: &'a AlertForm,
     /// The event.
@@ -168,6 +176,8 @@ pub struct Alert<'a, E: FieldSource> {
     pub unix_ns: i64,
     /// The threshold that it reached, if its rule has one.
     pub crossed: Option<Crossed>,
+    /// The alerts for which it stands, if it is a summary.
+    pub grouped: Option<Grouped>,
     /// Why the rule matched, if alerts are to say so.
     pub why: Option<&'a [Reason<'a>]>,
     /// Number of the rules' generation that judged it, from 1.

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
 use crate::generation::{FIRST, Generation, Maker, Slot};
+use crate::grouping::{Groups, Summary, Verdict};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
@@ -58,7 +59,12 @@ impl Output {
     }
 
     /// Writes an alert. `json` has its JSON line, or makes it.
-    fn write<E: FieldSource>(&mut self, priority: Priority, alert: &Alert<'_, E>, json: &mut JsonOnce<'_>) {
+    fn write<E: FieldSource + ?Sized>(
+        &mut self,
+        priority: Priority,
+        alert: &Alert<'_, E>,
+        json: &mut JsonOnce<'_>,
+    ) {
         if priority < self.min_priority {
             return;
         }
@@ -91,13 +97,16 @@ struct JsonOnce<'j> {
 }
 
 impl JsonOnce<'_> {
-    fn of<E: FieldSource>(&mut self, alert: &Alert<'_, E>) -> &[u8] {
+    fn of<E: FieldSource + ?Sized>(&mut self, alert: &Alert<'_, E>) -> &[u8] {
         if self.line.is_empty() {
             self.lines.write(alert, self.line);
         }
         self.line
     }
 }
+
+/// Takes an alert with its rule.
+pub type Each<'f> = dyn FnMut(&Rule, &Alert<'_, dyn FieldSource + '_>) + 'f;
 
 /// When an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +125,8 @@ pub struct Alerting {
     slot: Arc<Slot>,
     /// What rules with a threshold have counted.
     thresholds: Thresholds,
+    /// Alerts that are held together.
+    groups: Groups,
     min_priority: Priority,
     outputs: Vec<Output>,
     metrics: Arc<Metrics>,
@@ -146,6 +157,7 @@ impl Alerting {
             thresholds: Thresholds::new(&rules),
             current: Maker::new(hostname, Arc::clone(&metrics)).make(FIRST, rules)?,
             slot: Arc::default(),
+            groups: Groups::default(),
             min_priority,
             outputs,
             metrics,
@@ -169,6 +181,11 @@ impl Alerting {
     /// Takes over the next rules, if some wait. Called between two events, so that all alerts of an event are of one
     /// generation. Lines of the generation before go to the sinks first.
     pub fn turn(&mut self) {
+        if self.slot.waits() {
+            // What is held back is of the rules before.
+            let held = self.groups.end();
+            self.write_summaries(held);
+        }
         let (outputs, metrics, thresholds) = (&mut self.outputs, &self.metrics, &mut self.thresholds);
         self.slot.take_over(&mut self.current, |before, next| {
             *thresholds = std::mem::take(thresholds).carried_over(&before.rules, &next.rules);
@@ -179,9 +196,28 @@ impl Alerting {
 
     /// Matches an event and writes what it raises.
     pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment) {
+        self.written(|alerting, write| alerting.raise(ty, event, at, write));
+    }
+
+    /// Writes what was held back in periods that are over at that time since boot.
+    pub fn tick(&mut self, boot_ns: u64) {
+        if self.groups.is_due(boot_ns) {
+            let due = self.groups.due(boot_ns);
+            self.write_summaries(due);
+        }
+    }
+
+    fn write_summaries(&mut self, summaries: Vec<Summary>) {
+        if !summaries.is_empty() {
+            self.written(|alerting, write| alerting.tell(summaries, write));
+        }
+    }
+
+    /// Writes to the outputs what `raise` gives.
+    fn written(&mut self, raise: impl FnOnce(&mut Self, &mut Each<'_>)) {
         let mut outputs = std::mem::take(&mut self.outputs);
         let (mut json, mut line) = (std::mem::take(&mut self.json), std::mem::take(&mut self.line));
-        self.raise(ty, event, at, |rule, alert| {
+        raise(self, &mut |rule, alert| {
             line.clear();
             let mut json = JsonOnce { lines: &mut json, line: &mut line };
             outputs.iter_mut().for_each(|output| output.write(rule.priority, alert, &mut json));
@@ -189,16 +225,39 @@ impl Alerting {
         (self.outputs, self.json, self.line) = (outputs, json, line);
     }
 
-    /// Matches an event and gives what it raises, with the rule, to `each` instead of the outputs.
-    pub fn raise<E: FieldSource>(
-        &mut self,
-        ty: EventType,
-        event: &E,
-        at: Moment,
-        mut each: impl FnMut(&Rule, &Alert<'_, E>),
-    ) {
-        let Generation { number, rules, forms, alerts } = &*self.current;
+    /// Gives the alerts that tell of those that were held back.
+    fn tell(&self, summaries: Vec<Summary>, each: &mut Each<'_>) {
+        let Generation { number: generation, rules, forms, .. } = &*self.current;
+        for Summary { position, values, output, crossed, grouped } in summaries {
+            let (Some(rule), Some(form)) = (rules.rules().get(position), forms.get(position)) else {
+                continue;
+            };
+            let (event, unix_ns): (&dyn FieldSource, _) = (&values, grouped.first_unix_ns);
+            let grouped = Some(grouped);
+            let generation = *generation;
+            each(
+                rule,
+                &Alert { form, event, output: &output, unix_ns, generation, crossed, grouped, why: None },
+            );
+        }
+    }
+
+    /// Gives what is still held back to `each`: there will be no more events.
+    pub fn end(&mut self, each: &mut Each<'_>) {
+        let held = self.groups.end();
+        self.tell(held, each);
+    }
+
+    /// Matches an event and gives what it raises, with the rule, to `each` instead of the outputs; before that, what was
+    /// held back in periods that are over.
+    pub fn raise<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment, each: &mut Each<'_>) {
+        if self.groups.is_due(at.boot_ns) {
+            let due = self.groups.due(at.boot_ns);
+            self.tell(due, each);
+        }
+        let Generation { number, rules, forms, alerts, suppressed } = &*self.current;
         let (text, generation, thresholds) = (&mut self.text, *number, &mut self.thresholds);
+        let groups = &mut self.groups;
         let (mut matched, mut counted, mut raised) = (false, false, false);
         rules.matches(ty, event, |rule| {
             matched = true;
@@ -220,10 +279,16 @@ impl Alerting {
             count.inc();
             text.clear();
             rule.output.render(event, text);
+            if groups.judge(rule, form, (event, text, crossed), at) == Verdict::Held {
+                if let Some(count) = suppressed.get(rule.position) {
+                    count.inc();
+                }
+                return;
+            }
             let why = self.why.then(|| rule.why(event));
-            let Moment { unix_ns, .. } = at;
-            let why = why.as_deref();
-            each(rule, &Alert { form, event, output: text, unix_ns, generation, crossed, why });
+            let (Moment { unix_ns, .. }, event): (_, &dyn FieldSource) = (at, event);
+            let (why, grouped) = (why.as_deref(), None);
+            each(rule, &Alert { form, event, output: text, unix_ns, generation, crossed, grouped, why });
         });
         match (matched, counted, raised) {
             (_, _, true) => {}
@@ -250,13 +315,21 @@ impl Alerting {
         &mut self.thresholds
     }
 
+    /// The alerts that are held together.
+    pub fn groups(&mut self) -> &mut Groups {
+        &mut self.groups
+    }
+
     /// Hands what was collected to the sinks.
     pub fn hand_over(&mut self) {
         self.outputs.iter_mut().for_each(Output::hand_over);
     }
 
-    /// Ends it; the sinks still hold lines.
-    pub fn into_outputs(self) -> Vec<Output> {
+    /// Ends it: what was held back is told. The sinks still hold lines.
+    pub fn into_outputs(mut self) -> Vec<Output> {
+        let held = self.groups.end();
+        self.write_summaries(held);
+        self.hand_over();
         self.outputs
     }
 }

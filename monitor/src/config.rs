@@ -26,7 +26,7 @@ use serde::Deserialize;
 use crate::control::ControlSocket;
 use crate::enrich::metadata::Roots;
 use crate::hierarchy::HierarchyChoice;
-use crate::rules::{AppendOutput, LoadOptions, Priority, Selection};
+use crate::rules::{AppendOutput, GroupDefault, LoadOptions, Priority, Selection};
 use crate::trust::Trust;
 
 /// The configuration file that is read when none is named. It may be missing.
@@ -187,6 +187,8 @@ pub struct Settings {
     pub min_priority: Priority,
     /// Alerts say why their rule matched.
     pub alert_why: bool,
+    /// How alerts are held together of rules that do not say so themselves.
+    pub group: GroupDefault,
     /// No colours on the terminal.
     pub no_color: bool,
     /// Entries of the process table, within [`PROCESS_TABLE_ENTRIES`].
@@ -226,6 +228,7 @@ impl Default for Settings {
             ring_bytes: DEFAULT_RING_BYTES,
             min_priority: Priority::Debug,
             alert_why: false,
+            group: GroupDefault::default(),
             no_color: false,
             process_table_entries: DEFAULT_PROCESS_TABLE_ENTRIES,
             cgroup_hierarchy: HierarchyChoice::Auto,
@@ -269,6 +272,7 @@ impl Settings {
             trust,
             selection: self.rule_selection.clone(),
             append_output: self.append_output.clone(),
+            group: self.group.clone(),
             ..LoadOptions::default()
         }
     }
@@ -321,6 +325,8 @@ impl Settings {
             podman_roots,
             rule_selection,
             append_output,
+            group_by,
+            group_seconds,
             state_dir,
             capability_unused_series,
         } = file;
@@ -333,6 +339,8 @@ impl Settings {
         set(&mut self.outputs, outputs);
         set(&mut self.rule_selection, rule_selection);
         set(&mut self.append_output, append_output);
+        set(&mut self.group.by, group_by.map(|by| by.into_iter().map(|field| field.0).collect()));
+        set(&mut self.group.seconds, group_seconds.map(|seconds| seconds.0));
         set(&mut self.state_dir, state_dir.map(|dir| dir.0));
         set(&mut self.capability_unused_series, capability_unused_series.map(|series| series.0));
         set(&mut self.listen, listen.map(|listen| listen.0));
@@ -368,6 +376,7 @@ impl Settings {
         }
         self.outputs.extend(file.outputs.into_iter().flatten());
         self.rule_selection.extend(file.rule_selection.into_iter().flatten());
+        self.group.by.extend(file.group_by.into_iter().flatten().map(|field| field.0));
         self.append_output.extend(file.append_output.into_iter().flatten());
         for (roots, named) in [
             (&mut self.roots.docker, file.docker_roots),

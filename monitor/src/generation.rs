@@ -29,6 +29,8 @@ pub struct Generation {
     pub forms: Vec<AlertForm>,
     /// Counter of each rule's alerts, in the same order.
     pub alerts: Vec<IntCounter>,
+    /// Counter of those that are held together, in the same order.
+    pub suppressed: Vec<IntCounter>,
 }
 
 /// Makes generations.
@@ -54,6 +56,7 @@ impl Maker {
             number,
             forms: rules.rules().iter().map(form).collect(),
             alerts: self.metrics.rule_alerts(rules.rules())?,
+            suppressed: self.metrics.rule_suppressed(rules.rules())?,
             rules,
         }))
     }
@@ -74,10 +77,15 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether one waits: one load of a flag.
+    pub fn waits(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
     /// Exchanges the generation in force for the next one, if one waits; `meanwhile` sees the old and the new one.
     /// Never blocks: while one is just being put there, it is not there yet.
     pub fn take_over(&self, current: &mut Box<Generation>, meanwhile: impl FnOnce(&Generation, &Generation)) {
-        if self.waits.load(Ordering::Acquire) {
+        if self.waits() {
             self.exchange(current, meanwhile);
         }
     }

@@ -21,6 +21,7 @@ pub mod held;
 pub mod fields;
 pub mod rules;
 pub mod threshold;
+pub mod grouping;
 pub mod alert;
 pub mod alerting;
 pub mod generation;

@@ -169,6 +169,7 @@ pub struct Labels<'a> {
 pub struct Metrics {
     registry: Registry,
     alerts: IntCounterVec,
+    suppressed: IntCounterVec,
     rules_loaded: IntGaugeVec,
     attach_mode: IntGaugeVec,
     hierarchy: IntGaugeVec,
@@ -249,6 +250,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
             alerts: counter_vec(&registry, &ALERTS)?,
+            suppressed: counter_vec(&registry, &SUPPRESSED)?,
             rules_loaded: gauge_vec(&registry, &RULES_LOADED)?,
             attach_mode: gauge_vec(&registry, &ATTACH_MODE)?,
             hierarchy: gauge_vec(&registry, &HIERARCHY)?,
@@ -284,6 +286,21 @@ impl Metrics {
     /// Only if the table of names is wrong.
     pub fn rule_alerts(&self, rules: &[Rule]) -> prometheus::Result<Vec<IntCounter>> {
         rules.iter().map(|rule| self.alerts.get_metric_with_label_values(&alert_labels(rule))).collect()
+    }
+
+    /// Creates the series of the alerts that are held together, in the order of the rules.
+    ///
+    /// # Errors
+    /// Only if the table of names is wrong.
+    pub fn rule_suppressed(&self, rules: &[Rule]) -> prometheus::Result<Vec<IntCounter>> {
+        let counter =
+            |rule: &Rule| self.suppressed.get_metric_with_label_values(&[rule.id.as_str(), GROUPED]);
+        rules.iter().map(counter).collect()
+    }
+
+    /// Removes that series, if no rule of the id is in force any more.
+    pub fn forget_suppressed(&self, id: &str) {
+        let _ = self.suppressed.remove_label_values(&[id, GROUPED]);
     }
 
     /// Removes the series of a rule that is in force no longer. One of the same id and priority would begin at zero.
@@ -367,6 +384,9 @@ impl Metrics {
         Ok(text)
     }
 }
+
+/// The one reason for which an alert has no line of its own.
+const GROUPED: &str = "grouped";
 
 /// Values of the labels of `alerts_total`.
 fn alert_labels(rule: &Rule) -> [&str; 2] {

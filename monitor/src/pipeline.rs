@@ -30,6 +30,7 @@ use crate::enrich::users::Users;
 use crate::event::{CapFacts, Event, verdict};
 use crate::event_type::EventType;
 use crate::generation::Handover;
+use crate::grouping::MAX_GROUPS;
 use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::{Enrichment, Labels, Metrics};
@@ -51,11 +52,22 @@ enum Table {
     Thresholds,
     /// Cgroups of which it is known what their programs were granted.
     Grants,
+    /// Groups of alerts that are held together.
+    Groups,
 }
 
 /// The tables' names, by their number.
-const TABLES: &[&str] =
-    &["processes", "cgroups", "program_text_bytes", "names", "waiting", "namespaces", "thresholds", "grants"];
+const TABLES: &[&str] = &[
+    "processes",
+    "cgroups",
+    "program_text_bytes",
+    "names",
+    "waiting",
+    "namespaces",
+    "thresholds",
+    "grants",
+    "groups",
+];
 
 /// Makes the metrics that the pipeline counts in.
 ///
@@ -143,6 +155,7 @@ impl Pipeline {
             (Table::Cgroups, MAX_CGROUPS),
             (Table::Namespaces, MAX_NAMESPACES),
             (Table::Grants, MAX_CGROUPS),
+            (Table::Groups, MAX_GROUPS),
             (Table::Names, MAX_NAMES),
             (Table::Waiting, ROOM),
             (Table::ProgramTexts, MAX_TEXT_BYTES),
@@ -413,6 +426,9 @@ impl Pipeline {
         self.metrics.table_evictions[Table::Thresholds as usize].inc_by(thresholds.take_evicted());
         self.metrics.table_capacity[Table::Thresholds as usize].set(thresholds.capacity() as i64);
         let threshold_keys = thresholds.len();
+        let groups = self.alerting.groups();
+        self.metrics.table_evictions[Table::Groups as usize].inc_by(groups.take_overflows());
+        let group_count = groups.len();
         let entries = [
             (Table::Processes, self.processes.len()),
             (Table::Cgroups, self.cgroups.len()),
@@ -422,6 +438,7 @@ impl Pipeline {
             (Table::Namespaces, self.namespaces.owners().len()),
             (Table::Grants, self.granted.len()),
             (Table::Thresholds, threshold_keys),
+            (Table::Groups, group_count),
         ];
         for (table, entries) in entries {
             self.metrics.table_entries[table as usize].set(entries as i64);
@@ -437,6 +454,7 @@ impl Pipeline {
         self.end_starts(state::boot_now());
         self.tell_untold();
         self.expire(state::boot_now());
+        self.alerting.tick(state::boot_now().0);
     }
 
     /// Answers a question that came over the control socket.

@@ -23,7 +23,7 @@ use std::hash::{BuildHasher as _, Hash, Hasher};
 use lru::LruCache;
 
 use crate::fields::{FieldSource, Value};
-use crate::rules::{COUNTS, Rule, RuleSet, Threshold};
+use crate::rules::{COUNTS, NamedField, Rule, RuleSet, Threshold};
 
 /// Keys that are remembered for one rule, at most.
 pub const MAX_KEYS: usize = 4096;
@@ -112,7 +112,7 @@ impl Thresholds {
     ) -> Option<Outcome> {
         let threshold = rule.threshold.as_ref()?;
         let counts = self.rules.get_mut(rule.position)?.as_mut()?;
-        let key = key_of(threshold, event, &self.hasher);
+        let key = key_of(&threshold.by, event, &self.hasher);
         let outcome = match &threshold.distinct {
             None => counts.event(threshold, key, boot_ns),
             Some(field) => {
@@ -271,10 +271,10 @@ impl Counts {
     }
 }
 
-/// The hash of the values of the `by` fields.
-fn key_of<E: FieldSource + ?Sized>(threshold: &Threshold, event: &E, hasher: &RandomState) -> u64 {
+/// The hash of the values of these fields.
+pub(crate) fn key_of<E: FieldSource + ?Sized>(by: &[NamedField], event: &E, hasher: &RandomState) -> u64 {
     let mut state = hasher.build_hasher();
-    for by in &threshold.by {
+    for by in by {
         Hashed(&event.value(by.field)).hash(&mut state);
     }
     state.finish()

@@ -96,6 +96,6 @@ impl InternalAlert<'_> {
     /// As an alert without an event: what text lines show.
     pub fn as_alert(&self) -> Alert<'_, impl FieldSource + std::fmt::Debug> {
         let InternalAlert { form, output, unix_ns, generation, .. } = *self;
-        Alert { form, event: &NoEvent, output, unix_ns, generation, crossed: None, why: None }
+        Alert { form, event: &NoEvent, output, unix_ns, generation, crossed: None, grouped: None, why: None }
     }
 }

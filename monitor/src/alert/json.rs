@@ -13,13 +13,13 @@ pub struct JsonLines {
 
 impl JsonLines {
     /// Appends the alert and a line feed.
-    pub fn write<E: FieldSource>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
+    pub fn write<E: FieldSource + ?Sized>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
         self.open(alert, out);
         close(alert, out);
     }
 
     /// Everything up to the last field.
-    fn open<E: FieldSource>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
+    fn open<E: FieldSource + ?Sized>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
         let form = alert.form;
         out.extend_from_slice(b"{\"time\":\"");
         self.clock.push_rfc3339(alert.unix_ns, out);
@@ -37,6 +37,9 @@ impl JsonLines {
         if let Some(crossed) = alert.crossed {
             crossed.push_json(&mut self.clock, out);
         }
+        if let Some(grouped) = alert.grouped {
+            grouped.push_json(&mut self.clock, out);
+        }
     }
 
     /// Appends an alert of Ringfence about itself, and a line feed. It has the fields that every alert has, all
@@ -53,7 +56,7 @@ impl JsonLines {
 }
 
 /// Everything behind the fields.
-fn close<E: FieldSource>(alert: &Alert<'_, E>, out: &mut Vec<u8>) {
+fn close<E: FieldSource + ?Sized>(alert: &Alert<'_, E>, out: &mut Vec<u8>) {
     out.extend_from_slice(&alert.form.json.tail);
     out.extend_from_slice(itoa::Buffer::new().format(alert.generation).as_bytes());
     if let Some(reasons) = alert.why {

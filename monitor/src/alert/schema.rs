@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::alert::{ALWAYS, INTERNAL_FACTS, MAX_REASONS, SCHEMA_VERSION, threshold};
+use crate::alert::{ALWAYS, INTERNAL_FACTS, MAX_REASONS, SCHEMA_VERSION, grouped, threshold};
 use crate::fields::{ArgSpec, CATALOGUE, FieldSpec, FieldType};
 
 /// Falco's words for priorities, worst first.
@@ -36,6 +36,7 @@ pub fn schema_json() -> String {
         properties.insert((*name).to_owned(), typed(*ty, doc));
     }
     properties.extend(threshold::schema());
+    properties.extend(grouped::schema());
     let always: Vec<&str> = ALWAYS.iter().map(|field| field.spec().name).collect();
     let texts = json!({ "type": "array", "items": { "type": "string" } });
     let schema = json!({

@@ -81,7 +81,7 @@ fn rule() -> AlertRule<'static> {
 const NOON: i64 = 1_795_435_200_123_456_789;
 
 fn alert<'a, E: FieldSource>(form: &'a AlertForm, event: &'a E, output: &'a str) -> Alert<'a, E> {
-    Alert { form, event, output, unix_ns: NOON, generation: 7, crossed: None, why: None }
+    Alert { form, event, output, unix_ns: NOON, generation: 7, crossed: None, grouped: None, why: None }
 }
 
 fn json_line(form: &AlertForm, event: &Fixture, output: &str) -> Vec<u8> {

@@ -61,7 +61,7 @@ impl TextLines {
     }
 
     /// Appends the alert and a line feed.
-    pub fn write<E: FieldSource>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
+    pub fn write<E: FieldSource + ?Sized>(&mut self, alert: &Alert<'_, E>, out: &mut Vec<u8>) {
         let form = alert.form;
         let style = self.palette.style(&form.priority);
         self.clock.push_time_of_day(alert.unix_ns, out);
@@ -77,6 +77,9 @@ impl TextLines {
         }
         if let Some(crossed) = alert.crossed {
             crossed.push_text(&mut self.clock, out);
+        }
+        if let Some(grouped) = alert.grouped {
+            grouped.push_text(&mut self.clock, out);
         }
         if let Some(reasons) = alert.why {
             push_text_why(reasons, out);

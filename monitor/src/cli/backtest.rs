@@ -67,7 +67,7 @@ impl Candidate {
             priority: rule.priority.as_str(),
             enabled: rule.enabled,
         };
-        let judge = Judge::new(set, Priority::Debug);
+        let judge = Judge::ungrouped(set, Priority::Debug);
         Ok(Candidate {
             rules: judge.rules().rules().iter().map(head).collect(),
             judge,
@@ -77,7 +77,7 @@ impl Candidate {
 
     fn judge(&mut self, event: &Recorded, lines: &mut JsonLines) -> Result<(), Failure> {
         let fired = &mut self.fired;
-        self.judge.raise(event, |rule, alert| {
+        self.judge.raise(event, &mut |rule, alert| {
             let fired = match fired.get_mut(&rule.id) {
                 Some(fired) => fired,
                 None => fired.entry(rule.id.clone()).or_default(),

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::alert::{Alert, JsonLines, TextLines};
-use crate::alerting::{Alerting, Format, Moment};
+use crate::alerting::{Alerting, Each, Format, Moment};
 use crate::cli::Failure;
 use crate::cli::recorded::Reader;
 use crate::cli::rules_command::RuleFiles;
-use crate::fields::{FieldSource, FieldValues};
+use crate::fields::FieldSource;
 use crate::pipeline;
 use crate::recording::{Recorded, Span};
-use crate::rules::{Priority, Rule, RuleSet};
+use crate::rules::{Priority, RuleSet};
 
 /// What is replayed, and how.
 pub(crate) struct Replay {
@@ -43,17 +43,28 @@ impl Judge {
         Judge { rules, min_priority, current: None }
     }
 
+    /// The same with each alert told by itself, whatever the rules say.
+    pub(crate) fn ungrouped(rules: RuleSet, min_priority: Priority) -> Self {
+        Judge::new(rules.ungrouped(), min_priority)
+    }
+
+    /// Gives what is still held back to `each`.
+    pub(crate) fn end(&mut self, each: &mut Each<'_>) {
+        if let Some((_, alerting)) = &mut self.current {
+            alerting.end(each);
+        }
+    }
+
     pub(crate) fn rules(&self) -> &RuleSet {
         &self.rules
     }
 
     /// Gives what an event raises to `each`. Another host's events are judged for themselves: its alerts have its name,
     /// and what rules count does not add up.
-    pub(crate) fn raise(
-        &mut self,
-        event: &Recorded,
-        each: impl FnMut(&Rule, &Alert<'_, FieldValues>),
-    ) -> Result<(), Failure> {
+    pub(crate) fn raise(&mut self, event: &Recorded, each: &mut Each<'_>) -> Result<(), Failure> {
+        if self.current.as_ref().is_some_and(|(host, _)| *host != event.hostname) {
+            self.end(each);
+        }
         let alerting = match &mut self.current {
             Some((host, alerting)) if *host == event.hostname => alerting,
             other => {
@@ -79,10 +90,21 @@ impl Replay {
         let (mut line, mut alerts, mut closed) = (Vec::new(), 0, false);
         let read = reader.read(|event: Recorded| {
             line.clear();
-            judge.raise(&event, |_, alert| {
+            judge.raise(&event, &mut |_, alert| {
                 alerts += 1;
                 write_line(&mut format, alert, &mut line);
             })?;
+            out.write_all(&line).map_err(|error| {
+                closed = error.kind() == io::ErrorKind::BrokenPipe;
+                Failure::stdout(&error)
+            })
+        });
+        line.clear();
+        judge.end(&mut |_, alert| {
+            alerts += 1;
+            write_line(&mut format, alert, &mut line);
+        });
+        let read = read.and_then(|()| {
             out.write_all(&line).map_err(|error| {
                 closed = error.kind() == io::ErrorKind::BrokenPipe;
                 Failure::stdout(&error)
@@ -102,7 +124,7 @@ impl Replay {
     }
 }
 
-fn write_line(format: &mut Format, alert: &Alert<'_, impl FieldSource>, line: &mut Vec<u8>) {
+fn write_line(format: &mut Format, alert: &Alert<'_, dyn FieldSource + '_>, line: &mut Vec<u8>) {
     match format {
         Format::Json(lines) => JsonLines::write(lines, alert, line),
         Format::Text(lines) => TextLines::write(lines, alert, line),

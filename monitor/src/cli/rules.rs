@@ -44,6 +44,7 @@ fn as_json(rule: &Rule) -> Json {
         "desc": rule.desc,
         "condition": rule.condition,
         "threshold": rule.threshold.as_ref().map(ToString::to_string),
+        "grouping": rule.grouping.as_ref().map(ToString::to_string),
         "output": rule.output_text,
         "references": rule.references,
     })
@@ -95,6 +96,7 @@ pub(super) fn show(set: &RuleSet, id: &str, output: OutputFormat) -> Result<Stri
     line("ATT&CK", &rule.attack.join(", "));
     line("events", &types(rule).join(", "));
     line("threshold", &rule.threshold.as_ref().map(ToString::to_string).unwrap_or_default());
+    line("grouping", &rule.grouping.as_ref().map(ToString::to_string).unwrap_or_default());
     for reference in &rule.references {
         line("see", reference);
     }

@@ -16,7 +16,7 @@ use crate::config::{
 use crate::control::ControlSocket;
 use crate::hierarchy::HierarchyChoice;
 use crate::recording::check_record_bytes;
-use crate::rules::{AppendOutput, Priority, Selection};
+use crate::rules::{AppendOutput, NamedField, Priority, Selection, check_group_seconds};
 use crate::trust::Trust;
 
 /// A configuration file may have this many bytes.
@@ -53,6 +53,8 @@ pub struct FileConfig {
     pub(super) podman_roots: Option<Vec<Checked<PathBuf>>>,
     pub(super) rule_selection: Option<Vec<Selection>>,
     pub(super) append_output: Option<Vec<AppendOutput>>,
+    pub(super) group_by: Option<Vec<Checked<NamedField>>>,
+    pub(super) group_seconds: Option<GroupSeconds>,
     pub(super) state_dir: Option<Checked<StateDir>>,
     pub(super) capability_unused_series: Option<UnusedSeries>,
 }
@@ -108,6 +110,23 @@ impl<'de> Deserialize<'de> for Checked<PathBuf> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let path = String::deserialize(deserializer)?;
         check_root(&path).map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<NamedField> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        NamedField::parse(&text).map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct GroupSeconds(pub(super) u32);
+
+impl<'de> Deserialize<'de> for GroupSeconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = u64::deserialize(deserializer)?;
+        check_group_seconds(seconds).map(GroupSeconds).map_err(serde::de::Error::custom)
     }
 }
 

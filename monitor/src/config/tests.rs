@@ -7,8 +7,8 @@ use miette::Diagnostic as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rules::Which;
 use crate::rules::reference::configuration_examples;
+use crate::rules::{NamedField, Which};
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
     let mut settings = Settings::default();
@@ -24,7 +24,7 @@ fn every_setting_is_read() {
          process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
          metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
          crio_roots: []\npodman_roots: [/p]\nrule_selection: [{disable: {rule: '*'}}, {enable: {tag: t}}]\n\
-         append_output: [{extra_output: o}]\noutputs: [{type: stdout, format: off}]\nstate_dir: /s\ncapability_unused_series: 5\n",
+         append_output: [{extra_output: o}]\ngroup_by: [proc.name]\ngroup_seconds: 7\noutputs: [{type: stdout, format: off}]\nstate_dir: /s\ncapability_unused_series: 5\n",
     )
     .unwrap();
     assert_eq!(
@@ -59,6 +59,7 @@ fn every_setting_is_read() {
             ring_bytes: 65536,
             min_priority: Priority::Notice,
             alert_why: true,
+            group: GroupDefault { by: vec![NamedField::parse("proc.name").unwrap()], seconds: 7 },
             no_color: true,
             process_table_entries: 2048,
             cgroup_hierarchy: "pids".parse().unwrap(),
@@ -138,6 +139,8 @@ fn mistakes_have_a_place_and_a_remedy() {
         ),
         ("rule_selection: [{enable: {rules: a}}]\n", 1, 0, "unknown setting `rules`", "did you mean `rule`?"),
         ("append_output: [{extra: x}]\n", 1, 0, "unknown setting `extra`", "allowed: match"),
+        ("group_seconds: 86401\n", 1, 16, "or 0 for not at all", ""),
+        ("group_by: [proc.nam]\n", 1, 12, "proc.nam", ""),
         ("outputs: [{name: x}]\n", 1, 0, "has no `type`: one of stdout, file", ""),
         ("outputs:\n- path: /x\n  type: file\n", 2, 3, "`path` stands before `type`", ""),
         ("outputs:\n- type: flie\n", 2, 9, "`flie` is no type of an output; did you mean `file`?", ""),

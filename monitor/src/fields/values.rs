@@ -106,6 +106,16 @@ impl FieldValues {
         values
     }
 
+    /// A copy of what an event has of these fields.
+    pub fn of(event: &impl FieldSource, fields: impl IntoIterator<Item = FieldRef>) -> Self {
+        let mut values = FieldValues::default();
+        for field in fields {
+            // As in `capture`.
+            let _ = values.set(field, into_owned(event.value(field)));
+        }
+        values
+    }
+
     /// Every value with its key, in an order that does not change.
     pub fn iter(&self) -> impl Iterator<Item = (FieldKey<'_>, &Value<'static>)> {
         self.values.iter().filter_map(|(key, value)| Some((key.key()?, value)))

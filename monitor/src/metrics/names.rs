@@ -55,7 +55,8 @@ metrics! {
     TABLE_ENTRIES "table_entries" Gauge ["table"] "Entries in use of a bounded table.";
     TABLE_CAPACITY "table_capacity_entries" Gauge ["table"] "Entries that a bounded table has room for.";
     TABLE_EVICTIONS "table_evictions_total" Counter ["table"] "Entries that a bounded table gave up for want of room.";
-    ALERTS "alerts_total" Counter ["rule", "priority"] "Alerts by rule id and priority.";
+    ALERTS "alerts_total" Counter ["rule", "priority"] "Alerts by rule id and priority, also those that were held together.";
+    SUPPRESSED "alerts_suppressed_total" Counter ["rule", "reason"] "Alerts that had no line of their own, by rule id: grouped (group_seconds), told by a summary. Part of alerts_total.";
     OUTPUT_RECORDS "output_records_total" Counter ["output", "result"] "Alert lines by what became of them at an output: written or dropped.";
     OUTPUT_DROPPED "output_dropped_total" Counter ["output", "reason"] "Alert lines that an output dropped.";
     OUTPUT_BYTES "output_written_bytes_total" Counter ["output"] "Bytes that an output took.";

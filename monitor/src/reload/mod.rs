@@ -271,6 +271,9 @@ impl Reloader {
         let before = handover.offer(generation).await;
         for (id, priority) in self.vanished.gone(before.as_ref().map(|before| &before.rules), &labels) {
             self.metrics.forget_rule(&id, priority);
+            if !labels.iter().any(|(other, _)| *other == id) {
+                self.metrics.forget_suppressed(&id);
+            }
         }
         self.count(ReloadOutcome::Ok);
         let rules = state.enabled;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, did_you_mean};
-use super::file::{Changed, ExceptionItem, How, RuleChange, RuleItem, Text};
+use super::file::{Changed, ExceptionItem, GroupKeys, How, RuleChange, RuleItem, Text};
 
 /// The only source of events so far, in Falco's words.
 pub(crate) const SYSCALL: &str = "syscall";
@@ -82,6 +82,9 @@ impl RuleBook {
             None => {}
         }
         rule.threshold = change.threshold.or(rule.threshold.take());
+        let GroupKeys { by, seconds } = change.grouping;
+        rule.grouping.by = by.or(rule.grouping.by.take());
+        rule.grouping.seconds = seconds.or(rule.grouping.seconds);
         rule.priority = change.priority.or(rule.priority);
         rule.maturity = change.maturity.or(rule.maturity.take());
         rule.enabled = change.enabled.unwrap_or(rule.enabled);

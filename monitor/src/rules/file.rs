@@ -2,6 +2,7 @@
 
 mod change;
 mod exception;
+mod grouping;
 mod reader;
 mod tests;
 mod text;
@@ -19,6 +20,7 @@ use super::yaml::{self, Kind};
 
 pub(crate) use self::change::{Changed, How, OVERRIDABLE, RuleChange};
 pub(crate) use self::exception::{Comp, ExceptionItem, Group, Member, Row, Shape};
+pub(crate) use self::grouping::GroupKeys;
 pub(crate) use self::text::{Composer, Text};
 pub use self::version::ENGINE_VERSION;
 
@@ -86,6 +88,7 @@ pub(crate) struct RuleItem {
     pub(crate) warn_evttypes: bool,
     pub(crate) skip_if_unknown_filter: bool,
     pub(crate) threshold: Option<Threshold>,
+    pub(crate) grouping: GroupKeys,
 }
 
 pub(crate) const LIST_KEYS: &[&str] = &["list", "items", "append", "override"];
@@ -105,6 +108,8 @@ pub(crate) const RULE_KEYS: &[&str] = &[
     "references",
     "tests",
     "threshold",
+    "group_by",
+    "group_seconds",
     "exceptions",
     "append",
     "override",
@@ -221,6 +226,7 @@ impl ItemReader<'_> {
         let warn_evttypes = self.flag("warn_evttypes", true);
         let skip_if_unknown_filter = self.flag("skip-if-unknown-filter", false);
         let threshold = self.take("threshold").and_then(|node| threshold::read(self, &node));
+        let grouping = self.grouping();
         Some(Item::Rule(Box::new(RuleItem {
             name: name?,
             id,
@@ -239,6 +245,7 @@ impl ItemReader<'_> {
             warn_evttypes,
             skip_if_unknown_filter,
             threshold,
+            grouping,
         })))
     }
 

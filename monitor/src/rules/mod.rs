@@ -39,6 +39,7 @@ mod sources;
 pub mod syntax;
 mod template;
 mod testing;
+mod grouping;
 mod threshold;
 mod transform;
 mod yaml;
@@ -51,6 +52,7 @@ use self::eval::{Memo, Node, Special};
 pub use self::exception::Exception;
 pub use self::explain::{Explained, Part, Reason};
 pub use self::file::ENGINE_VERSION;
+pub use self::grouping::{GROUP_BY, GroupDefault, Grouping, MAX_GROUP_SECONDS, check_group_seconds};
 pub use self::operand::field_text;
 pub use self::options::{AppendOutput, LoadOptions, OutputOf, Selection, Which};
 pub use self::partial::Maybe;
@@ -108,6 +110,12 @@ impl RuleSet {
     /// As [`RuleSet::load`], but for files.
     pub fn from_sources(sources: &[(&str, &str)]) -> Result<RuleSet, LoadError> {
         RuleSet::from_sources_with(sources, &LoadOptions::default())
+    }
+
+    /// The same rules, of whose alerts none are held together.
+    pub fn ungrouped(mut self) -> Self {
+        self.rules.iter_mut().for_each(|rule| rule.grouping = None);
+        self
     }
 
     /// As [`RuleSet::from_sources`], with a say in which rules are enabled and what day it is.

@@ -8,6 +8,7 @@ use time::{Date, OffsetDateTime};
 use super::collect::source_of;
 use super::diagnostic::Diagnostic;
 use super::file::{RuleItem, Text};
+use super::grouping::GroupDefault;
 use super::rule::Rule;
 use crate::trust::Trust;
 
@@ -22,6 +23,8 @@ pub struct LoadOptions {
     pub selection: Vec<Selection>,
     /// What is added to outputs.
     pub append_output: Vec<AppendOutput>,
+    /// How alerts are held together of rules that do not say so themselves.
+    pub group: GroupDefault,
 }
 
 impl Default for LoadOptions {
@@ -36,6 +39,7 @@ impl Default for LoadOptions {
             trust: Trust::default(),
             selection: Vec::new(),
             append_output: Vec::new(),
+            group: GroupDefault::default(),
         }
     }
 }

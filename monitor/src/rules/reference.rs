@@ -34,6 +34,7 @@ pub fn markdown(rules: &RuleSet) -> String {
     out.push_str(AFTER_TRANSFORMERS);
     tests(&mut out);
     out.push_str(THRESHOLDS);
+    out.push_str(GROUPS);
     out.push_str(LINT);
     for kind in Kind::ALL {
         row(&mut out, &[&code(kind.word()), kind.meaning()]);
@@ -68,6 +69,8 @@ Rule files and conditions are those of Falco. A rule file is a YAML sequence of 
   maturity: stable                  # optional: stable, incubating, sandbox or deprecated
   references: []                    # optional
   threshold: {count: 3, within: 1m, by: [container.id]} # optional, see below
+  group_by: [container.id]          # optional, see below
+  group_seconds: 60                 # optional
   tests: []                         # optional, see Tests
   enabled: true                     # optional
 ```
@@ -192,6 +195,31 @@ With a `threshold` a rule fires only when enough events matched within a time:
 - Per rule at most 4,096 keys and 65,536 events or values are remembered, in all rules together about 262,144. If there
   is no room, the key that was quiet for longest is forgotten, and counted in
   `ringfence_table_evictions_total{table=\"thresholds\"}`.
+";
+
+const GROUPS: &str = "
+## Groups
+
+Alerts that are alike can be held together, so that a flood is a few lines with exact numbers:
+
+```yaml
+  group_by: [container.id, proc.exepath]  # at most 8 fields; []: all alerts of the rule
+  group_seconds: 60                       # 1 to 86400; 0: not at all
+```
+
+- The first alert of a group is told at once. Those after it are held back, and told once per `group_seconds` in one
+  line: an alert with the fields of the first of them and `group.count`, `group.first` and `group.last`, which say how many
+  there were, and when the first and the last happened. A period in which nothing was held back ends the group: the next
+  alert is a first one again.
+- A rule that has only one of the keys takes the other from the configuration (`group_by`, `group_seconds`), which holds for
+  all rules that have none. There it is 0, off, unless set: each alert has its line.
+- Time is the time since boot that the events carry. Events without a value for a field are alike in that.
+- Nothing is lost: what is held back is told when rules are exchanged and when the daemon ends. `ringfence replay` holds
+  back the same.
+- `ringfence_alerts_total` counts all alerts; `ringfence_alerts_suppressed_total{rule,reason=\"grouped\"}` those that had no
+  line of their own.
+- At most 4,096 groups are remembered. Where there is no room for another, its alerts pass, counted in
+  `ringfence_table_evictions_total{table=\"groups\"}`.
 ";
 
 const EDITORS: &str = "

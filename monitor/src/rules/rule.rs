@@ -7,6 +7,7 @@ use super::LoadError;
 use super::compile::Compiled;
 use super::eval::{Memo, Node};
 use super::exception::Exception;
+use super::grouping::Grouping;
 use super::partial::Maybe;
 use super::priority::Priority;
 use super::said::Said;
@@ -43,6 +44,8 @@ pub struct Rule {
     pub enabled: bool,
     /// How many events it takes until it fires; without, each one fires.
     pub threshold: Option<Threshold>,
+    /// Whether and how its alerts are held together.
+    pub grouping: Option<Grouping>,
     /// The condition as written, what was appended to it and what is excepted from it included.
     pub condition: String,
     /// What it excepts.
@@ -82,6 +85,7 @@ impl Rule {
             references: Vec::new(),
             tests: Arc::default(),
             threshold: None,
+            grouping: None,
             enabled: true,
             condition: condition.to_owned(),
             output: Template::default(),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::collect::SYSCALL;
 use super::file::OVERRIDABLE;
+use super::grouping::MAX_GROUP_SECONDS;
 use super::priority::Priority;
 use super::threshold::{COUNTS, MAX_BY};
 use crate::event_type::EventType;
@@ -278,6 +279,25 @@ fn rule() -> Json {
                 }),
             ),
             ("threshold", reference("threshold")),
+            (
+                "group_by",
+                json!({
+                    "description": "Alerts with the same values of these fields are held together; unset: as the configuration says.",
+                    "anyOf": [
+                        { "$ref": "#/$defs/field" },
+                        { "type": ["array", "null"], "items": { "$ref": "#/$defs/field" }, "maxItems": MAX_BY, "uniqueItems": true },
+                    ],
+                }),
+            ),
+            (
+                "group_seconds",
+                json!({
+                    "description": "For how long alerts are held together; 0: not at all; unset: as the configuration says.",
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": MAX_GROUP_SECONDS,
+                }),
+            ),
             (
                 "tests",
                 json!({

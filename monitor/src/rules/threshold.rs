@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::ast::OperandKind;
+use super::condition;
+use super::operand::{Source, resolve_ours};
 use crate::fields::FieldRef;
 
 /// What `count` may be: of one event nothing is to be counted, and each key remembers up to `count` times or values.
@@ -22,6 +25,25 @@ pub struct NamedField {
     pub name: String,
     /// Which field it is.
     pub field: FieldRef,
+}
+
+impl NamedField {
+    /// Reads a field as rules write it, such as `container.id` or `proc.aname[2]`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parsed = condition::parse_operand_prefix(text).ok().filter(|(_, taken)| *taken == text.len());
+        let Some((OperandKind::Field(name), span)) = parsed.map(|(operand, _)| (operand.value, operand.span))
+        else {
+            return Err(format!("`{text}` is not a field, such as container.id or proc.aname[2]"));
+        };
+        match resolve_ours(&name, span).map(|typed| typed.source) {
+            Ok(Source::Field(field)) => Ok(NamedField { name: text.to_owned(), field }),
+            Ok(_) => Err(format!("`{text}` is not a field")),
+            Err(problem) => Err(problem.message),
+        }
+    }
 }
 
 /// How many events it takes until a rule fires.

@@ -3,7 +3,7 @@
 use super::exception::{self, ExceptionItem, Purpose};
 use super::reader::ItemReader;
 use super::text::Text;
-use super::{Effect, Item, RULE_KEYS, tests, threshold};
+use super::{Effect, GroupKeys, Item, RULE_KEYS, tests, threshold};
 use crate::rules::diagnostic::{Diagnostic, did_you_mean};
 use crate::rules::priority::Priority;
 use crate::rules::testing::RuleTest;
@@ -48,6 +48,7 @@ pub(crate) struct RuleChange {
     pub(crate) exceptions: Option<Changed<Vec<ExceptionItem>>>,
     pub(crate) tests: Option<Changed<Vec<RuleTest>>>,
     pub(crate) threshold: Option<Threshold>,
+    pub(crate) grouping: GroupKeys,
     pub(crate) priority: Option<Priority>,
     pub(crate) maturity: Option<Text>,
     pub(crate) enabled: Option<bool>,
@@ -64,6 +65,8 @@ pub(crate) const OVERRIDABLE: &[(&str, bool)] = &[
     ("exceptions", true),
     ("tests", true),
     ("threshold", false),
+    ("group_by", false),
+    ("group_seconds", false),
     ("attack", true),
     ("references", true),
     ("priority", false),
@@ -282,6 +285,7 @@ impl ItemReader<'_> {
         });
         let threshold = how("threshold").and_then(|_| self.take("threshold"));
         let threshold = threshold.and_then(|node| threshold::read(self, &node));
+        let grouping = self.new_grouping(&how);
         let priority = text(self, "priority").and_then(|text| self.priority(&text.value));
         let maturity = text(self, "maturity").map(|text| text.value);
         let enabled = flag(self, "enabled");
@@ -302,6 +306,7 @@ impl ItemReader<'_> {
             exceptions,
             tests,
             threshold,
+            grouping,
             priority,
             maturity,
             enabled,

@@ -37,7 +37,7 @@ pub(super) fn read(reader: &mut ItemReader<'_>, node: &Node) -> Option<Threshold
         match name {
             "count" => count = read_count(reader, value),
             "within" => within = read_within(reader, value),
-            "by" => by = read_by(reader, value),
+            "by" => by = read_fields(reader, "by", value),
             "distinct" => distinct = read_field(reader, "distinct", value),
             _ => {
                 let wrong = Diagnostic::at(reader.source, key.span, format!("unknown key `{name}`"));
@@ -108,7 +108,7 @@ fn read_within(reader: &mut ItemReader<'_>, node: &Node) -> Option<Duration> {
 }
 
 /// One field, or a sequence of fields.
-fn read_by(reader: &mut ItemReader<'_>, node: &Node) -> Vec<NamedField> {
+pub(super) fn read_fields(reader: &mut ItemReader<'_>, key: &str, node: &Node) -> Vec<NamedField> {
     if node.is_null() {
         return Vec::new();
     }
@@ -117,14 +117,14 @@ fn read_by(reader: &mut ItemReader<'_>, node: &Node) -> Vec<NamedField> {
         _ => std::slice::from_ref(node),
     };
     if nodes.len() > MAX_BY {
-        reader.wrong(node, format!("`by` has more than {MAX_BY} fields"));
+        reader.wrong(node, format!("`{key}` has more than {MAX_BY} fields"));
         return Vec::new();
     }
     let mut fields: Vec<NamedField> = Vec::new();
     for node in nodes {
-        if let Some(field) = read_field(reader, "by", node) {
+        if let Some(field) = read_field(reader, key, node) {
             if fields.iter().any(|other| other.field == field.field) {
-                reader.wrong(node, format!("the field `{}` stands twice in `by`", field.name));
+                reader.wrong(node, format!("the field `{}` stands twice in `{key}`", field.name));
             } else {
                 fields.push(field);
             }

@@ -56,6 +56,7 @@ impl Loader<'_> {
             tests: item.tests.as_slice().into(),
             enabled: item.enabled,
             threshold: item.threshold.clone(),
+            grouping: self.options.group.of(item.grouping.by.as_ref(), item.grouping.seconds),
             condition: whole_condition(&text(&item.condition)?, &exceptions),
             exceptions,
             output_text: text(&item.output)?,

@@ -94,7 +94,7 @@ const FORMS: &[Form] = &[
         text: "`override` says for each key whether the new text is put behind the old one (`append`) or takes its place \
                (`replace`); what it does not name stays. Every key that it names must stand in the item, and no other. \
                `append` and `replace`: `condition`, `output`, `desc`, `tags`, `exceptions`, `tests`, `attack`, `references`; of \
-               lists `items`, of macros `condition`. Only `replace`: `priority`, `threshold`, `maturity`, `enabled`, `warn_evttypes`, \
+               lists `items`, of macros `condition`. Only `replace`: `priority`, `threshold`, `group_by`, `group_seconds`, `maturity`, `enabled`, `warn_evttypes`, \
                `skip-if-unknown-filter`, `capture`, `capture_duration`. A text is appended with a blank between, so \
                what is appended to a condition begins with `and` or `or`. What is appended to must exist. \
                A change after which the rule's own tests do not come out needs `tests`, too: a set whose tests fail is refused.",
