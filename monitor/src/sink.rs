@@ -8,6 +8,7 @@
 mod courier;
 mod deliver;
 mod file;
+pub mod net;
 mod rotate;
 mod spool;
 mod stats;

@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use super::file::{Checked, suggest};
 use crate::alert::Shape;
 use crate::rules::Priority;
+use crate::sink::net::{
+    AlertmanagerConfig, FalcosidekickConfig, JournaldConfig, OtlpConfig, SyslogConfig, WebhookConfig,
+};
 use crate::sink::{DEFAULT_QUEUE_BYTES, FileOutput};
 
 /// Outputs, at most; those of `output` and `alert_file` come on top. Each has a thread, a queue and a series per metric.
@@ -114,6 +117,12 @@ macro_rules! kinds {
 kinds! {
     "stdout" Stdout(StdoutConfig) "Standard output.";
     "file" File(FileOutput) "A file of lines, rotated if wanted.";
+    "syslog" Syslog(SyslogConfig) "Syslog by RFC 5424.";
+    "journald" Journald(JournaldConfig) "The journal, by its own protocol.";
+    "webhook" Webhook(WebhookConfig) "Requests over HTTP.";
+    "alertmanager" Alertmanager(AlertmanagerConfig) "Alertmanager, one or a cluster.";
+    "otlp" Otlp(OtlpConfig) "OpenTelemetry, as log records.";
+    "falcosidekick" Falcosidekick(FalcosidekickConfig) "Falcosidekick, in Falco's shape.";
 }
 
 impl OutputKind {

@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::pipeline::{Format, Output};
 use crate::rules::Priority;
+use crate::sink::net::{Alertmanager, Falcosidekick, Journald, Otlp, Syslog, Webhook};
 use crate::sink::{AlertFile, DEFAULT_QUEUE_BYTES, Deliver, OutputError, Rotation, Sink, Spool};
 
 /// Opens all outputs. Nothing is connected to: that is done by each output's thread.
@@ -81,6 +82,8 @@ fn open(config: &OutputConfig, settings: &Settings) -> Result<Option<Output>, Da
     match kind {
         OutputKind::Stdout(config) => stdout(&usual, config, settings),
         OutputKind::File(config) => file(&usual, &config.path, config.shape, config.rotate).map(Some),
+        // All others have a peer, and are open by now.
+        _ => Ok(None),
     }
 }
 
@@ -88,8 +91,18 @@ fn open(config: &OutputConfig, settings: &Settings) -> Result<Option<Output>, Da
 fn peer(config: &OutputConfig) -> Result<Option<Box<dyn Deliver>>, DaemonError> {
     let made: Result<Option<Box<dyn Deliver>>, OutputError> = match &config.kind {
         OutputKind::Stdout(_) | OutputKind::File(_) => Ok(None),
+        OutputKind::Syslog(config) => Syslog::new(config).map(boxed),
+        OutputKind::Journald(config) => Journald::new(config).map(boxed),
+        OutputKind::Webhook(config) => Webhook::new(config).map(boxed),
+        OutputKind::Alertmanager(config) => Alertmanager::new(config).map(boxed),
+        OutputKind::Otlp(config) => Otlp::new(config).map(boxed),
+        OutputKind::Falcosidekick(config) => Falcosidekick::new(config).map(boxed),
     };
     made.map_err(|error| DaemonError::Outputs(format!("output {}: {error}", config.name)))
+}
+
+fn boxed(output: impl Deliver) -> Option<Box<dyn Deliver>> {
+    Some(Box::new(output))
 }
 
 /// Standard output, unless it is off.
