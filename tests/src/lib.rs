@@ -18,5 +18,6 @@ pub mod matrix;
 pub mod oci;
 pub mod podman;
 pub mod seccomp;
+pub mod servers;
 pub mod state;
 pub mod tamper;

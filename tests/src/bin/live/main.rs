@@ -39,6 +39,7 @@ mod reload;
 mod recording;
 mod service;
 mod shared;
+mod sinks;
 mod starts;
 mod state_files;
 mod syscalls;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
     trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
     trials.extend(service::trials(&settings));
+    trials.extend(sinks::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
     trials.extend(capability_limits::trials(&settings));
