@@ -3,6 +3,7 @@
 //! A piece counts as present when its package is installed or when the program or file that we want from it is
 //! there, so a Docker or a QEMU from another source is left alone. A second run asks the network nothing.
 
+mod collector;
 mod emulator;
 pub(crate) mod schemas;
 mod tools;
@@ -85,7 +86,8 @@ const PIECES: &[Piece] = &[
     test("libcap2-bin", "capsh", "an everyday program that changes capabilities"),
     test("systemd", "systemd-sysusers", "what Ringfence's own package asks of a machine"),
     test("man-db", "man", "shows the manual pages in Ringfence's own package"),
-    test("python3-pip", "pip3", "downloads schemas"),
+    test("python3-pip", "pip3", "downloads schemas and an OpenTelemetry collector"),
+    test("openssl", "openssl", "makes certificates for the outputs' tests"),
     // Installed, it would replace the machine's time service, whichever that is.
     unpacked("chrony", "chronyd", "the quiet-host test runs it, with clock changes off"),
     // Installed, it would be one more runtime that the machine's Podman may choose.
@@ -94,6 +96,11 @@ const PIECES: &[Piece] = &[
     // Installed, it would bring services that start containers when the machine boots.
     unpacked("podman", "podman", "the live suite runs containers by it, in directories of its own"),
     unpacked("conmon", "conmon", "holds Podman's containers"),
+    // Installed, each would start a service. The outputs' tests run them in directories of their own.
+    unpacked("nginx", "nginx", "takes webhooks, and is slow or broken if wanted"),
+    unpacked("rsyslog-openssl", "rsyslogd", "takes syslog, over TLS as well"),
+    unpacked("prometheus-alertmanager", "prometheus-alertmanager", "takes alerts"),
+    unpacked("libpython3.11", "libpython3.11.so.1.0", "the OpenTelemetry collector is linked to it"),
 ];
 
 /// Pieces that only the building of bpf-linker needs.
@@ -107,7 +114,9 @@ const COMPONENTS: &[&str] = &["clippy", "rustfmt"];
 
 /// Directories with programs of pieces that are unpacked, not installed.
 pub(crate) fn unpacked_programs() -> Result<Vec<PathBuf>> {
-    unpacked_directories(&["usr/sbin", "usr/bin"])
+    let mut directories = unpacked_directories(&["usr/sbin", "usr/bin"])?;
+    directories.push(collector::directory()?);
+    Ok(directories)
 }
 
 /// Directories with shared libraries of such pieces.
@@ -165,6 +174,9 @@ pub(crate) fn install(group: Group) -> Result<()> {
     if missing.schemas {
         schemas::install()?;
     }
+    if missing.collector {
+        collector::install()?;
+    }
     missing.tools.iter().try_for_each(|tool| tool.install())?;
     let left = Missing::find(group)?;
     if !left.is_empty() {
@@ -180,6 +192,7 @@ struct Missing {
     components: Vec<&'static str>,
     emulator: bool,
     schemas: bool,
+    collector: bool,
     tools: Vec<&'static Tool>,
 }
 
@@ -206,12 +219,13 @@ impl Missing {
         let components = wanted.iter().copied().filter(|component| !has_component(component)).collect();
         let emulator = group >= Group::Test && !emulator::fits();
         let schemas = group >= Group::Test && !schemas::are_there()?;
+        let collector = group >= Group::Test && !collector::is_there()?;
         let tools = TOOLS.iter().filter(|tool| tool.group <= group && !tool.fits()).collect();
-        Ok(Self { packages, components, emulator, schemas, tools })
+        Ok(Self { packages, components, emulator, schemas, collector, tools })
     }
 
     fn is_empty(&self) -> bool {
-        let nothing_else = !self.emulator && !self.schemas;
+        let nothing_else = !self.emulator && !self.schemas && !self.collector;
         self.packages.is_empty() && self.components.is_empty() && nothing_else && self.tools.is_empty()
     }
 
@@ -226,6 +240,9 @@ impl Missing {
         }
         if self.schemas {
             lines.push(format!("  {:<24} {}", schemas::SCHEMAS.0, schemas::SCHEMAS.1));
+        }
+        if self.collector {
+            lines.push(format!("  {:<24} {}", collector::COLLECTOR.0, collector::COLLECTOR.1));
         }
         lines.extend(self.tools.iter().map(|tool| format!("  {:<24} {}", tool.title(), tool.why)));
         lines.join("\n")

@@ -31,7 +31,11 @@ impl Alertmanager {
         let share = program.parent().map(|bin| bin.join("../share")).unwrap_or_default();
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "/bin/sh", "-c"]);
-        command.arg("mount --bind \"$1\" /usr/share && shift && exec \"$@\"").arg("sh").arg(share).arg(program);
+        command
+            .arg("mount --bind \"$1\" /usr/share && shift && exec \"$@\"")
+            .arg("sh")
+            .arg(share)
+            .arg(program);
         command.arg(format!("--config.file={}", dir.join("config.yml").display()));
         command.arg(format!("--storage.path={}", dir.join("data").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--cluster.listen-address=");

@@ -24,7 +24,12 @@ impl Collector {
         let (grpc, http) = (free_port()?, free_port()?);
         let mut command = Command::new(program("rotel-agent")?);
         command.args(["start", "--exporter", "blackhole", "--debug-log", "logs"]);
-        command.args(["--debug-log-verbosity", "detailed", "--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")]);
+        command.args([
+            "--debug-log-verbosity",
+            "detailed",
+            "--otlp-grpc-endpoint",
+            &format!("127.0.0.1:{grpc}"),
+        ]);
         command.args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}"), "--pid-file"]);
         command.arg(dir.join("collector.pid")).env("NO_COLOR", "1");
         let mut server = Server::start(command, &dir.join("collector.log"))?;

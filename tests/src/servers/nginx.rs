@@ -40,9 +40,8 @@ impl Nginx {
             pki.file("leaf.pem"),
             pki.file("leaf.key")
         );
-        let noted = |name: &str| {
-            format!("access_log {there}/{name}.log noted; proxy_pass http://127.0.0.1:{inner};")
-        };
+        let noted =
+            |name: &str| format!("access_log {there}/{name}.log noted; proxy_pass http://127.0.0.1:{inner};");
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {there}/{kind};\n"))
             .concat();
@@ -77,7 +76,13 @@ server {{ listen 127.0.0.1:{grpc} ssl http2; {tls} location / {{ grpc_pass grpc:
         );
         write(&dir.join("nginx.conf"), &config)?;
         let mut command = Command::new(program("nginx")?);
-        command.arg("-p").arg(&dir).arg("-c").arg(dir.join("nginx.conf")).arg("-e").arg(dir.join("error.log"));
+        command
+            .arg("-p")
+            .arg(&dir)
+            .arg("-c")
+            .arg(dir.join("nginx.conf"))
+            .arg("-e")
+            .arg(dir.join("error.log"));
         let mut server = Server::start(command, &dir.join("output.log"))?;
         server.await_ready(|| listens(grpc))?;
         Ok(Nginx { _server: server, dir, plain, mutual, grpc })

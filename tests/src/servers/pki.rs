@@ -42,7 +42,15 @@ impl Pki {
     fn openssl(&self, name: &str, extensions: &str, more: &[&str]) -> Result<(), String> {
         let mut command = Command::new(program("openssl")?);
         command.current_dir(&self.dir).args(["req", "-config", "extensions.cnf", "-x509", "-newkey", "ec"]);
-        command.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-extensions", extensions]);
+        command.args([
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-extensions",
+            extensions,
+        ]);
         command.args(["-subj", &format!("/CN={name}"), "-out", &format!("{name}.pem")]);
         command.args(["-keyout", &format!("{name}.key")]).args(more);
         let output = command.output().map_err(|error| format!("openssl: {error}"))?;

@@ -117,7 +117,13 @@ fn better(one: Verdict, other: Verdict) -> Verdict {
     match (&one, &other) {
         (Verdict::Taken, _) | (_, Verdict::Never { .. }) => one,
         (_, Verdict::Taken) | (Verdict::Never { .. }, _) => other,
-        (Verdict::Later { after: a, .. }, Verdict::Later { after: b, .. }) => if b < a { other } else { one },
+        (Verdict::Later { after: a, .. }, Verdict::Later { after: b, .. }) => {
+            if b < a {
+                other
+            } else {
+                one
+            }
+        }
     }
 }
 

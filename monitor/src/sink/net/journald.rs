@@ -151,7 +151,9 @@ fn push_message(config: &JournaldConfig, record: &Record<'_>, out: &mut Vec<u8>)
         ("CONTAINER_NAME", "container.name"),
         ("IMAGE_NAME", "container.image"),
     ] {
-        if alert.container_id().is_some() && let Some(value) = alert.text(field) {
+        if alert.container_id().is_some()
+            && let Some(value) = alert.text(field)
+        {
             push_field(name, value.as_bytes(), out);
         }
     }
@@ -248,7 +250,8 @@ mod tests {
     }
 
     fn sink(socket: &std::path::Path) -> Journald {
-        let config = JournaldConfig { socket: socket.to_owned(), timeout_ms: 300, ..JournaldConfig::default() };
+        let config =
+            JournaldConfig { socket: socket.to_owned(), timeout_ms: 300, ..JournaldConfig::default() };
         Journald::new(&config).unwrap()
     }
 

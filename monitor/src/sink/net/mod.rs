@@ -28,9 +28,9 @@ use std::path::Path;
 
 pub use alertmanager::{Alertmanager, AlertmanagerConfig};
 pub use falcosidekick::{Falcosidekick, FalcosidekickConfig};
-pub use peer::{HeaderSource, Url};
 pub use journald::{Journald, JournaldConfig};
 pub use otlp::{Otlp, OtlpConfig};
+pub use peer::{HeaderSource, Url};
 pub use syslog::{Syslog, SyslogConfig};
 pub use tls::TlsConfig;
 pub use webhook::{Webhook, WebhookConfig};

@@ -186,7 +186,8 @@ fn grpc_verdict(peer: &Peer, answer: &Answer) -> Verdict {
     let of = |headers: &HeaderMap, name: &str| {
         headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     };
-    let find = |name| answer.trailers.as_ref().and_then(|all| of(all, name)).or_else(|| of(&answer.headers, name));
+    let find =
+        |name| answer.trailers.as_ref().and_then(|all| of(all, name)).or_else(|| of(&answer.headers, name));
     let Some(status) = find("grpc-status").and_then(|status| status.parse::<u8>().ok()) else {
         return Verdict::Later { after: None, cause: format!("{} does not speak gRPC", peer.url()) };
     };

@@ -157,7 +157,11 @@ impl Connection {
 }
 
 impl Peer {
-    pub(super) fn new(url: Url, protocol: Protocol, settings: &HttpSettings<'_>) -> Result<Self, OutputError> {
+    pub(super) fn new(
+        url: Url,
+        protocol: Protocol,
+        settings: &HttpSettings<'_>,
+    ) -> Result<Self, OutputError> {
         let alpn: &[&[u8]] = match protocol {
             Protocol::One => &[b"http/1.1"],
             Protocol::Two => &[b"h2"],
@@ -262,7 +266,10 @@ impl Peer {
         let (answer, whole) = match tokio::time::timeout(self.limit, steps).await {
             Ok(outcome) => outcome?,
             Err(_) => {
-                return Err(Fault::Other(format!("{place} gave no answer within {} ms", self.limit.as_millis())));
+                return Err(Fault::Other(format!(
+                    "{place} gave no answer within {} ms",
+                    self.limit.as_millis()
+                )));
             }
         };
         // What is left of an answer that is too long would be taken for the next one's beginning.
@@ -290,9 +297,8 @@ impl Peer {
             })
         };
         match tokio::time::timeout(self.limit, hands).await {
-            Ok(outcome) => {
-                outcome.map_err(|error: hyper::Error| format!("{place} speaks no such HTTP: {}", chain(&error)))
-            }
+            Ok(outcome) => outcome
+                .map_err(|error: hyper::Error| format!("{place} speaks no such HTTP: {}", chain(&error))),
             Err(_) => Err(format!("{place} did not begin within {} ms", self.limit.as_millis())),
         }
     }

@@ -47,9 +47,7 @@ impl Secret {
     ) -> Result<Option<Self>, OutputError> {
         match (file, variable) {
             (None, None) => Ok(None),
-            (Some(_), Some(_)) => {
-                Err(wrong(names[0], format!("give this or `{}`, not both", names[1])))
-            }
+            (Some(_), Some(_)) => Err(wrong(names[0], format!("give this or `{}`, not both", names[1]))),
             (Some(path), None) => Self::from_file(names[0], path).map(Some),
             (None, Some(variable)) => Self::from_environment(names[1], variable).map(Some),
         }
@@ -67,8 +65,12 @@ impl Secret {
     /// Reads it from an environment variable.
     pub(super) fn from_environment(setting: &'static str, variable: &str) -> Result<Self, OutputError> {
         let value = std::env::var(variable).ok().filter(|value| is_text(value));
-        let missing =
-            || wrong(setting, format!("the environment variable {variable} is not set, or not to one line of text"));
+        let missing = || {
+            wrong(
+                setting,
+                format!("the environment variable {variable} is not set, or not to one line of text"),
+            )
+        };
         Ok(Self { place: Place::Environment(variable.to_owned()), value: value.ok_or_else(missing)? })
     }
 
@@ -106,7 +108,7 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::File { path, .. } => path.display().fmt(f),
+            Place::File { path, .. } => write!(f, "{}", path.display()),
             Place::Environment(variable) => write!(f, "${variable}"),
         }
     }

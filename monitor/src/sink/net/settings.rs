@@ -62,7 +62,7 @@ impl fmt::Debug for HeaderSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HeaderSource::Text(_) => f.write_str("(set)"),
-            HeaderSource::File(path) => path.display().fmt(f),
+            HeaderSource::File(path) => write!(f, "{}", path.display()),
             HeaderSource::Environment(variable) => write!(f, "${variable}"),
         }
     }

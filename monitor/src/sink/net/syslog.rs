@@ -274,7 +274,11 @@ fn send_datagram(
         None => connect()?,
     };
     let outcome = match socket.send(message) {
-        Err(error) if !fresh && error.raw_os_error() != Some(libc::EMSGSIZE) && error.kind() != ErrorKind::WouldBlock => {
+        Err(error)
+            if !fresh
+                && error.raw_os_error() != Some(libc::EMSGSIZE)
+                && error.kind() != ErrorKind::WouldBlock =>
+        {
             let socket = connect()?;
             let outcome = socket.send(message);
             *kept = Some(socket);
@@ -302,7 +306,7 @@ impl Connection {
         runtime.block_on(async {
             let mut known = kept.take();
             if let Some(stream) = &mut known
-                && !is_open(stream).await
+                && state(stream).await != State::Open
             {
                 known = None;
             }
@@ -324,14 +328,26 @@ impl Connection {
     }
 }
 
-/// Whether a kept connection still stands, as far as can be known. Servers of syslog say nothing; what is read is the
-/// end, or TLS's own business.
-async fn is_open(stream: &mut Stream) -> bool {
+/// How a connection stands, as far as can be known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The peer closed it in good order. Its kernel does so only if all was read that it has acknowledged; otherwise it
+    /// resets the connection.
+    Closed,
+    Broken,
+}
+
+/// Servers of syslog say nothing; what is read is the end, or TLS's own business.
+async fn state(stream: &mut Stream) -> State {
     let mut said = [0; 512];
     loop {
         match tokio::time::timeout(Duration::ZERO, stream.read(&mut said)).await {
-            Err(_) => return true,
-            Ok(Ok(0) | Err(_)) => return false,
+            Err(_) => return State::Open,
+            Ok(Ok(0)) => return State::Closed,
+            // Not all who speak TLS say goodbye.
+            Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => return State::Closed,
+            Ok(Err(_)) => return State::Broken,
             Ok(Ok(_)) => {}
         }
     }
@@ -355,8 +371,8 @@ async fn acknowledged(stream: &mut Stream, limit: Duration) -> io::Result<()> {
         // A connection that was reset has nothing left to send, either.
         return match stream.tcp().take_error()? {
             Some(error) => Err(error),
-            None if is_open(stream).await => Ok(()),
-            None => Err(ErrorKind::ConnectionReset.into()),
+            None if state(stream).await == State::Broken => Err(ErrorKind::ConnectionReset.into()),
+            None => Ok(()),
         };
     }
 }

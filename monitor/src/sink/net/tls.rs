@@ -42,11 +42,7 @@ impl TlsConfig {
     }
 
     fn named(&self) -> [(&'static str, Option<&Path>); 3] {
-        [
-            ("tls.ca", self.ca.as_deref()),
-            ("tls.cert", self.cert.as_deref()),
-            ("tls.key", self.key.as_deref()),
-        ]
+        [("tls.ca", self.ca.as_deref()), ("tls.cert", self.cert.as_deref()), ("tls.key", self.key.as_deref())]
     }
 }
 
@@ -130,7 +126,8 @@ fn roots(config: &TlsConfig) -> Result<RootCertStore, OutputError> {
     // Bundles hold some that are not understood; that is no reason to do without the rest.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        let reason = "the system has no certificates of authorities (Debian: package ca-certificates); name a file";
+        let reason =
+            "the system has no certificates of authorities (Debian: package ca-certificates); name a file";
         return Err(setting("tls.ca", reason));
     }
     Ok(roots)

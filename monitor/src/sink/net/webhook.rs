@@ -128,7 +128,8 @@ impl Webhook {
         let now = secret.current()?;
         if now != known {
             let url = now.parse()?;
-            self.peer = Peer::new(url, Protocol::One, &self.config.http()).map_err(|error| error.to_string())?;
+            self.peer =
+                Peer::new(url, Protocol::One, &self.config.http()).map_err(|error| error.to_string())?;
             now.clone_into(known);
         }
         Ok(())

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use libtest_mimic::Trial;
 use tempfile::TempDir;
-use tests::harness::{Daemon, Expectation, Settings};
+use tests::harness::alerts::Expectation;
+use tests::harness::{Daemon, Settings};
 use tests::servers::{Collector, Nginx, Pki};
 
 use crate::cases::cases;

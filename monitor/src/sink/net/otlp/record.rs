@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+use super::OtlpConfig;
 use super::proto::{
     Any, AnyValue, ArrayValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource,
     ResourceLogs, ScopeLogs,
 };
-use super::OtlpConfig;
 use crate::alert::Shaper;
 use crate::rules::Priority;
 use crate::sink::Record;
@@ -80,7 +80,8 @@ impl Item {
             event_name: EVENT_NAME.to_owned(),
         };
         let in_container = alert.container_id().is_some();
-        let field = |name: &str| alert.output_fields.get(name).filter(|value| in_container && !value.is_null());
+        let field =
+            |name: &str| alert.output_fields.get(name).filter(|value| in_container && !value.is_null());
         let mut resource: Vec<_> =
             RESOURCE.iter().filter_map(|(name, key)| Some((*key, field(name)?.clone()))).collect();
         if !resource.iter().any(|(key, _)| *key == "container.id") {

@@ -18,7 +18,8 @@ use crate::sink::OutputError;
 const MAX_BYTES: u64 = 64 << 10;
 
 /// What stands at the top of an alert; every other name is one of `output_fields`.
-const TOP: &[&str] = &["time", "rule", "rule_id", "priority", "output", "hostname", "source", "tags", "attack"];
+const TOP: &[&str] =
+    &["time", "rule", "rule_id", "priority", "output", "hostname", "source", "tags", "attack"];
 
 /// The whole alert.
 const WHOLE: &str = "alert";

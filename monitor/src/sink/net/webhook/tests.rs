@@ -51,8 +51,13 @@ fn together_with_headers_and_a_token_that_changes() {
     deliver(&mut hook, Priority::Error, &[line()]).unwrap();
     let requests = server.requests();
     assert!(requests[0].starts_with("PUT /") && requests[0].ends_with(&format!("[{},{}]", line(), line())));
-    assert!(requests[0].contains("authorization: Bearer first\r\n") && requests[0].contains("x-scope: lab\r\n"));
-    assert!(requests[1].contains("authorization: Bearer second\r\n") && requests[1].ends_with(&format!("[{}]", line())));
+    assert!(
+        requests[0].contains("authorization: Bearer first\r\n") && requests[0].contains("x-scope: lab\r\n")
+    );
+    assert!(
+        requests[1].contains("authorization: Bearer second\r\n")
+            && requests[1].ends_with(&format!("[{}]", line()))
+    );
 }
 
 #[test]
@@ -88,7 +93,10 @@ fn what_each_answer_means() {
         let outcome = deliver(&mut hook(&server, |_| ()), Priority::Error, &[line()]).unwrap_err();
         assert_eq!((outcome.taken, outcome.fate), (0, fate), "{status}");
         let said = format!("http://{} answers {status}: invalid_payload\\x1b[31m", server.address);
-        assert_eq!(outcome.cause.split(' ').take(3).collect::<Vec<_>>(), said.split(' ').take(3).collect::<Vec<_>>());
+        assert_eq!(
+            outcome.cause.split(' ').take(3).collect::<Vec<_>>(),
+            said.split(' ').take(3).collect::<Vec<_>>()
+        );
         assert!(outcome.cause.ends_with(": invalid_payload\\x1b[31m"), "{}", outcome.cause);
         assert_eq!(server.requests().len(), 1, "no redirect is followed");
     }
@@ -157,7 +165,10 @@ fn an_address_from_a_file_may_change() {
     let attachment = &message["attachments"][0];
     assert_eq!(attachment["text"], "Namespace made by \"ev]il\\\\ &lt;!channel&gt; &amp; co\" é (pid 4711)");
     assert_eq!(attachment["ts"], 1_795_463_146);
-    assert_eq!(attachment["fields"][2], serde_json::json!({"title": "Container", "value": "shop \"front\"]", "short": true}));
+    assert_eq!(
+        attachment["fields"][2],
+        serde_json::json!({"title": "Container", "value": "shop \"front\"]", "short": true})
+    );
 }
 
 #[test]

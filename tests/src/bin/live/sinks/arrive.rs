@@ -32,7 +32,10 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
     let outputs = [
         format!("{{type: syslog, name: unix, address: 'unix:{}', message: text}}", rsyslog.socket.display()),
         format!("{{type: syslog, name: tcp, address: 'tcp://localhost:{}'}}", rsyslog.tcp),
-        format!("{{type: syslog, name: tls, address: 'tls://localhost:{}', facility: local0, {tls}}}", rsyslog.tls),
+        format!(
+            "{{type: syslog, name: tls, address: 'tls://localhost:{}', facility: local0, {tls}}}",
+            rsyslog.tls
+        ),
         format!("{{type: journald, socket: {}}}", journald.socket().display()),
         format!("{{type: webhook, name: hook, url: 'http://127.0.0.1:{plain}/hook'}}"),
         format!(
@@ -41,7 +44,9 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
             place.nginx.mutual
         ),
         format!("{{type: webhook, name: slack, url_file: {slack}, template: slack}}"),
-        format!("{{type: webhook, name: own, method: PUT, url: 'http://127.0.0.1:{plain}/own', template_file: {own}}}"),
+        format!(
+            "{{type: webhook, name: own, method: PUT, url: 'http://127.0.0.1:{plain}/own', template_file: {own}}}"
+        ),
         format!(
             "{{type: alertmanager, urls: ['http://127.0.0.1:{}', 'http://127.0.0.1:{}'], labels: {{cluster: lab}}}}",
             free_port()?,
@@ -49,7 +54,10 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
         ),
         format!("{{type: otlp, name: grpc, url: 'http://127.0.0.1:{}'}}", collector.grpc),
         format!("{{type: otlp, name: http, protocol: http, url: 'http://127.0.0.1:{}'}}", collector.http),
-        format!("{{type: otlp, name: grpcs, url: 'https://localhost:{}', tls: {{ca: {ca}}}}}", place.nginx.grpc),
+        format!(
+            "{{type: otlp, name: grpcs, url: 'https://localhost:{}', tls: {{ca: {ca}}}}}",
+            place.nginx.grpc
+        ),
         format!("{{type: falcosidekick, url: 'http://127.0.0.1:{plain}/falco'}}"),
     ];
     let Running { daemon, _rules } = start(settings, dir, &outputs)?;
@@ -98,7 +106,9 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
     }
     in_alertmanager(&alertmanager, &text)?;
     let printed = collector.printed();
-    for part in ["service.name", "ringfence", "host.name", "process.pid", "security_rule.name", "Suite unshare"] {
+    for part in
+        ["service.name", "ringfence", "host.name", "process.pid", "security_rule.name", "Suite unshare"]
+    {
         if !printed.contains(part) {
             return Err(format!("the collector does not have `{part}`"));
         }
@@ -148,7 +158,8 @@ fn syslog(rsyslog: &Rsyslog, text: &str, expected: &[Value]) -> Result<(), Strin
         same(by, &lines?, expected)?;
     }
     let plain = |alert: &Value| alert["output"].as_str().unwrap_or_default().to_owned();
-    let said: BTreeSet<String> = rsyslog.messages("unix", text).into_iter().map(|message| message.text).collect();
+    let said: BTreeSet<String> =
+        rsyslog.messages("unix", text).into_iter().map(|message| message.text).collect();
     match said == expected.iter().map(plain).collect() {
         true => Ok(()),
         false => Err(format!("unix: {:?}", said.first())),

@@ -33,7 +33,10 @@ enum Fate {
 fn hurt(settings: &Settings, place: &Place, outputs: &[(&str, String, Fate)]) -> Result<(), String> {
     let file = place.dir.path().join("alerts.jsonl");
     let mut lines = vec![
-        format!("{{type: webhook, name: well, batch: 100, url: 'http://127.0.0.1:{}/well'}}", place.nginx.plain),
+        format!(
+            "{{type: webhook, name: well, batch: 100, url: 'http://127.0.0.1:{}/well'}}",
+            place.nginx.plain
+        ),
         format!("{{type: file, path: {}}}", file.display()),
     ];
     for (name, output, _) in outputs {
@@ -121,8 +124,16 @@ pub(super) fn syslog(settings: &Settings) -> Result<(), String> {
             ("hung", format!("{{type: syslog, address: 'unix:{}'}}", path("hung")), Fate::Some),
             ("gone", format!("{{type: syslog, address: 'unix:{}'}}", path("nobody")), Fate::Wait),
             ("closed", format!("{{type: syslog, address: 'tcp://127.0.0.1:{closed}'}}"), Fate::Wait),
-            ("no-hands", format!("{{type: syslog, address: 'tls://localhost:{silent}', tls: {{ca: {ca}}}}}"), Fate::Wait),
-            ("no-tls", format!("{{type: syslog, address: 'tls://localhost:{tcp}', tls: {{ca: {ca}}}}}"), Fate::Wait),
+            (
+                "no-hands",
+                format!("{{type: syslog, address: 'tls://localhost:{silent}', tls: {{ca: {ca}}}}}"),
+                Fate::Wait,
+            ),
+            (
+                "no-tls",
+                format!("{{type: syslog, address: 'tls://localhost:{tcp}', tls: {{ca: {ca}}}}}"),
+                Fate::Wait,
+            ),
             (
                 "stranger",
                 format!("{{type: syslog, address: 'tls://localhost:{tls}', tls: {{ca: {stranger}}}}}"),
@@ -156,7 +167,12 @@ pub(super) fn journald(settings: &Settings) -> Result<(), String> {
 }
 
 /// What hurts everything over HTTP: `type` and what else it needs, and how it names its address.
-fn over_http(place: &Place, silent: u16, kind: &str, address: &dyn Fn(&str) -> String) -> Result<Vec<(&'static str, String, Fate)>, String> {
+fn over_http(
+    place: &Place,
+    silent: u16,
+    kind: &str,
+    address: &dyn Fn(&str) -> String,
+) -> Result<Vec<(&'static str, String, Fate)>, String> {
     let (plain, mutual, closed) = (place.nginx.plain, place.nginx.mutual, free_port()?);
     let (stranger, ca) = (place.pki.file("stranger.pem"), place.pki.file("ca.pem"));
     let output = |url: String, more: &str| format!("{{type: {kind}, {}{more}}}", address(&url));
@@ -208,7 +224,12 @@ pub(super) fn otlp(settings: &Settings) -> Result<(), String> {
         ("grpc-hung", format!("http://127.0.0.1:{silent}"), String::new(), Fate::Wait),
         ("grpc-closed", format!("http://127.0.0.1:{closed}"), String::new(), Fate::Wait),
         ("grpc-no-grpc", format!("http://127.0.0.1:{plain}"), String::new(), Fate::Wait),
-        ("grpc-stranger", format!("https://localhost:{grpc}"), format!(", tls: {{ca: {stranger}}}"), Fate::Wait),
+        (
+            "grpc-stranger",
+            format!("https://localhost:{grpc}"),
+            format!(", tls: {{ca: {stranger}}}"),
+            Fate::Wait,
+        ),
         ("grpc-well", format!("http://127.0.0.1:{}", place.collector.grpc), String::new(), Fate::Taken),
     ] {
         // Sixteen outputs are the limit; what HTTP shows with one of these it need not show twice.
