@@ -4,31 +4,35 @@
 //! anything; `tracepoint` hooks the end of every call, for machines that refuse trampolines. The programs
 //! behind both are the same.
 
+mod attached;
 mod explain;
 mod hooks;
 mod ledger;
+mod pinned;
 mod syscall_sets;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupDevice, FEntry, FExit, Program, ProgramError, ProgramFd,
-    RawTracePoint, TracePoint,
+    BtfTracePoint, CgroupAttachMode, CgroupDevice, FEntry, FExit, Program, ProgramError, TracePoint,
 };
 use aya::{Btf, Ebpf, EbpfLoader};
 use monitor_common::control::{MISSING, Offsets};
 use monitor_common::syscall_set::SYSCALL_SETS;
 
 use explain::chain;
-use hooks::{FREED, Hook, LIFE_CYCLE, RETURNS, function_of};
+use hooks::{FREED, Hook, LIFE_CYCLE, RETURNS, cost_of, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
+pub use pinned::{Begun, Pinned, attach_pinned, enrolment_of, key};
 pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
 use crate::btf::{BtfError, KernelTypes};
 use crate::config::AttachChoice;
 use crate::hierarchy::{Hierarchy, v2_root};
 use crate::kernel_files;
+use crate::pins::PinError;
 use crate::preflight::KernelVersion;
 
 /// The compiled programs. Aligned, because the ELF reader casts its headers.
@@ -77,6 +81,12 @@ pub enum AttachError {
     /// Not one probe on the watched calls could be attached.
     #[error("no probe could be attached: {0}")]
     Nothing(String),
+    /// See [`PinError`].
+    #[error("pins: {0}")]
+    Pins(#[from] PinError),
+    /// Something that was attached cannot be pinned.
+    #[error("pins: {0}; --no-pin does without")]
+    Unpinnable(String),
     /// `--strict` was given and something is missing.
     #[error("--strict: {} probes are missing: {}", .0.len(), .0.join("; "))]
     Strict(Vec<String>),
@@ -99,8 +109,12 @@ pub struct Probe {
 
 /// The programs in force.
 pub struct Attached {
-    /// Keeps programs and links alive: dropping it detaches everything.
-    ebpf: Ebpf,
+    /// Keeps programs and links alive that this process loaded: dropped, it detaches everything that is not pinned.
+    ebpf: Option<Ebpf>,
+    /// Maps, programs and links that were taken over, by their names.
+    adopted: Vec<(String, Adopted)>,
+    /// Where they are pinned, if they are.
+    pinned: Option<Pinned>,
     /// How the watched calls are hooked.
     pub mode: AttachMode,
     /// Every probe of the mode, the missing ones too.
@@ -117,10 +131,31 @@ pub type LostMap = HashMap<MapData, [u64; 2], u64>;
 /// The tasks whose records are canaries ([`monitor_common::control::CanaryTasks`]): start time and thread id of each.
 pub type CanaryMap = Array<MapData, [u64; 4]>;
 
+/// Something that another process loaded.
+enum Adopted {
+    Map(Box<Map>),
+    /// A program or a link.
+    Held(OwnedFd),
+}
+
 struct Plan {
     program: String,
     hook: Hook,
-    cost: &'static str,
+}
+
+/// What is to be attached, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'h> {
+    /// In which mode.
+    pub choice: AttachChoice,
+    /// Any gap is an error.
+    pub strict: bool,
+    /// Size of the ring buffer: a power of two, whole pages.
+    pub ring_bytes: u32,
+    /// The calls of each cgroup are noted, for which each call of the machine pays; without, nothing of that is loaded.
+    pub syscall_sets: bool,
+    /// Cgroups are known by their directories in it; without one, no event has a cgroup.
+    pub hierarchy: Option<&'h Hierarchy>,
 }
 
 /// The first kernel whose BTF tracepoints run preemptible (`__bpf_trace_run` holds back migration only): while a task
@@ -144,23 +179,14 @@ enum CapHook {
     None,
 }
 
-/// Loads and attaches the programs, with a ring buffer of `ring_bytes` (a power of two, whole pages). Cgroups are
-/// known by their directories in `hierarchy`; without one, no event has a cgroup.
-///
-/// With `syscall_sets`, the calls of each cgroup are noted, for which each call of the machine pays; without, nothing
-/// of that is loaded.
+/// Loads and attaches the programs; nothing is pinned.
 ///
 /// What can be missing is reported in [`Attached::probes`] and the rest still runs, unless `strict`.
 ///
 /// # Errors
 /// [`AttachError`], if nothing useful would run, or on any gap with `strict`.
-pub fn attach(
-    choice: AttachChoice,
-    strict: bool,
-    ring_bytes: u32,
-    syscall_sets: bool,
-    hierarchy: Option<&Hierarchy>,
-) -> Result<Attached, AttachError> {
+pub fn attach(wanted: Wanted<'_>) -> Result<Attached, AttachError> {
+    let Wanted { choice, strict, ring_bytes, syscall_sets, hierarchy } = wanted;
     let types = KernelTypes::from_file(Path::new(KernelTypes::PATH))?;
     let btf = Btf::from_sys_fs().map_err(|e| AttachError::Load(e.to_string()))?;
     let place = hierarchy_settings(&types, hierarchy)?;
@@ -182,15 +208,7 @@ pub fn attach(
             other => other?,
         },
     };
-    let missing: Vec<String> = attached
-        .probes
-        .iter()
-        .filter_map(|probe| probe.missing.as_ref().map(|why| format!("{} ({why})", probe.hook)))
-        .collect();
-    if strict && !missing.is_empty() {
-        return Err(AttachError::Strict(missing));
-    }
-    Ok(attached)
+    if strict { attached.be_whole() } else { Ok(attached) }
 }
 
 /// How the programs find a task's directory in the hierarchy: its number, and the controller's place.
@@ -228,17 +246,13 @@ impl Loader {
         let seccomp = Plan {
             program: format!("seccomp_filter_{args}"),
             hook: Hook::Return("__seccomp_filter".to_owned()),
-            cost: "attempts that a seccomp filter refuses are not seen",
         };
         self.put(&mut attached, seccomp);
         if let Some(Probe { missing: Some(reason), .. }) = attached.probes.last() {
             return Err(AttachError::NoTrampolines(reason.clone()));
         }
-        let committed = Plan {
-            program: "credentials_committed".to_owned(),
-            hook: Hook::Entry("commit_creds"),
-            cost: "capabilities that grow otherwise than by an exec or a clone are not seen",
-        };
+        let committed =
+            Plan { program: "credentials_committed".to_owned(), hook: Hook::Entry("commit_creds") };
         self.put(&mut attached, committed);
         if doors && attached.probes.last().is_some_and(|probe| probe.missing.is_some()) {
             // The programs must know that growth proves nothing: load them again, told so.
@@ -246,18 +260,12 @@ impl Loader {
             return self.trampoline(false);
         }
         self.put_common(&mut attached, caps);
-        let switch = Plan {
-            program: "nsproxy_switched".to_owned(),
-            hook: Hook::Entry("switch_task_namespaces"),
-            cost: "namespaces that change otherwise than by a watched call show with the process's next record",
-        };
+        let switch =
+            Plan { program: "nsproxy_switched".to_owned(), hook: Hook::Entry("switch_task_namespaces") };
         self.put(&mut attached, switch);
         for (program, _) in RETURNS {
             let hook = Hook::Return(function_of(program));
-            self.put(
-                &mut attached,
-                Plan { program: (*program).to_owned(), hook, cost: "this call is not seen in this ABI" },
-            );
+            self.put(&mut attached, Plan { program: (*program).to_owned(), hook });
         }
         Ok(attached)
     }
@@ -276,7 +284,7 @@ impl Loader {
         } else {
             ("sys_exit", Hook::Tracepoint("sys_exit"))
         };
-        self.put(&mut attached, Plan { program: program.to_owned(), hook, cost: "no watched call is seen" });
+        self.put(&mut attached, Plan { program: program.to_owned(), hook });
         match attached.probes.last() {
             Some(Probe { missing: Some(reason), .. }) => Err(AttachError::Nothing(reason.clone())),
             _ => Ok(attached),
@@ -317,35 +325,37 @@ impl Loader {
             .map_max_entries("SYSCALL_SETS", if self.syscall_sets { SYSCALL_SETS } else { 1 })
             .load(&OBJECT.0)
             .map_err(|e| AttachError::Load(chain(&e)))?;
-        Ok(Attached { ebpf, mode, probes: Vec::new(), hierarchy: self.hierarchy.clone() })
+        Ok(Attached {
+            ebpf: Some(ebpf),
+            adopted: Vec::new(),
+            pinned: None,
+            mode,
+            probes: Vec::new(),
+            hierarchy: self.hierarchy.clone(),
+        })
     }
 
     /// What both modes have.
     fn put_common(&self, attached: &mut Attached, caps: CapHook) {
-        for (program, tracepoint, cost) in LIFE_CYCLE.iter().chain(&[FREED]) {
-            self.put(
-                attached,
-                Plan { program: (*program).to_owned(), hook: Hook::Tracepoint(tracepoint), cost },
-            );
+        for (program, tracepoint, _) in LIFE_CYCLE.iter().chain(&[FREED]) {
+            self.put(attached, Plan { program: (*program).to_owned(), hook: Hook::Tracepoint(tracepoint) });
         }
-        let cost = "capability checks are not counted, and who refused is not told apart: seccomp, capability and others are reported as `other`";
         match caps {
             CapHook::Perf => self.put(
                 attached,
                 Plan {
                     program: "cap_capable_perf".to_owned(),
                     hook: Hook::Perf("capability", "cap_capable"),
-                    cost,
                 },
             ),
             CapHook::Tracepoint => self.put(
                 attached,
-                Plan { program: "cap_capable_tp".to_owned(), hook: Hook::Tracepoint("cap_capable"), cost },
+                Plan { program: "cap_capable_tp".to_owned(), hook: Hook::Tracepoint("cap_capable") },
             ),
             CapHook::Return => {
                 for function in ["cap_capable", "security_capset"] {
                     let hook = Hook::Return(function.to_owned());
-                    self.put(attached, Plan { program: function.to_owned(), hook, cost });
+                    self.put(attached, Plan { program: function.to_owned(), hook });
                 }
             }
             CapHook::None => attached.probes.push(Probe {
@@ -354,18 +364,18 @@ impl Loader {
                 missing: Some(
                     "refused by this machine, and the kernel has no tracepoint (before 6.14)".to_owned(),
                 ),
-                cost,
+                cost: cost_of("cap_capable"),
                 program: None,
             }),
         }
-        let cost = "refused opens of devices are told by the path that the caller claims";
-        self.put(attached, Plan { program: "device_asked".to_owned(), hook: Hook::DeviceCgroup, cost });
+        self.put(attached, Plan { program: "device_asked".to_owned(), hook: Hook::DeviceCgroup });
         if self.syscall_sets {
             self.put_syscall_sets(attached);
         }
     }
     fn put(&self, attached: &mut Attached, plan: Plan) {
-        let result = self.try_put(&mut attached.ebpf, &plan);
+        let ebpf = attached.ebpf.as_mut().ok_or_else(|| "no object is loaded".to_owned());
+        let result = ebpf.and_then(|ebpf| self.try_put(ebpf, &plan));
         let hook = match &plan.hook {
             Hook::Tracepoint(name) => format!("tp_btf/{name}"),
             Hook::Return(name) => format!("fexit/{name}"),
@@ -380,7 +390,8 @@ impl Loader {
             Ok(program) => (Some(program), None),
             Err(reason) => (None, Some(reason)),
         };
-        attached.probes.push(Probe { name: plan.program, hook, missing, cost: plan.cost, program });
+        let cost = cost_of(&plan.program);
+        attached.probes.push(Probe { name: plan.program, hook, missing, cost, program });
     }
 
     /// Attaches a program and gives its id.
@@ -426,39 +437,5 @@ impl Loader {
     }
 }
 
-impl Attached {
-    /// Takes the ring buffer; the next call gives `None`.
-    pub fn take_ring(&mut self) -> Option<RingBuf<MapData>> {
-        RingBuf::try_from(self.ebpf.take_map("EVENTS")?).ok()
-    }
-
-    /// Takes the ledger.
-    pub fn take_counters(&mut self) -> Option<CounterMap> {
-        PerCpuArray::try_from(self.ebpf.take_map("COUNTERS")?).ok()
-    }
-
-    /// Takes the table that says whose records were lost.
-    pub fn take_lost(&mut self) -> Option<LostMap> {
-        HashMap::try_from(self.ebpf.take_map("LOST")?).ok()
-    }
-
-    /// Takes the table of the tasks whose records are canaries.
-    pub fn take_canaries(&mut self) -> Option<CanaryMap> {
-        Array::try_from(self.ebpf.take_map("CANARIES")?).ok()
-    }
-
-    /// Loads the program by which a thread becomes a canary, and gives its descriptor.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub fn enrolment(&mut self) -> Result<ProgramFd, String> {
-        let program = self.ebpf.program_mut("enrol_canary").ok_or("not in the object file")?;
-        let explain = |e: ProgramError| chain(&e);
-        let program: &mut RawTracePoint = program.try_into().map_err(explain)?;
-        program.load().map_err(explain)?;
-        program.fd().map_err(explain)?.try_clone().map_err(|e| e.to_string())
-    }
-
-    /// Takes every program off its hook; what is in the ring buffer stays there.
-    pub fn detach(self) {}
-}
+/// The program by which a thread becomes a canary.
+const ENROLMENT: &str = "enrol_canary";

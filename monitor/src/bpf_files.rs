@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::PathBuf;
 
 /// The descriptor of a loaded program, by its number.
@@ -54,7 +55,27 @@ impl BpfFiles {
     }
 }
 
+/// The id of the program behind a descriptor; `None` if it is something else.
+pub fn program_of(fd: BorrowedFd<'_>) -> Option<u32> {
+    let text = info(fd.as_raw_fd() as u32)?;
+    if value(&text, "link_id").is_some() { None } else { value(&text, "prog_id").map(|id| id as u32) }
+}
+
+/// The id of the program that the link behind a descriptor holds on its hook; `None` if it is no link, or holds nothing
+/// any more.
+pub fn attached_by(fd: BorrowedFd<'_>) -> Option<u32> {
+    let fd = fd.as_raw_fd() as u32;
+    let text = info(fd)?;
+    let link = LinkFile { fd, id: value(&text, "link_id")? as u32 };
+    link.is_attached().then(|| value(&text, "prog_id").map(|id| id as u32))?
+}
+
 impl ProgramFile {
+    /// The descriptor's number.
+    pub fn number(self) -> u32 {
+        self.fd
+    }
+
     /// How often the kernel skipped the program because it was under way on that CPU already
     /// (`bpf_prog_show_fdinfo`, since 5.12).
     pub fn recursion_misses(self) -> Option<u64> {
@@ -64,6 +85,11 @@ impl ProgramFile {
 }
 
 impl LinkFile {
+    /// The descriptor's number.
+    pub fn number(self) -> u32 {
+        self.fd
+    }
+
     /// False if the link is gone, or holds on to no cgroup any more (`BPF_LINK_DETACH`, since 5.9).
     pub fn is_attached(self) -> bool {
         info(self.fd).is_some_and(|text| {

@@ -34,7 +34,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{
-    Assignment, AttachChoice, CanaryInterval, ConfigError, Listen, OutputFormat, Settings,
+    Assignment, AttachChoice, CanaryInterval, ConfigError, Listen, OutputFormat, PinChoice, Settings,
     check_metadata_wait_ms, check_ring_bytes, check_root, parse_priority,
 };
 use crate::control::ControlSocket;
@@ -202,6 +202,12 @@ pub struct RunArgs {
     /// Where to answer questions such as `ringfence containers`, or off [default: /run/ringfence/ringfence.sock]
     #[arg(long, value_name = "PATH|off")]
     control_socket: Option<ControlSocket>,
+    /// Directory in a BPF file system where probes stay for the next start [default: /run/ringfence/bpf, if mounted]
+    #[arg(long, value_name = "DIR", value_parser = check_root)]
+    pin_dir: Option<PathBuf>,
+    /// Take the probes off with the process: what happens during a restart is not seen
+    #[arg(long, conflicts_with = "pin_dir")]
+    no_pin: bool,
     /// Size of the ring buffer in bytes, a power of two [default: 4194304]
     #[arg(long, value_name = "N", value_parser = ring_bytes)]
     ring_bytes: Option<u32>,
@@ -273,6 +279,11 @@ impl RunArgs {
         settings.record_bytes = self.record_bytes.unwrap_or(settings.record_bytes);
         settings.listen = self.listen.unwrap_or(settings.listen);
         settings.control_socket = self.control_socket.unwrap_or(settings.control_socket);
+        settings.pin_dir = match (self.no_pin, self.pin_dir) {
+            (true, _) => PinChoice::Off,
+            (false, Some(dir)) => PinChoice::At(dir),
+            (false, None) => settings.pin_dir,
+        };
         settings.ring_bytes = self.ring_bytes.unwrap_or(settings.ring_bytes);
         settings.canary_interval = self.canary_interval_ms.unwrap_or(settings.canary_interval);
         settings.metadata_wait_ms = self.metadata_wait_ms.unwrap_or(settings.metadata_wait_ms);

@@ -6,6 +6,7 @@
 mod assign;
 mod file;
 mod outputs;
+mod pin_dir;
 mod state_dir;
 
 pub use assign::Assignment;
@@ -14,6 +15,7 @@ pub use outputs::{
     DEFAULT_SPOOL_BYTES, MAX_OUTPUTS, OutputConfig, OutputKind, QUEUE_BYTES, SPOOL_BYTES, SpoolConfig,
     StdoutConfig, StdoutFormat, check_outputs,
 };
+pub use pin_dir::{DEFAULT_PIN_DIR, PinChoice};
 pub use state_dir::{DEFAULT_STATE_DIR, StateDir, check_unused_series};
 
 use std::fmt;
@@ -204,6 +206,8 @@ pub struct Settings {
     pub roots: Roots,
     /// Where what must outlive the daemon is kept.
     pub state_dir: StateDir,
+    /// Where probes and maps are pinned, so that the next process takes them over.
+    pub pin_dir: PinChoice,
     /// Series of the metric `capability_unused_info`, at most; 0 for none.
     pub capability_unused_series: u32,
 }
@@ -236,6 +240,7 @@ impl Default for Settings {
             metadata_wait_ms: DEFAULT_METADATA_WAIT_MS,
             roots: Roots::default(),
             state_dir: StateDir::default(),
+            pin_dir: PinChoice::default(),
             capability_unused_series: 0,
         }
     }
@@ -328,6 +333,7 @@ impl Settings {
             group_by,
             group_seconds,
             state_dir,
+            pin_dir,
             capability_unused_series,
         } = file;
         set(&mut self.attach, attach);
@@ -342,6 +348,7 @@ impl Settings {
         set(&mut self.group.by, group_by.map(|by| by.into_iter().map(|field| field.0).collect()));
         set(&mut self.group.seconds, group_seconds.map(|seconds| seconds.0));
         set(&mut self.state_dir, state_dir.map(|dir| dir.0));
+        set(&mut self.pin_dir, pin_dir.map(|dir| dir.0));
         set(&mut self.capability_unused_series, capability_unused_series.map(|series| series.0));
         set(&mut self.listen, listen.map(|listen| listen.0));
         set(&mut self.control_socket, control_socket.map(|socket| socket.0));

@@ -3,15 +3,20 @@
 //! What can fail for a reason outside is tried first, so that nothing is attached when the start fails.
 
 mod capabilities;
+mod losses;
 mod outputs;
+mod pins;
 mod record;
 
 pub use outputs::try_outputs;
 pub use record::{RecordPlan, RecordSummary, record};
 
 use capabilities::start_capabilities;
+use losses::report_losses;
+use pins::{attach_all, carried, open_pins, pinned_enrolment};
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::attach::{AttachError, Attached, Probe, attach};
+use crate::attach::{AttachError, Attached, Probe};
 use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::canary::{Canaries, Reporter, Trial, Watch};
 use crate::capabilities::CapabilitySource;
@@ -33,9 +38,10 @@ use crate::http::{self, BindError, Health, Readiness};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::misses::Misses;
+use crate::pins::{Carried, PinError};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
-use crate::reader;
+use crate::reader::{self, Stop};
 use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring};
 use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
@@ -47,8 +53,6 @@ use crate::trust::Trust;
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long what is still being done may take at the end.
 const LAST_TASKS: Duration = Duration::from_secs(1);
-/// How often losses are looked for and logged.
-const LOSS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start, or had to end. Each message names the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +93,9 @@ pub enum DaemonError {
     /// See [`AttachError`].
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// See [`PinError`].
+    #[error("pins: {0}")]
+    Pins(PinError),
     /// A thread, a signal handler or a descriptor could not be had.
     #[error("{what}: {cause}")]
     System {
@@ -151,14 +158,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let listener = http::bind(settings.listen, handed).await?;
     let control = control::bind(&settings.control_socket)?;
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
-    let trial = try_canaries(&settings)?;
-    let mut attached = attach(
-        settings.attach,
-        settings.strict,
-        settings.ring_bytes,
-        settings.syscall_sets,
-        hierarchy.as_ref(),
-    )?;
+    let pins = open_pins(&settings)?;
+    let trial = try_canaries(&settings, pinned_enrolment(pins.as_ref()))?;
+    let mut attached = attach_all(&settings, pins, hierarchy.as_ref())?;
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
     let health = Health::new(Arc::clone(&metrics));
     metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;
@@ -169,7 +171,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {
         gauge.set(probe.missing.is_none().into());
     }
-    let ledger = take_ledger(&mut attached, settings.ring_bytes)?;
+    let carried = carried(&attached, &metrics);
+    let ledger = take_ledger(&mut attached, settings.ring_bytes, carried.clone())?;
     metrics.add_kernel(Arc::clone(&ledger) as Arc<_>)?;
     let misses = Arc::new(Misses::new(program_files(&attached)));
     metrics.add_source(Arc::clone(&misses))?;
@@ -178,6 +181,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let ring = attached.take_ring().ok_or(missing_map())?;
     let canaries =
         trial.and_then(|trial| start_canaries(trial, &mut attached, &metrics, settings.ring_bytes));
+    let since = canaries.as_ref().map_or_else(pipeline::boot_now, Canaries::since);
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
     let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
     let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
@@ -218,7 +222,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         metrics,
         canary: matcher,
         recorder,
-    })?;
+    })?
+    .with_carried(carried.clone(), since);
     pipeline.seed();
     release_start_memory();
     announce(&attached, hierarchy.as_ref(), &health, rule_count);
@@ -231,20 +236,23 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let sources = control::Sources { asker, board, capabilities: capabilities.clone() };
     let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
     let reloading = tokio::spawn(reloader.run(hangup, pipeline.handover()));
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::No);
     let mut reading =
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
     let watch = start_watch(canaries, &settings, &ledger, reporter)?;
     service::ready();
     let attending = tokio::spawn(service::attend(Arc::clone(&health)));
-    let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses));
+    let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses, carried));
+    // Who has nothing pinned always stops for good.
+    let mut for_good = attached.pinned().is_none();
     let ended = tokio::select! {
         _ = terminate.recv() => {
             tracing::info!("SIGTERM: stopping");
             None
         }
         _ = interrupt.recv() => {
-            tracing::info!("SIGINT: stopping");
+            tracing::info!("SIGINT: stopping for good");
+            for_good = true;
             None
         }
         // It reads until it is told to stop. If it ends before, nothing is watched any more: better no daemon
@@ -257,15 +265,21 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     reloading.abort();
     // What follows looks like blindness. Canaries that are still out are read like everything else.
     drop(watch);
-    // Detach first: what is in the ring then is all there will be.
-    attached.detach();
+    // Detach first: what is in the ring then is all there will be. If the next process goes on, the rest is for it.
+    let how = if for_good {
+        attached.detach();
+        Stop::Drain
+    } else {
+        attached.leave();
+        Stop::Leave
+    };
     if let Some(capabilities) = capabilities {
         capabilities.finish().await;
     }
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            let _ = stop.send(true);
+            let _ = stop.send(how);
             reading.await
         }
     };
@@ -321,20 +335,27 @@ fn missing_map() -> DaemonError {
     DaemonError::Attach(AttachError::Load("a map is missing from the object".to_owned()))
 }
 
-fn take_ledger(attached: &mut Attached, ring_bytes: u32) -> Result<Arc<Ledger>, DaemonError> {
+fn take_ledger(
+    attached: &mut Attached,
+    ring_bytes: u32,
+    carried: Option<Arc<Carried>>,
+) -> Result<Arc<Ledger>, DaemonError> {
     let counters = attached.take_counters().ok_or(missing_map())?;
     let lost = attached.take_lost().ok_or(missing_map())?;
-    Ok(Arc::new(Ledger::new(counters, lost, ring_bytes)))
+    Ok(Arc::new(Ledger::new(counters, lost, ring_bytes).with_carried(carried)))
 }
 
-/// Finds out which canaries this machine allows, before anything is attached.
-fn try_canaries(settings: &Settings) -> Result<Option<Trial>, DaemonError> {
+/// Finds out which canaries this machine allows, before anything is attached, or as what is pinned knows them.
+fn try_canaries(settings: &Settings, pinned: Option<OwnedFd>) -> Result<Option<Trial>, DaemonError> {
     match settings.canary_interval {
         CanaryInterval::Off => {
             tracing::warn!("canaries are off: blindness is not noticed");
             Ok(None)
         }
-        CanaryInterval::Every(_) => Trial::run().map(Some).map_err(system("cannot try the canaries' calls")),
+        CanaryInterval::Every(_) => pinned
+            .map_or_else(Trial::run, Trial::run_watched)
+            .map(Some)
+            .map_err(system("cannot try the canaries' calls")),
     }
 }
 
@@ -402,45 +423,6 @@ fn announce(attached: &Attached, hierarchy: Option<&Hierarchy>, health: &Health,
     health.set(if gaps.is_empty() { Readiness::Ready } else { Readiness::Degraded(gaps.join("; ")) });
     let attached_count = attached.probes.len() - missing.len();
     tracing::info!(attach = attached.mode.name(), probes = attached_count, rules, "ready");
-}
-
-/// Logs losses with the cgroups that they belong to, and skipped probes, once per period while there are new ones.
-async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>) {
-    let mut before = 0;
-    let mut skipped_before = 0;
-    let mut period = tokio::time::interval(LOSS_PERIOD);
-    loop {
-        period.tick().await;
-        let skipped: u64 = misses.read().map(|(_, missed)| missed).sum();
-        if skipped > skipped_before {
-            tracing::error!(
-                skipped = skipped - skipped_before,
-                since_start = skipped,
-                "the kernel skipped probes inside which another task was preempted: calls may be missing"
-            );
-            skipped_before = skipped;
-        }
-        let Ok(counters) = ledger.counters() else { continue };
-        let lost: u64 = counters.iter().map(|counter| counter.lost).sum();
-        if lost > before {
-            let mut worst = ledger.lost_by_cgroup();
-            worst.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
-            worst.truncate(5);
-            let unattributed: u64 = counters.iter().map(|counter| counter.unattributed).sum();
-            let by_cgroup: Vec<String> = worst
-                .iter()
-                .map(|(cgroup, kind, count)| format!("{kind} of cgroup {cgroup}: {count}"))
-                .collect();
-            tracing::error!(
-                lost = lost - before,
-                since_start = lost,
-                most = by_cgroup.join(", "),
-                unattributed,
-                "the ring buffer was full: records are lost (a larger --ring-bytes helps against bursts)"
-            );
-            before = lost;
-        }
-    }
 }
 
 /// Gives the sinks time for their last lines.

@@ -1,11 +1,15 @@
 //! What `ringfence doctor` finds out by trying: which probes attach here, and what each missing one costs.
 
-use crate::attach::{AttachError, AttachMode, attach};
+use crate::attach::{AttachError, AttachMode, Wanted, attach};
 use crate::canary::{self, Trial};
 use crate::config::{AttachChoice, DEFAULT_RING_BYTES};
 use crate::coverage::Sight;
 use crate::hierarchy::{Hierarchy, HierarchyChoice};
 use crate::preflight::{Check, CheckState};
+
+fn wanted(choice: AttachChoice, hierarchy: Option<&Hierarchy>) -> Wanted<'_> {
+    Wanted { choice, strict: false, ring_bytes: DEFAULT_RING_BYTES, syscall_sets: false, hierarchy }
+}
 
 /// Attaches every probe for a moment and says what they see.
 ///
@@ -13,7 +17,7 @@ use crate::preflight::{Check, CheckState};
 /// As [`attach`].
 pub fn sight(choice: AttachChoice) -> Result<Sight, AttachError> {
     let hierarchy = Hierarchy::find(HierarchyChoice::Auto).ok().flatten();
-    let attached = attach(choice, false, DEFAULT_RING_BYTES, false, hierarchy.as_ref())?;
+    let attached = attach(wanted(choice, hierarchy.as_ref()))?;
     Ok(Sight::new(attached.mode, &attached.probes, hierarchy.is_some()))
 }
 
@@ -23,7 +27,7 @@ pub fn probe_checks(selftest: bool) -> Vec<Check> {
     // Before anything is attached: the trial's own calls are no tests.
     let trial = selftest.then(Trial::run);
     let hierarchy = Hierarchy::find(HierarchyChoice::Auto).ok().flatten();
-    let attached = attach(AttachChoice::Auto, false, DEFAULT_RING_BYTES, false, hierarchy.as_ref());
+    let attached = attach(wanted(AttachChoice::Auto, hierarchy.as_ref()));
     let mut attached = match attached {
         Ok(attached) => attached,
         Err(error) => {

@@ -1,6 +1,6 @@
 //! The programs' ledger, read when somebody asks: what was seen, sent and lost, by call and by cgroup.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::MapError;
 use monitor_common::call::{CALL_SLOTS, Call};
@@ -10,12 +10,14 @@ use monitor_common::wire::{KIND_NAMES, kind};
 
 use crate::attach::{CounterMap, LostMap};
 use crate::metrics::{KernelCounters, KernelCounts, KernelSnapshot};
+use crate::pins::Carried;
 
 /// The maps behind the ledger. The lock is taken by readers only; the programs never wait for it.
 pub struct Ledger {
     maps: Mutex<(CounterMap, LostMap)>,
     names: Vec<&'static str>,
     ring_bytes: u32,
+    carried: Option<Arc<Carried>>,
 }
 
 /// What a slot of the ledger counts: a watched call or a life cycle record.
@@ -53,7 +55,18 @@ const UNTOUCHED: u64 = u64::MAX;
 impl Ledger {
     /// Takes the maps of a ring buffer of `ring_bytes`.
     pub fn new(counters: CounterMap, lost: LostMap, ring_bytes: u32) -> Self {
-        Ledger { maps: Mutex::new((counters, lost)), names: slot_names().collect(), ring_bytes }
+        Ledger {
+            maps: Mutex::new((counters, lost)),
+            names: slot_names().collect(),
+            ring_bytes,
+            carried: None,
+        }
+    }
+
+    /// Adds what programs counted that these replaced.
+    #[must_use]
+    pub fn with_carried(self, carried: Option<Arc<Carried>>) -> Self {
+        Ledger { carried, ..self }
     }
 
     /// The counters of each slot in use, summed over the CPUs, in the order of [`slot_names`].
@@ -64,12 +77,12 @@ impl Ledger {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counters = Vec::with_capacity(COUNTER_SLOTS);
         for slot in (0..COUNTER_SLOTS).filter(|slot| slot_name(*slot).is_some()) {
-            let mut total = Counter::default();
+            let mut total = self.carried.as_ref().map_or_else(Counter::default, |carried| carried.base(slot));
             for [seen, sent, lost, unattributed] in maps.0.get(&(slot as u32), 0)?.iter() {
-                total.seen += seen;
-                total.sent += sent;
-                total.lost += lost;
-                total.unattributed += unattributed;
+                total.seen = total.seen.wrapping_add(*seen);
+                total.sent = total.sent.wrapping_add(*sent);
+                total.lost = total.lost.wrapping_add(*lost);
+                total.unattributed = total.unattributed.wrapping_add(*unattributed);
             }
             counters.push(total);
         }

@@ -10,6 +10,7 @@ pub mod btf;
 pub mod canary;
 pub mod ledger;
 pub mod misses;
+pub mod pins;
 
 // The path of one event.
 pub mod reader;

@@ -4,6 +4,8 @@ mod capabilities;
 mod state;
 mod waiting;
 
+pub(crate) use state::boot_now;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,7 @@ use crate::grouping::MAX_GROUPS;
 use crate::held::{Held, ROOM, ROOM_OF_ONE, Room};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::{Enrichment, Labels, Metrics};
+use crate::pins::Carried;
 use crate::recording::Recorder;
 use crate::rules::{Priority, RuleSet};
 use crate::wall_clock::BootOffset;
@@ -134,6 +137,8 @@ pub struct Pipeline {
     names: Names,
     room: Room<Container, Held>,
     metadata_wait: Duration,
+    /// What goes from process to process, if probes are pinned, and before when marks were an earlier process's.
+    carried: Option<(Arc<Carried>, BootNs)>,
     /// When the wall clock was last compared with the boot clock.
     ticked: Instant,
 }
@@ -179,8 +184,15 @@ impl Pipeline {
             names,
             room: Room::new(ROOM, ROOM_OF_ONE),
             metadata_wait,
+            carried: None,
             ticked: Instant::now(),
         })
+    }
+
+    /// Counts for the next process, too. Canaries' records from before `since` are of an earlier one.
+    #[must_use]
+    pub fn with_carried(self, carried: Option<Arc<Carried>>, since: BootNs) -> Self {
+        Pipeline { carried: carried.map(|carried| (carried, since)), ..self }
     }
 
     /// Learns what exists already: cgroups, processes and namespaces. Called when the programs are attached, so that
@@ -211,6 +223,9 @@ impl Pipeline {
         };
         if let Some(boot) = canary_boot(bytes) {
             self.received(kind::CANARY);
+            if self.carried.as_ref().is_some_and(|(_, since)| boot < *since) {
+                return self.forget_directory(&event, boot);
+            }
             if self.canary.as_mut().is_some_and(|canary| canary.knows(&event)) {
                 return self.canary(&event, boot);
             }
@@ -279,10 +294,7 @@ impl Pipeline {
         match event {
             RawEvent::Call(call) => self.call(call, true),
             other => {
-                // A walk of the tree may have found the directory.
-                if let RawEvent::Cgroup { made: false, id, .. } = other {
-                    self.cgroups.removed(*id, boot);
-                }
+                self.forget_directory(other, boot);
                 if let Some(canary) = &self.canary {
                     canary.life_cycle(other, boot);
                 }
@@ -290,7 +302,15 @@ impl Pipeline {
         }
     }
 
+    /// A walk of the tree may have found a canary's directory.
+    fn forget_directory(&mut self, event: &RawEvent<'_>, boot: BootNs) {
+        if let RawEvent::Cgroup { made: false, id, .. } = event {
+            self.cgroups.removed(*id, boot);
+        }
+    }
+
     fn received(&self, kind: u16) {
+        self.carried.iter().for_each(|(carried, _)| carried.received(kind));
         self.metrics.events_received[usize::from(kind)].inc();
     }
 

@@ -21,6 +21,17 @@ const GATHER: Duration = Duration::from_millis(1);
 /// After so many records other tasks get a turn, and lines go to the sinks.
 const TURN: usize = 4096;
 
+/// How the reader is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Not yet.
+    No,
+    /// Nothing more comes: it reads what is there.
+    Drain,
+    /// More comes, which the next process reads: what it has begun with is the last.
+    Leave,
+}
+
 /// What the reader leaves when it ends.
 pub type Ended = io::Result<(RingBuf<MapData>, Pipeline)>;
 
@@ -33,7 +44,7 @@ pub fn start(
     ring: RingBuf<MapData>,
     pipeline: Pipeline,
     questions: Questions,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 ) -> io::Result<oneshot::Receiver<Ended>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (end, ended) = oneshot::channel();
@@ -44,7 +55,7 @@ pub fn start(
     Ok(ended)
 }
 
-/// Reads until `stop` turns true, then whatever is left, and gives the pipeline back.
+/// Reads until it is told to stop, then whatever is left, unless that is for another process; gives the pipeline back.
 ///
 /// # Errors
 /// The ring buffer cannot be polled.
@@ -52,7 +63,7 @@ pub async fn read(
     ring: RingBuf<MapData>,
     mut pipeline: Pipeline,
     mut questions: Questions,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stop>,
 ) -> Ended {
     // SAFETY: the descriptor belongs to the ring, which the registration owns and never replaces.
     let mut ring = unsafe { AsyncFd::register(ring) }?;
@@ -69,7 +80,7 @@ pub async fn read(
             () = due(&bell, pipeline.deadline()) => pipeline.tend(),
             ready = ring.readable_mut() => {
                 let mut ready = ready?;
-                while drain(ready.get_inner_mut(), &mut pipeline).await > 0 {
+                while drain(ready.get_inner_mut(), &mut pipeline, &looked_at).await > 0 {
                     if is_stopping(&looked_at) {
                         break;
                     }
@@ -84,7 +95,7 @@ pub async fn read(
         }
     }
     let mut ring = ring.into_inner();
-    drain(&mut ring, &mut pipeline).await;
+    drain(&mut ring, &mut pipeline, &looked_at).await;
     pipeline.finish();
     Ok((ring, pipeline))
 }
@@ -102,18 +113,24 @@ async fn due(bell: &Bell, deadline: Option<Instant>) {
 
 /// Waits for the end; a sender that is gone means the end too. The guard that `wait_for` gives is dropped here,
 /// so that no lock is held across an `await`.
-async fn stopping(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+async fn stopping(stop: &mut watch::Receiver<Stop>) {
+    let _ = stop.wait_for(|stop| *stop != Stop::No).await;
 }
 
-fn is_stopping(stop: &watch::Receiver<bool>) -> bool {
-    *stop.borrow()
+fn is_stopping(stop: &watch::Receiver<Stop>) -> bool {
+    *stop.borrow() != Stop::No
 }
 
-/// Empties the ring and returns how many records there were.
-pub async fn drain(ring: &mut RingBuf<MapData>, pipeline: &mut Pipeline) -> usize {
+/// Empties the ring, unless the rest of it is for another process, and returns how many records there were.
+pub async fn drain(
+    ring: &mut RingBuf<MapData>,
+    pipeline: &mut Pipeline,
+    stop: &watch::Receiver<Stop>,
+) -> usize {
     let mut count = 0;
-    while let Some(record) = ring.next() {
+    while *stop.borrow() != Stop::Leave
+        && let Some(record) = ring.next()
+    {
         pipeline.handle(&record);
         drop(record);
         count += 1;

@@ -114,3 +114,33 @@ pub fn watched_by(program: &str) -> Option<(Call, bool)> {
 pub(super) fn function_of(program: &str) -> String {
     program.replacen("on_", "__", 1)
 }
+
+/// What cannot be seen without a program.
+pub(super) fn cost_of(program: &str) -> &'static str {
+    let by_life = LIFE_CYCLE.iter().chain(&[FREED]).find(|(name, _, _)| *name == program);
+    match (by_life, program) {
+        (Some((_, _, cost)), _) => cost,
+        (None, "credentials_committed") => {
+            "capabilities that grow otherwise than by an exec or a clone are not seen"
+        }
+        (None, "nsproxy_switched") => {
+            "namespaces that change otherwise than by a watched call show with the process's next record"
+        }
+        (None, "device_asked") => "refused opens of devices are told by the path that the caller claims",
+        (None, "security_capset") => CHECKS_UNSEEN,
+        (None, name) if name.starts_with("cap_capable") => CHECKS_UNSEEN,
+        (None, name) if name.starts_with("seccomp_filter") => {
+            "attempts that a seccomp filter refuses are not seen"
+        }
+        (None, name) if name.starts_with("sys_exit") => "no watched call is seen",
+        (None, name) if name.starts_with("syscall_entered") => {
+            "no system call is noted: there are no seccomp profiles"
+        }
+        (None, name) if name.starts_with("syscall_refused") => {
+            "calls that a seccomp filter refuses are not noted"
+        }
+        (None, _) => "this call is not seen in this ABI",
+    }
+}
+
+const CHECKS_UNSEEN: &str = "capability checks are not counted, and who refused is not told apart: seccomp, capability and others are reported as `other`";

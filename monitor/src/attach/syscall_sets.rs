@@ -16,17 +16,14 @@ impl Loader {
     /// What notes the calls of each cgroup.
     pub(super) fn put_syscall_sets(&self, attached: &mut Attached) {
         let perf = preemptible_tracepoints();
-        let probes = [
-            ("syscall_entered", "sys_enter", "no system call is noted: there are no seccomp profiles"),
-            ("syscall_refused", "sys_exit", "calls that a seccomp filter refuses are not noted"),
-        ];
-        for (program, tracepoint, cost) in probes {
+        let probes = [("syscall_entered", "sys_enter"), ("syscall_refused", "sys_exit")];
+        for (program, tracepoint) in probes {
             let (program, hook) = if perf {
                 (format!("{program}_perf"), Hook::Perf("raw_syscalls", tracepoint))
             } else {
                 (program.to_owned(), Hook::Tracepoint(tracepoint))
             };
-            self.put(attached, Plan { program, hook, cost });
+            self.put(attached, Plan { program, hook });
         }
     }
 }
@@ -34,7 +31,7 @@ impl Loader {
 impl Attached {
     /// Takes the sets of system calls, and the counter of calls that no set had room for.
     pub fn take_syscall_sets(&mut self) -> Option<(SyscallSetMap, UnnotedMap)> {
-        let sets = HashMap::try_from(self.ebpf.take_map("SYSCALL_SETS")?).ok()?;
-        Some((sets, PerCpuArray::try_from(self.ebpf.take_map("SYSCALLS_UNNOTED")?).ok()?))
+        let sets = HashMap::try_from(self.take_map("SYSCALL_SETS")?).ok()?;
+        Some((sets, PerCpuArray::try_from(self.take_map("SYSCALLS_UNNOTED")?).ok()?))
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use aya::programs::ProgramFd;
 use monitor_common::call::Abi;
 use monitor_common::wire::{CgroupRecord, ExecRecord, GainRecord, OpenRecord};
 
@@ -60,7 +59,7 @@ impl Maker {
     /// No thread, or the kernel did not let it enrol. Then nothing was sent.
     pub(super) fn start(
         trial: Trial,
-        enrolment: ProgramFd,
+        enrolment: OwnedFd,
         board: Arc<Board>,
         ring_bytes: u32,
         hierarchy: Option<&Hierarchy>,
@@ -108,7 +107,7 @@ impl Drop for Maker {
 }
 
 /// Makes the running thread a canary: it runs the program of that purpose itself.
-fn enrol(program: &ProgramFd) -> io::Result<()> {
+pub(super) fn enrol(program: &OwnedFd) -> io::Result<()> {
     /// `BPF_PROG_TEST_RUN`.
     const TEST_RUN: libc::c_long = 10;
     /// The beginning of `union bpf_attr` for that command: the descriptor; everything else is zero.
@@ -117,7 +116,7 @@ fn enrol(program: &ProgramFd) -> io::Result<()> {
         prog_fd: u32,
         rest: [u32; 19],
     }
-    let attr = Attr { prog_fd: program.as_fd().as_raw_fd() as u32, rest: [0; 19] };
+    let attr = Attr { prog_fd: program.as_raw_fd() as u32, rest: [0; 19] };
     // SAFETY: a structure of the size given, which lives until the call returns; the kernel writes into it.
     let ret = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw const attr, size_of::<Attr>()) };
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -192,6 +192,11 @@ impl Canaries {
         Ok(canaries)
     }
 
+    /// When the canary thread began: what is marked and older is of an earlier process.
+    pub fn since(&self) -> BootNs {
+        BootNs(self.enrolled[0])
+    }
+
     /// What the pipeline hands the canaries' records to.
     ///
     /// # Errors

@@ -29,6 +29,19 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// Makes the trial under the eyes of programs that are attached already, whose records of it `enrolment` lets them
+    /// mark as a canary's.
+    ///
+    /// # Errors
+    /// As [`Trial::run`]; or the thread that makes it cannot be enrolled.
+    pub fn run_watched(enrolment: OwnedFd) -> io::Result<Self> {
+        let thread = std::thread::Builder::new().name("trial".to_owned()).spawn(move || {
+            super::maker::enrol(&enrolment)?;
+            Trial::run()
+        })?;
+        thread.join().map_err(|_| io::Error::other("the thread of the trial panicked"))?
+    }
+
     /// Makes the trial. Nothing may be attached yet: the calls are not canaries.
     ///
     /// # Errors

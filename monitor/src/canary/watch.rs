@@ -89,6 +89,8 @@ impl Watcher {
         // A table that nobody wrote to yet has no entry of ours.
         self.ledger.check_lost();
         self.before.counters = self.ledger.counters().unwrap_or_default();
+        // Nothing was ordered yet. What was sent is of an earlier process that used these programs.
+        self.before.base = (canaries(&self.before.counters).sent, self.canaries.board.received());
         let mut pauses = Pauses { stopped, woke: Instant::now() };
         loop {
             let progress = self.canaries.order();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::{
-    AttachChoice, CanaryInterval, Listen, OutputConfig, OutputFormat, Settings, StateDir,
+    AttachChoice, CanaryInterval, Listen, OutputConfig, OutputFormat, PinChoice, Settings, StateDir,
     check_metadata_wait_ms, check_process_table_entries, check_ring_bytes, check_root, check_unused_series,
     parse_priority,
 };
@@ -56,6 +56,7 @@ pub struct FileConfig {
     pub(super) group_by: Option<Vec<Checked<NamedField>>>,
     pub(super) group_seconds: Option<GroupSeconds>,
     pub(super) state_dir: Option<Checked<StateDir>>,
+    pub(super) pin_dir: Option<Checked<PinChoice>>,
     pub(super) capability_unused_series: Option<UnusedSeries>,
 }
 
@@ -64,6 +65,13 @@ pub struct FileConfig {
 pub(super) struct Checked<T>(pub(super) T);
 
 impl<'de> Deserialize<'de> for Checked<Listen> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Checked).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<PinChoice> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map(Checked).map_err(serde::de::Error::custom)

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{
     DaemonError, FLUSH, check_machine, drive, hostname, missing_map, program_files, system, take_ledger,
 };
-use crate::attach::attach;
+use crate::attach::{Wanted, attach};
 use crate::config::Settings;
 use crate::control;
 use crate::enrich::names::Names;
@@ -25,7 +25,7 @@ use crate::ledger::{Ledger, slot_names};
 use crate::metrics::{Discard, Metrics};
 use crate::misses::Misses;
 use crate::pipeline::{self, Parts, Pipeline};
-use crate::reader;
+use crate::reader::{self, Stop};
 use crate::recording::{RecordDrop, RecordStats, Recorder, RecordingFile, Single};
 use crate::rules::RuleSet;
 
@@ -123,10 +123,15 @@ async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<Record
         Recorder::start(&hostname, store, true).map_err(system("cannot start the thread that records"))?;
     let full = recorder.full();
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
-    let mut attached =
-        attach(settings.attach, settings.strict, settings.ring_bytes, false, hierarchy.as_ref())?;
+    let mut attached = attach(Wanted {
+        choice: settings.attach,
+        strict: settings.strict,
+        ring_bytes: settings.ring_bytes,
+        syscall_sets: false,
+        hierarchy: hierarchy.as_ref(),
+    })?;
     let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
-    let ledger = take_ledger(&mut attached, settings.ring_bytes)?;
+    let ledger = take_ledger(&mut attached, settings.ring_bytes, None)?;
     let misses = Misses::new(program_files(&attached));
     let ring = attached.take_ring().ok_or(missing_map())?;
     let names = Names::start(settings.roots.clone(), Arc::clone(&metrics))
@@ -153,7 +158,7 @@ async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<Record
     }
     tracing::info!(attach = attached.mode.name(), file = %plan.file.display(), "recording");
     let (_asker, questions) = control::channel();
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::No);
     let mut reading =
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
     let ended = tokio::select! {
@@ -168,7 +173,7 @@ async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<Record
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            let _ = stop.send(true);
+            let _ = stop.send(Stop::Drain);
             reading.await
         }
     };

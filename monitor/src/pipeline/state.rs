@@ -150,7 +150,7 @@ impl Pipeline {
 }
 
 /// The boot clock, as records have it.
-pub(super) fn boot_now() -> BootNs {
+pub(crate) fn boot_now() -> BootNs {
     let now = clock_gettime(ClockId::Boottime);
     let nanoseconds = now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec);
     BootNs(nanoseconds.try_into().unwrap_or(0))
