@@ -9,6 +9,7 @@ mod explain;
 mod hooks;
 mod ledger;
 mod pinned;
+mod replaced;
 mod syscall_sets;
 
 use std::os::fd::OwnedFd;
@@ -115,6 +116,8 @@ pub struct Attached {
     adopted: Vec<(String, Adopted)>,
     /// Where they are pinned, if they are.
     pinned: Option<Pinned>,
+    /// What comes before the records that wait in the ring.
+    handed: Vec<Vec<u8>>,
     /// How the watched calls are hooked.
     pub mode: AttachMode,
     /// Every probe of the mode, the missing ones too.
@@ -329,6 +332,7 @@ impl Loader {
             ebpf: Some(ebpf),
             adopted: Vec::new(),
             pinned: None,
+            handed: Vec::new(),
             mode,
             probes: Vec::new(),
             hierarchy: self.hierarchy.clone(),

@@ -19,12 +19,14 @@ pub(crate) mod replay;
 mod rules;
 pub(crate) mod rules_command;
 mod status;
+mod unpin;
 
 pub use caps::{CapsArgs, PatchFormat};
 pub use failure::Failure;
 pub use fields::fields_markdown;
 pub use record::{BacktestArgs, RecordArgs, ReplayArgs};
 pub use rules_command::{RulesArgs, RulesCommand, TestFormat};
+pub use unpin::UnpinArgs;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -94,6 +96,8 @@ pub enum Command {
     Caps(CapsArgs),
     /// Say how the running daemon is: its rules, what it sees, what it lost
     Status(AskArgs),
+    /// Take off the probes that an ended Ringfence left pinned for the next one
+    Unpin(UnpinArgs),
     /// List the fields that conditions and outputs may use
     Fields {
         /// How
@@ -357,6 +361,7 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
             }
         }
         Command::Caps(args) => args.run()?,
+        Command::Unpin(args) => args.run()?,
         Command::Status(AskArgs { socket, config, output }) => {
             let status = status::ask(socket, &config)?;
             emit(&status::show(&status, output))?;

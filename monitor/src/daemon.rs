@@ -224,7 +224,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         recorder,
     })?
     .with_carried(carried.clone(), since);
-    pipeline.seed();
+    pins::seed(&mut pipeline, &mut attached, &ring, settings.ring_bytes);
     release_start_memory();
     announce(&attached, hierarchy.as_ref(), &health, rule_count);
     let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));

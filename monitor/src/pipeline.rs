@@ -1,9 +1,11 @@
 //! The path of one event inside the daemon: decode, enrich, match, alert. One owner, no lock, no `await`.
 
+mod backlog;
 mod capabilities;
 mod state;
 mod waiting;
 
+pub use backlog::Backlog;
 pub(crate) use state::boot_now;
 
 use std::sync::Arc;

@@ -74,6 +74,11 @@ impl Attached {
         })
     }
 
+    /// Takes the records that come before those in the ring: of programs that these replaced.
+    pub fn take_handed(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.handed)
+    }
+
     /// Where programs and maps are pinned, if they are.
     pub fn pinned(&self) -> Option<&Pinned> {
         self.pinned.as_ref()

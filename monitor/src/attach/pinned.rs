@@ -5,13 +5,15 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
-use aya::maps::{Map, MapData};
+use aya::maps::{IterableMap as _, Map, MapData};
 use monitor_common::WIRE_VERSION;
 use serde::{Deserialize, Serialize};
 
 use super::explain::chain;
+use super::replaced::Old;
 use super::{Adopted, AttachError, AttachMode, Attached, ENROLMENT, OBJECT, Probe, Wanted, attach, cost_of};
 use crate::bpf_files::{self, BpfFiles};
+use crate::capabilities::{CAP_MARKS, CapMarksMap};
 use crate::config::AttachChoice;
 use crate::hierarchy::Hierarchy;
 use crate::kernel_files;
@@ -33,16 +35,21 @@ const MAPS: [&str; 10] = [
     "SYSCALLS_UNNOTED",
 ];
 
+/// A map that no program uses: [`CapMarksMap`].
+const MARKS: &str = "CAP_MARKS";
+/// `BPF_F_NO_PREALLOC`: nearly always it is empty.
+const NO_PREALLOC: u32 = 1;
+
 /// What is pinned, in words.
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+pub(super) struct Manifest {
     trampoline: bool,
-    wire: u16,
+    pub(super) wire: u16,
     probes: Vec<Entry>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+pub(super) struct Entry {
     name: String,
     hook: String,
     missing: Option<String>,
@@ -136,6 +143,16 @@ pub fn attach_pinned(wanted: Wanted<'_>, dir: PinDir) -> Result<Attached, Attach
             }
         }
     }
+    let old = earlier.iter().max().and_then(|set| match Old::open(&dir, set) {
+        Ok(old) => Some(old),
+        Err(reason) => {
+            tracing::error!(
+                reason,
+                "what waits in the ring of an earlier version cannot be read: it is lost"
+            );
+            None
+        }
+    });
     let mut attached = attach(wanted)?;
     let number = earlier.iter().map(|set| set.number).max().map_or(0, |number| number.wrapping_add(1));
     let set = SetName { key, number };
@@ -148,7 +165,15 @@ pub fn attach_pinned(wanted: Wanted<'_>, dir: PinDir) -> Result<Attached, Attach
         }
     };
     let begun = if earlier.is_empty() { Begun::Anew } else { Begun::Replaced };
-    remove(&dir, &earlier)?;
+    match old {
+        Some(old) => {
+            let handed = old.hand_over(&mut attached, &carried, || remove(&dir, &earlier))?;
+            let (records, pause_us) = (handed.records.len(), handed.pause.as_micros());
+            tracing::info!(records, pause_us, "took the records over of what was replaced");
+            attached.handed = handed.records;
+        }
+        None => remove(&dir, &earlier)?,
+    }
     carried.started();
     attached.pinned = Some(Pinned { dir, set, carried: Arc::new(carried), begun });
     Ok(attached)
@@ -199,9 +224,18 @@ fn pin(attached: &mut Attached, dir: &PinDir, set: &SetName) -> Result<Carried, 
     };
     let text = serde_json::to_string(&manifest).map_err(|error| failed(error.to_string()))?;
     let carried = Carried::make(&text).map_err(|error| failed(error.to_string()))?;
+    let marks = CapMarksMap::create(CAP_MARKS, NO_PREALLOC).map_err(|error| failed(chain(&error)))?;
+    let fd = marks.map().fd().as_fd().try_clone_to_owned().map_err(|error| failed(error.to_string()))?;
+    put(MARKS, fd.as_raw_fd() as u32)?;
+    attached.adopted.push((MARKS.to_owned(), Adopted::Map(Box::new(map_of(fd).map_err(failed)?))));
     put(CARRIED, carried.fd().as_raw_fd() as u32)?;
     dir.finish(set)?;
     Ok(carried)
+}
+
+pub(super) fn map_of(fd: OwnedFd) -> Result<Map, String> {
+    let data = MapData::from_fd(fd).map_err(|error| chain(&error))?;
+    Map::from_map_data(data).map_err(|error| chain(&error))
 }
 
 /// Takes a whole set over; or says why it is not what it should be.
@@ -210,9 +244,8 @@ fn adopt(dir: &PinDir, set: &SetName, hierarchy: Option<&Hierarchy>) -> Result<(
     let carried = Carried::adopt(get(CARRIED)?).map_err(|error| format!("{CARRIED}: {error}"))?;
     let manifest: Manifest = serde_json::from_str(&carried.text()).map_err(|error| error.to_string())?;
     let mut adopted = Vec::new();
-    for name in MAPS {
-        let data = MapData::from_fd(get(name)?).map_err(|error| format!("{name}: {}", chain(&error)))?;
-        let map = Map::from_map_data(data).map_err(|error| format!("{name}: {}", chain(&error)))?;
+    for name in MAPS.into_iter().chain([MARKS]) {
+        let map = map_of(get(name)?).map_err(|error| format!("{name}: {error}"))?;
         adopted.push((name.to_owned(), Adopted::Map(Box::new(map))));
     }
     let enrolment = program_name(ENROLMENT);
@@ -239,7 +272,14 @@ fn adopt(dir: &PinDir, set: &SetName, hierarchy: Option<&Hierarchy>) -> Result<(
         return Err(format!("{other} is not Ringfence's"));
     }
     let mode = if manifest.trampoline { AttachMode::Trampoline } else { AttachMode::Tracepoint };
-    let attached =
-        Attached { ebpf: None, adopted, pinned: None, mode, probes, hierarchy: hierarchy.cloned() };
+    let attached = Attached {
+        ebpf: None,
+        adopted,
+        pinned: None,
+        handed: Vec::new(),
+        mode,
+        probes,
+        hierarchy: hierarchy.cloned(),
+    };
     Ok((attached, carried))
 }

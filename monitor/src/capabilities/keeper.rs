@@ -103,6 +103,10 @@ impl Keeper {
             complained: [false; 2],
         };
         keeper.load();
+        match keeper.parts.source.marks() {
+            Ok(marks) => keeper.table.go_on(&marks),
+            Err(error) => tracing::error!(%error, "capability checks of before the start are counted twice"),
+        }
         keeper.publish();
         keeper
     }
@@ -339,6 +343,9 @@ impl Keeper {
         let (now, _) = (self.parts.clock)();
         self.read(now, true);
         self.write(now, true);
+        if let Err(error) = self.parts.source.leave_marks(&self.table.marks()) {
+            tracing::error!(%error, "the next process will not know how far capability checks were read");
+        }
         self.publish();
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use super::marks::{Mark, Marks};
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey};
 
@@ -49,6 +50,22 @@ pub trait Source: Send {
 
     /// Runs of the probe that counts which the kernel skipped, since the programs were loaded.
     fn skipped(&mut self) -> u64;
+
+    /// How far an earlier process read the rows, if they are older than this one. Called before everything else.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn marks(&mut self) -> Result<Vec<Mark>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    /// Leaves to the next process how far the rows were read.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn leave_marks(&mut self, _rows: &[Mark]) -> Result<(), SourceError> {
+        Ok(())
+    }
 }
 
 /// What is left out of the ledger, or may be at the wrong place in it.
@@ -61,7 +78,7 @@ pub struct Overlooked {
 }
 
 /// A key of the map as the kernel has it: the cgroup, and the rest in one word.
-type RawKey = [u64; 2];
+pub(super) type RawKey = [u64; 2];
 /// A value: three numbers, and the last call in one word.
 type RawCount = [u64; 4];
 
@@ -80,11 +97,25 @@ pub struct CapMaps {
     pub borrowed: CapUncountedMap,
     /// Tasks of which nothing was known.
     pub unknown: CapUncountedMap,
+    /// How far the rows were read, if they are pinned.
+    pub marks: Option<Marks>,
+}
+
+/// Counters of what is in no row.
+#[derive(Debug, Default)]
+pub(super) struct Outside {
+    pub(super) uncounted: Vec<u64>,
+    pub(super) skipped: u64,
 }
 
 /// The kernel's maps.
 pub struct KernelMaps {
     maps: CapMaps,
+    pub(super) marks: Option<Marks>,
+    /// What was counted before this process and told by an earlier one.
+    pub(super) base: Outside,
+    /// What was told last, the base included.
+    pub(super) told: Outside,
     skipped: Box<dyn Fn() -> u64 + Send>,
 }
 
@@ -102,18 +133,19 @@ impl std::fmt::Debug for KernelMaps {
 
 impl KernelMaps {
     /// Takes the maps. `skipped` tells how many runs of the probe the kernel skipped.
-    pub fn new(maps: CapMaps, skipped: impl Fn() -> u64 + Send + 'static) -> Self {
-        KernelMaps { maps, skipped: Box::new(skipped) }
+    pub fn new(mut maps: CapMaps, skipped: impl Fn() -> u64 + Send + 'static) -> Self {
+        let (marks, base, told) = (maps.marks.take(), Outside::default(), Outside::default());
+        KernelMaps { maps, marks, base, told, skipped: Box::new(skipped) }
     }
 }
 
 /// The words of a key lie as the fields do (little endian: the programs run where the daemon runs).
-const fn key_of(raw: RawKey) -> CapKey {
+pub(super) const fn key_of(raw: RawKey) -> CapKey {
     let rest = raw[1];
     CapKey { cgroup_id: raw[0], cap: rest as u16, flags: (rest >> 16) as u16, pad: (rest >> 32) as u32 }
 }
 
-fn raw_of(key: &CapKey) -> RawKey {
+pub(super) fn raw_of(key: &CapKey) -> RawKey {
     [key.cgroup_id, u64::from(key.cap) | u64::from(key.flags) << 16 | u64::from(key.pad) << 32]
 }
 
@@ -167,7 +199,11 @@ impl Source for KernelMaps {
     }
 
     fn uncounted(&mut self) -> Result<Vec<u64>, SourceError> {
-        sums(&self.maps.uncounted, 2 * CAP_SLOTS)
+        let all = sums(&self.maps.uncounted, 2 * CAP_SLOTS)?;
+        let base = self.base.uncounted.iter().copied().chain(std::iter::repeat(0));
+        let since = all.iter().zip(base).map(|(all, base)| all.saturating_sub(base)).collect();
+        self.told.uncounted = all;
+        Ok(since)
     }
 
     fn overlooked(&mut self) -> Result<Overlooked, SourceError> {
@@ -176,7 +212,16 @@ impl Source for KernelMaps {
     }
 
     fn skipped(&mut self) -> u64 {
-        (self.skipped)()
+        self.told.skipped = (self.skipped)();
+        self.told.skipped.saturating_sub(self.base.skipped)
+    }
+
+    fn marks(&mut self) -> Result<Vec<Mark>, SourceError> {
+        self.begin_at_marks()
+    }
+
+    fn leave_marks(&mut self, rows: &[Mark]) -> Result<(), SourceError> {
+        self.leave_marks_of(rows)
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, CAP_SLOTS, CapCount, CapKey, cap_flag};
 
 use super::granted::Place;
+use super::marks::Mark;
 use super::run::Run;
 
 /// Containers that run, or ended a moment ago, at most.
@@ -203,6 +204,25 @@ impl Table {
                 self.put_away(older);
             }
         }
+    }
+
+    /// Goes on where an earlier process read the rows to.
+    pub fn go_on(&mut self, marks: &[Mark]) {
+        for Mark { key, seen, placed } in marks {
+            self.dir(key.cgroup_id);
+            let progress = Progress { seen: *seen, placed: *placed.min(seen), last: CapCount::default() };
+            self.rows.insert(*key, progress);
+        }
+    }
+
+    /// How far the rows were read.
+    pub fn marks(&self) -> Vec<Mark> {
+        let mark = |(key, progress): (&CapKey, &Progress)| Mark {
+            key: *key,
+            seen: progress.seen,
+            placed: progress.placed,
+        };
+        self.rows.iter().map(mark).collect()
     }
 
     fn dir(&mut self, id: u64) -> &mut Dir {

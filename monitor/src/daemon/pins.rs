@@ -1,15 +1,18 @@
 //! The pins of earlier processes, and those that are left to the next one.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+
+use aya::maps::{MapData, RingBuf};
 
 use super::DaemonError;
 use crate::attach::{Attached, Begun, Pinned, Wanted, attach, attach_pinned, enrolment_of};
 use crate::config::{DEFAULT_PIN_DIR, PinChoice, Settings};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::Metrics;
-use crate::pins::{Carried, PinDir, PinError};
+use crate::pins::{Carried, PinDir, PinError, peek};
+use crate::pipeline::{Backlog, Pipeline};
 
 /// Opens the directory of pins. Nothing is pinned where none is mounted at the usual place.
 pub(super) fn open_pins(settings: &Settings) -> Result<Option<PinDir>, DaemonError> {
@@ -63,6 +66,31 @@ pub(super) fn attach_all(
         }
     }
     Ok(attached)
+}
+
+/// Lets the pipeline learn what exists, and takes it through what was seen before.
+pub(super) fn seed(
+    pipeline: &mut Pipeline,
+    attached: &mut Attached,
+    ring: &RingBuf<MapData>,
+    ring_bytes: u32,
+) {
+    let mut backlog = Backlog::default();
+    let handed = attached.take_handed();
+    handed.iter().for_each(|record| backlog.look(record));
+    if matches!(attached.pinned().map(Pinned::begun), Some(Begun::Adopted(_)))
+        && let Err(error) = peek(ring.as_fd(), ring_bytes, |record| backlog.look(record))
+    {
+        tracing::warn!(%error, "what waits in the ring cannot be looked at: programs and containers may be unknown");
+    }
+    if backlog.records > 0 {
+        tracing::info!(records = backlog.records, "events waited to be read");
+    }
+    pipeline.seed_before(&backlog);
+    for record in handed {
+        pipeline.handle(&record);
+    }
+    pipeline.hand_over();
 }
 
 /// What goes from process to process; the metrics go on from it.

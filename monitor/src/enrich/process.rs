@@ -332,6 +332,13 @@ impl Processes {
         }
     }
 
+    /// What the process runs is not known any more, until it execs.
+    pub fn forget_program(&mut self, key: ProcessKey) {
+        if let Some(process) = self.get_mut(key) {
+            process.program = Arc::clone(&*UNKNOWN);
+        }
+    }
+
     /// Learns one process that a record named and that the table misses, if it still runs. Its command line stays
     /// unknown: it could let its reader wait.
     pub fn learn(&mut self, task: &RawTask) {

@@ -66,6 +66,7 @@ pub enum PinError {
 pub struct PinDir {
     fd: OwnedFd,
     path: PathBuf,
+    owner: u32,
 }
 
 /// The name of a whole set: the key of what it was made from, and a number that grows.
@@ -95,6 +96,20 @@ impl PinDir {
     /// # Errors
     /// [`PinError`]. Nothing was changed then.
     pub fn open(path: &Path) -> Result<Self, PinError> {
+        let own = rustix::process::geteuid().as_raw();
+        Self::open_of(path, |_| own)
+    }
+
+    /// The same for whoever tidies up: root may also take the directory of the user that Ringfence runs as.
+    ///
+    /// # Errors
+    /// As [`PinDir::open`].
+    pub fn open_to_clear(path: &Path) -> Result<Self, PinError> {
+        let own = rustix::process::geteuid().as_raw();
+        Self::open_of(path, |its| if own == 0 { its } else { own })
+    }
+
+    fn open_of(path: &Path, wanted: impl Fn(u32) -> u32) -> Result<Self, PinError> {
         let shown = || path.display().to_string();
         let failed = |cause: Errno| PinError::Open { path: shown(), cause: cause.into() };
         let fd = match open_dir(path) {
@@ -104,9 +119,9 @@ impl PinDir {
         if fstatfs(&fd).map_err(failed)?.f_type as u64 != BPF_FS {
             return Err(PinError::NotBpf(shown()));
         }
-        let dir = PinDir { fd, path: path.to_owned() };
-        let stat = fstat(&dir.fd).map_err(failed)?;
-        check(path, stat.st_uid, stat.st_mode)?;
+        let stat = fstat(&fd).map_err(failed)?;
+        let dir = PinDir { fd, path: path.to_owned(), owner: wanted(stat.st_uid) };
+        check(path, stat.st_uid, stat.st_mode, dir.owner)?;
         dir.take()?;
         Ok(dir)
     }
@@ -174,7 +189,7 @@ impl PinDir {
             if metadata.is_symlink() || names.len() >= MAX_OBJECTS {
                 return Err(PinError::Foreign(shown.display().to_string()));
             }
-            check(&shown, metadata.uid(), metadata.mode())?;
+            check(&shown, metadata.uid(), metadata.mode(), self.owner)?;
             names.push(inner);
         }
         Ok(names)
@@ -293,8 +308,7 @@ fn make(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Only who Ringfence runs as may get at it: whoever can may change what it takes over.
-fn check(path: &Path, owner: u32, mode: u32) -> Result<(), PinError> {
-    let wanted = rustix::process::geteuid().as_raw();
+fn check(path: &Path, owner: u32, mode: u32, wanted: u32) -> Result<(), PinError> {
     let mode = mode & 0o7777;
     if owner == wanted && mode & 0o077 == 0 {
         return Ok(());
@@ -331,11 +345,10 @@ mod tests {
 
     #[test]
     fn what_others_can_get_at_is_not_private() {
-        let own = rustix::process::geteuid().as_raw();
         let path = Path::new("/x");
-        assert!(check(path, own, 0o40700).is_ok() && check(path, own, 0o100_600).is_ok());
-        for (owner, mode) in [(own, 0o40701), (own, 0o40770), (own + 1, 0o40700)] {
-            assert!(matches!(check(path, owner, mode), Err(PinError::NotPrivate { .. })));
+        assert!(check(path, 7, 0o40700, 7).is_ok() && check(path, 7, 0o100_600, 7).is_ok());
+        for (owner, mode) in [(7, 0o40701), (7, 0o40770), (8, 0o40700)] {
+            assert!(matches!(check(path, owner, mode, 7), Err(PinError::NotPrivate { .. })));
         }
     }
 }

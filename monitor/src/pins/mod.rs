@@ -7,9 +7,11 @@
 mod carried;
 mod dir;
 mod low;
+mod peek;
 
 pub use carried::Carried;
 pub use dir::{PinDir, PinError, SetName};
+pub use peek::peek;
 
 /// What the names of links and programs begin with; what follows is the program's name.
 pub(crate) const LINK: &str = "link-";

@@ -36,6 +36,7 @@ mod probing;
 mod processes;
 mod races;
 mod reload;
+mod restart;
 mod recording;
 mod service;
 mod shared;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
     trials.extend(reload::trials(&settings));
     trials.extend(blind::trials(&settings));
     trials.extend(starts::trials(&settings));
+    trials.extend(restart::trials(&settings));
     trials.extend(service::trials(&settings));
     trials.extend(sinks::trials(&settings));
     trials.extend(processes::trials(&settings));
