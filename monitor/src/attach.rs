@@ -83,10 +83,10 @@ pub enum AttachError {
     #[error("no probe could be attached: {0}")]
     Nothing(String),
     /// See [`PinError`].
-    #[error("pins: {0}")]
+    #[error(transparent)]
     Pins(#[from] PinError),
     /// Something that was attached cannot be pinned.
-    #[error("pins: {0}; --no-pin does without")]
+    #[error("cannot be pinned: {0}; --no-pin does without")]
     Unpinnable(String),
     /// `--strict` was given and something is missing.
     #[error("--strict: {} probes are missing: {}", .0.len(), .0.join("; "))]

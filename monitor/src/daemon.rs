@@ -94,7 +94,7 @@ pub enum DaemonError {
     #[error(transparent)]
     Attach(#[from] AttachError),
     /// See [`PinError`].
-    #[error("pins: {0}")]
+    #[error(transparent)]
     Pins(PinError),
     /// A thread, a signal handler or a descriptor could not be had.
     #[error("{what}: {cause}")]

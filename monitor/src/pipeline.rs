@@ -473,10 +473,10 @@ impl Pipeline {
         self.recorder.iter_mut().for_each(Recorder::tend);
         self.offset.refresh();
         self.names.tick(self.ticked);
-        self.end_starts(state::boot_now());
+        self.end_starts(boot_now());
         self.tell_untold();
-        self.expire(state::boot_now());
-        self.alerting.tick(state::boot_now().0);
+        self.expire(boot_now());
+        self.alerting.tick(boot_now().0);
     }
 
     /// Answers a question that came over the control socket.

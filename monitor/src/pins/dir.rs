@@ -180,6 +180,10 @@ impl PinDir {
         let mut names = Vec::new();
         for entry in fs::read_dir(self.at(name)).map_err(failed(self.shown(name)))? {
             let entry = entry.map_err(failed(self.shown(name)))?;
+            // The kernel lays iterators of its own there (`CONFIG_BPF_PRELOAD`), and nobody else can make such a name.
+            if entry.file_name().as_encoded_bytes().contains(&b'.') {
+                continue;
+            }
             let Some(inner) = name_of(entry.file_name()) else {
                 return Err(PinError::Foreign(self.shown(name)));
             };

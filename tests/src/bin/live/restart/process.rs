@@ -39,7 +39,9 @@ impl BpfFs {
     }
 
     pub(crate) fn names(&self) -> Vec<PathBuf> {
-        std::fs::read_dir(self.0.path()).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        let all = std::fs::read_dir(self.0.path()).into_iter().flatten().flatten().map(|entry| entry.path());
+        // The kernel's own iterators have names that nobody else can make.
+        all.filter(|path| path.extension().is_none()).collect()
     }
 
     pub(crate) fn must_be_empty(&self) -> Result<(), String> {
