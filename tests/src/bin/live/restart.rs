@@ -1,5 +1,6 @@
 //! A restart has no gap: each of many attempts, made the whole time, is told of exactly once, whichever process read it.
 
+mod between;
 mod load;
 mod process;
 mod refusals;
@@ -17,7 +18,7 @@ use load::Load;
 use process::{BpfFs, Place, Process};
 
 /// Attempts a second.
-const RATE: u64 = 10_000;
+pub(crate) const RATE: u64 = 10_000;
 /// Restarts natively; a guest, which is emulated, takes seconds for each.
 const RESTARTS: u32 = 100;
 const RESTARTS_IN_GUESTS: u32 = 5;
@@ -35,6 +36,7 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
         &[
             ("restart::a_hundred_lose_nothing_and_double_nothing", hundred),
             ("restart::a_stop_for_good_leaves_nothing", for_good),
+            ("restart::who_came_and_went_between_two_is_known", between::who),
         ],
     );
     if !settings.guest {
@@ -42,6 +44,7 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
             settings,
             &[
                 ("restart::killed_processes_cost_a_look_at_most", killed),
+                ("restart::changed_settings_lose_nothing_and_double_nothing", between::changed),
                 ("restart::without_pins_nothing_is_left", without_pins),
             ],
         ));
@@ -60,20 +63,20 @@ fn tally(told: &[u64]) -> BTreeMap<u64, u32> {
 }
 
 /// Attempts that nobody told of, and those that were told of more than once.
-fn faults(told: &[u64], made: u64) -> (Vec<u64>, Vec<u64>) {
+pub(crate) fn faults(told: &[u64], made: u64) -> (Vec<u64>, Vec<u64>) {
     let tally = tally(told);
     let missing = (0..made).filter(|id| !tally.contains_key(id)).collect();
     let doubled = tally.iter().filter(|(_, count)| **count > 1).map(|(id, _)| *id).collect();
     (missing, doubled)
 }
 
-fn first(ids: &[u64]) -> String {
+pub(crate) fn first(ids: &[u64]) -> String {
     let first: Vec<String> = ids.iter().take(12).map(u64::to_string).collect();
     format!("{} ({})", ids.len(), first.join(", "))
 }
 
 /// Waits until the last of so many attempts was told of.
-fn await_all(place: &Place, made: u64) -> Result<(), String> {
+pub(crate) fn await_all(place: &Place, made: u64) -> Result<(), String> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         if place.told().last().is_some_and(|last| *last + 1 == made) {
@@ -85,7 +88,7 @@ fn await_all(place: &Place, made: u64) -> Result<(), String> {
 }
 
 /// The law over all processes: what was seen is what was sent and what was lost, and what was sent came out of the ring.
-fn hold_law(process: &Process, made: u64) -> Result<(), String> {
+pub(crate) fn hold_law(process: &Process, made: u64) -> Result<(), String> {
     let metrics = process.metrics()?;
     let sum = |name: &str, label: (&str, &str)| metrics.sum(name, &[label]).unwrap_or(f64::NAN) as u64;
     let call = ("call", "setns");

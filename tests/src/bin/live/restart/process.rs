@@ -14,7 +14,7 @@ use tests::harness::{PATIENCE, Settings, wait};
 
 use super::load::BASE;
 
-const RULE: &str = "- rule: Restart\n  desc: d.\n  condition: evt.type = setns\n  output: \"n=%evt.arg[fd] by %proc.name\"\n  priority: debug\n";
+const RULE: &str = "- rule: Restart\n  desc: d.\n  condition: evt.type = setns\n  output: \"n=%evt.arg[fd] by %proc.name running %proc.exepath in %container.full_id\"\n  priority: debug\n";
 
 /// A BPF file system of our own.
 pub(crate) struct BpfFs(TempDir);
@@ -82,6 +82,8 @@ pub(crate) struct Process {
     address: String,
     /// From its start until it was ready.
     pub(crate) ready_after: Duration,
+    /// What the log says of what was taken over from programs that were replaced.
+    pub(crate) handed: Option<String>,
 }
 
 impl Place {
@@ -150,6 +152,7 @@ impl Place {
             readers: vec![alerts, logs],
             address: String::new(),
             ready_after: Duration::ZERO,
+            handed: None,
         };
         let line = process.await_log("listening")?;
         process.address = line
@@ -186,13 +189,14 @@ impl Process {
     }
 
     /// Waits for a line of its log.
-    pub(crate) fn await_log(&self, wanted: &str) -> Result<String, String> {
+    pub(crate) fn await_log(&mut self, wanted: &str) -> Result<String, String> {
         let end = Instant::now() + PATIENCE;
         let mut log = Vec::new();
         loop {
             let line = self.log.recv_timeout(end.saturating_duration_since(Instant::now()));
             match line {
                 Ok(line) if line.contains(wanted) => return Ok(line),
+                Ok(line) if line.contains("of what was replaced") => self.handed = Some(line),
                 Ok(line) => log.push(line),
                 Err(_) => return Err(format!("`{wanted}` is not in the log:\n{}", log.join("\n"))),
             }

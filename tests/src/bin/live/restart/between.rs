@@ -1,0 +1,97 @@
+//! What happened between two processes: who came and went, and programs of other settings that take over.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::cgroup::{Cgroup, NAMINGS};
+use tests::harness::{PATIENCE, Settings};
+
+use super::load::Load;
+use super::process::{BpfFs, Place};
+use super::{RATE, await_all, faults, first, hold_law};
+
+/// Ids of containers that no runtime made.
+const GONE: &str = "90e090e090e090e090e090e090e090e090e090e090e090e090e090e090e090e0";
+const CAME: &str = "ca4eca4eca4eca4eca4eca4eca4eca4eca4eca4eca4eca4eca4eca4eca4eca4e";
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}
+
+/// A container by its cgroup.
+fn container(id: &str) -> Result<Cgroup, String> {
+    let naming = NAMINGS.first().ok_or("no naming of containers")?;
+    Cgroup::make(naming.path(id).trim_start_matches('/')).map_err(text)
+}
+
+/// Makes an attempt in a container, by a program that is gone when this returns.
+fn attempt(settings: &Settings, cgroup: &Cgroup) -> Result<(), String> {
+    let mut command = Command::new(&settings.attempt);
+    command.args(["run", "setns-badfd", "--abi", "x86_64"]).stdout(Stdio::null());
+    cgroup.contain(&mut command);
+    let status = command.status().map_err(text)?;
+    if status.success() { Ok(()) } else { Err(format!("attempt: {status}")) }
+}
+
+/// A container that was there before and is removed between two processes, and one that comes and goes between them.
+pub(crate) fn who(settings: &Settings) -> Result<(), String> {
+    let fs = BpfFs::mount()?;
+    let place = Place::new(settings, &["--pin-dir", &fs.path()])?;
+    let gone = container(GONE)?;
+    place.start()?.stop(libc::SIGTERM)?;
+    attempt(settings, &gone)?;
+    gone.remove().map_err(text)?;
+    let came = container(CAME)?;
+    attempt(settings, &came)?;
+    came.remove().map_err(text)?;
+    let process = place.start()?;
+    let wanted = [GONE, CAME].map(|id| format!("by attempt running {} in {id}", settings.attempt.display()));
+    let end = Instant::now() + PATIENCE;
+    let lacks = || {
+        let lines = place.lines();
+        wanted.iter().find(|wanted| !lines.iter().any(|line| line.contains(wanted.as_str()))).cloned()
+    };
+    while let Some(lacking) = lacks() {
+        if Instant::now() > end {
+            return Err(format!("`{lacking}` is in no alert:\n{}", place.lines().join("\n")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.stop(libc::SIGINT)?;
+    fs.must_be_empty()
+}
+
+/// Each start has another ring than the one before, so programs and maps are replaced each time.
+pub(crate) fn changed(settings: &Settings) -> Result<(), String> {
+    const CHANGES: u32 = 6;
+    let fs = BpfFs::mount()?;
+    let with =
+        |ring: &'static str| ["--pin-dir".to_owned(), fs.path(), "--ring-bytes".to_owned(), ring.to_owned()];
+    let mut place = Place::new(settings, &with("67108864").each_ref().map(String::as_str))?;
+    let mut process = place.start()?;
+    let load = Load::start(RATE);
+    let mut pauses = Vec::new();
+    for change in 0..CHANGES {
+        std::thread::sleep(Duration::from_millis(100));
+        process.stop(libc::SIGTERM)?;
+        let ring = if change % 2 == 0 { "33554432" } else { "67108864" };
+        place.with(&with(ring).each_ref().map(String::as_str));
+        process = place.start()?;
+        pauses.push(process.handed.clone().ok_or("nothing was replaced")?);
+    }
+    let made = load.stop()?;
+    await_all(&place, made)?;
+    hold_law(&process, made)?;
+    process.stop(libc::SIGINT)?;
+    println!("{CHANGES} changes, {made} attempts: {}", pauses.join("; "));
+    let (missing, doubled) = faults(&place.told(), made);
+    if missing.is_empty() && doubled.is_empty() {
+        return fs.must_be_empty();
+    }
+    Err(format!(
+        "of {made} attempts lost: {}, doubled: {}; {}",
+        first(&missing),
+        first(&doubled),
+        pauses.join("; ")
+    ))
+}
