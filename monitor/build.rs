@@ -43,6 +43,7 @@ fn main() {
     println!("cargo::rerun-if-changed={}", manifest_dir.join("build.rs").display());
     println!("cargo::rerun-if-env-changed=RINGFENCE_SKIP_BPF");
     println!("cargo::rerun-if-env-changed=RINGFENCE_BPF_SOURCE_LINES");
+    println!("cargo::rustc-env=RINGFENCE_REVISION={}", revision(repository));
 
     let object = if env::var_os("RINGFENCE_SKIP_BPF").is_some_and(|value| value == "1") {
         let empty = out_dir.join("empty.o");
@@ -58,6 +59,35 @@ fn main() {
         compile(&toolchain, &package, &out_dir.join("bpf"))
     };
     println!("cargo::rustc-env=RINGFENCE_BPF_OBJECT={}", object.display());
+}
+
+/// The commit that is built, for `build_info`: what `RINGFENCE_REVISION` says, or what git says, or `unknown`. Builds for
+/// development do not ask git, or each commit would make them anew.
+fn revision(repository: &Path) -> String {
+    const UNKNOWN: &str = "unknown";
+    println!("cargo::rerun-if-env-changed=RINGFENCE_REVISION");
+    // What stands in metrics and in `--version` is a commit's number, or a packager's word for it.
+    let is_plain = |text: &String| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+~".contains(&b))
+    };
+    if let Ok(told) = env::var("RINGFENCE_REVISION") {
+        return Some(told).filter(is_plain).unwrap_or_else(|| UNKNOWN.to_owned());
+    }
+    if env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        return UNKNOWN.to_owned();
+    }
+    let git = |arguments: &[&str]| {
+        let answer = output(Command::new("git").arg("-C").arg(repository).args(arguments))?;
+        Some(answer.trim().to_owned())
+    };
+    // A checkout writes the first, a commit the second.
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file]) {
+            println!("cargo::rerun-if-changed={}", repository.join(path).display());
+        }
+    }
+    git(&["rev-parse", "--short=12", "HEAD"]).filter(is_plain).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// The first usable compiler; none without a linker for its output.

@@ -8,6 +8,7 @@ mod attached;
 mod explain;
 mod hooks;
 mod ledger;
+mod maps;
 mod pinned;
 mod replaced;
 mod syscall_sets;
@@ -26,6 +27,7 @@ use monitor_common::syscall_set::SYSCALL_SETS;
 use explain::chain;
 use hooks::{FREED, Hook, LIFE_CYCLE, RETURNS, cost_of, function_of};
 pub use hooks::{hooked_functions, hooked_tracepoints, hooked_wrappers, watched_by};
+pub use maps::MapFile;
 pub use pinned::{Begun, Pinned, attach_pinned, enrolment_of, key};
 pub use syscall_sets::{SET_WORDS, SyscallSetMap, UnnotedMap};
 
@@ -51,6 +53,9 @@ pub enum AttachMode {
 }
 
 impl AttachMode {
+    /// Both.
+    pub const ALL: [AttachMode; 2] = [AttachMode::Trampoline, AttachMode::Tracepoint];
+
     /// The word in messages, metrics and options.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 /// The descriptor of a loaded program, by its number.
@@ -70,18 +70,47 @@ pub fn attached_by(fd: BorrowedFd<'_>) -> Option<u32> {
     link.is_attached().then(|| value(&text, "prog_id").map(|id| id as u32))?
 }
 
+/// What the kernel counted of a program since it was loaded (`bpf_prog_show_fdinfo`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCounts {
+    /// How often it was skipped because it was under way on that CPU already (since 5.12).
+    pub recursion_misses: u64,
+    /// Runs while statistics were on (since 5.1).
+    pub runs: u64,
+    /// Nanoseconds that these took.
+    pub run_ns: u64,
+    /// Bytes of memory that it takes.
+    pub memory: u64,
+}
+
 impl ProgramFile {
     /// The descriptor's number.
     pub fn number(self) -> u32 {
         self.fd
     }
 
-    /// How often the kernel skipped the program because it was under way on that CPU already
-    /// (`bpf_prog_show_fdinfo`, since 5.12).
-    pub fn recursion_misses(self) -> Option<u64> {
+    /// What the kernel counted; `None` if the descriptor is no longer the program's.
+    pub fn counts(self) -> Option<ProgramCounts> {
         let text = info(self.fd)?;
-        (value(&text, "prog_id") == Some(self.id.into())).then(|| value(&text, "recursion_misses"))?
+        (value(&text, "prog_id") == Some(self.id.into())).then(|| counts(&text))
     }
+}
+
+/// What older kernels do not tell counts as nothing.
+fn counts(text: &str) -> ProgramCounts {
+    let value = |key| value(text, key).unwrap_or(0);
+    ProgramCounts {
+        recursion_misses: value("recursion_misses"),
+        runs: value("run_cnt"),
+        run_ns: value("run_time_ns"),
+        memory: value("memlock"),
+    }
+}
+
+/// Bytes of memory that the map of this descriptor takes. Exact since 6.4 (`bpf_map_memory_usage`); before, by the size
+/// and number of its entries.
+pub fn memory_of(map: RawFd) -> Option<u64> {
+    value(&info(u32::try_from(map).ok()?)?, "memlock")
 }
 
 impl LinkFile {
@@ -122,8 +151,16 @@ mod tests {
     }
 
     #[test]
+    fn a_programs_counts_are_read() {
+        let text = "prog_type:\t17\nmemlock:\t8192\nprog_id:\t31\nrun_time_ns:\t1200\nrun_cnt:\t3\n";
+        let read = counts(text);
+        assert_eq!(read, ProgramCounts { recursion_misses: 0, runs: 3, run_ns: 1200, memory: 8192 });
+    }
+
+    #[test]
     fn an_ordinary_descriptor_is_no_link() {
         assert!(!LinkFile { fd: 0, id: 1 }.is_attached());
-        assert_eq!(ProgramFile { fd: u32::MAX, id: 1 }.recursion_misses(), None);
+        assert_eq!(ProgramFile { fd: u32::MAX, id: 1 }.counts(), None);
+        assert_eq!((memory_of(0), memory_of(-1)), (None, None));
     }
 }

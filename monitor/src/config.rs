@@ -161,6 +161,8 @@ pub struct Settings {
     pub strict: bool,
     /// Note which system calls each container makes, for which each call of the machine pays.
     pub syscall_sets: bool,
+    /// Have the kernel measure what the probes cost, for which each run of a BPF program of the machine pays.
+    pub probe_cost: bool,
     /// Rule files and directories. [`Settings::rule_paths`] knows what an empty list means.
     pub rules: Vec<PathBuf>,
     /// Read rules anew when their files change; without it only on SIGHUP.
@@ -218,6 +220,7 @@ impl Default for Settings {
             attach: AttachChoice::Auto,
             strict: false,
             syscall_sets: false,
+            probe_cost: false,
             rules: Vec::new(),
             watch_rules: true,
             rule_selection: Vec::new(),
@@ -306,6 +309,7 @@ impl Settings {
             attach,
             strict,
             syscall_sets,
+            probe_cost,
             rules,
             watch_rules,
             output,
@@ -339,6 +343,7 @@ impl Settings {
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
         set(&mut self.syscall_sets, syscall_sets);
+        set(&mut self.probe_cost, probe_cost);
         set(&mut self.rules, rules);
         set(&mut self.record_bytes, record_bytes.map(|bytes| bytes.0));
         set(&mut self.watch_rules, watch_rules);

@@ -4,6 +4,7 @@
 
 mod capabilities;
 mod losses;
+mod metrics;
 mod outputs;
 mod pins;
 mod record;
@@ -13,6 +14,7 @@ pub use record::{RecordPlan, RecordSummary, record};
 
 use capabilities::start_capabilities;
 use losses::report_losses;
+use metrics::Shown;
 use pins::{attach_all, carried, open_pins, pinned_enrolment};
 
 use std::io;
@@ -26,8 +28,8 @@ use tokio::sync::watch;
 
 use crate::attach::{AttachError, Attached, Probe};
 use crate::bpf_files::{BpfFiles, ProgramFile};
+use crate::bpf_maps::BpfMaps;
 use crate::canary::{Canaries, Reporter, Trial, Watch};
-use crate::capabilities::CapabilitySource;
 use crate::config::{CanaryInterval, Settings};
 use crate::control::{self, Board, BoardParts, ControlError};
 use crate::enrich::names::Names;
@@ -36,13 +38,12 @@ use crate::generation::FIRST;
 use crate::hierarchy::{Hierarchy, NotMounted};
 use crate::http::{self, BindError, Health, Readiness};
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
 use crate::misses::Misses;
 use crate::pins::{Carried, PinError};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader::{self, Stop};
-use crate::recording::{RecordDrop, RecordSource, Recorder, RecordingError, Ring};
+use crate::recording::{RecordDrop, Recorder, RecordingError, Ring};
 use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
 use crate::service;
@@ -158,29 +159,17 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let listener = http::bind(settings.listen, handed).await?;
     let control = control::bind(&settings.control_socket)?;
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
+    let shown = Shown::start(&settings, &rules, &outputs, recorder.as_ref(), hierarchy.as_ref(), listener)?;
+    let (metrics, health) = (Arc::clone(&shown.metrics), Arc::clone(&shown.health));
     let pins = open_pins(&settings)?;
     let trial = try_canaries(&settings, pinned_enrolment(pins.as_ref()))?;
     let mut attached = attach_all(&settings, pins, hierarchy.as_ref())?;
-    let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
-    let health = Health::new(Arc::clone(&metrics));
-    metrics.add_sinks(outputs.iter().map(|output| &*output.sink))?;
-    let recorded = recorder.as_ref().map(|recorder| Arc::clone(recorder.stats()));
-    metrics.add_source(RecordSource(recorded.unwrap_or_default()))?;
-    metrics.set_attach_mode(attached.mode.name());
-    metrics.set_hierarchy(hierarchy.as_ref().map(Hierarchy::name));
-    for (probe, gauge) in attached.probes.iter().zip(&metrics.probe_attached) {
-        gauge.set(probe.missing.is_none().into());
-    }
+    shown.maps(BpfMaps::new(attached.map_files()));
     let carried = carried(&attached, &metrics);
     let ledger = take_ledger(&mut attached, settings.ring_bytes, carried.clone())?;
-    metrics.add_kernel(Arc::clone(&ledger) as Arc<_>)?;
-    let misses = Arc::new(Misses::new(program_files(&attached)));
-    metrics.add_source(Arc::clone(&misses))?;
-    let cap_metrics = CapabilitySource::default();
-    metrics.add_source(cap_metrics.clone())?;
+    let misses = shown.attached(&attached, &ledger, &settings)?;
     let ring = attached.take_ring().ok_or(missing_map())?;
-    let canaries =
-        trial.and_then(|trial| start_canaries(trial, &mut attached, &metrics, settings.ring_bytes));
+    let canaries = trial.and_then(|trial| start_canaries(trial, &mut attached, &shown, settings.ring_bytes));
     let since = canaries.as_ref().map_or_else(pipeline::boot_now, Canaries::since);
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
     let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
@@ -227,12 +216,17 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     pins::seed(&mut pipeline, &mut attached, &ring, settings.ring_bytes);
     release_start_memory();
     announce(&attached, hierarchy.as_ref(), &health, rule_count);
-    let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
 
     let (asker, questions) = control::channel();
     let asker = Arc::new(asker);
-    let capabilities =
-        start_capabilities(&mut attached, &settings, hierarchy.as_ref(), &asker, &misses, &cap_metrics);
+    let capabilities = start_capabilities(
+        &mut attached,
+        &settings,
+        hierarchy.as_ref(),
+        &asker,
+        &misses,
+        &shown.capabilities,
+    );
     let sources = control::Sources { asker, board, capabilities: capabilities.clone() };
     let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
     let reloading = tokio::spawn(reloader.run(hangup, pipeline.handover()));
@@ -295,7 +289,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     };
     watching.abort();
     flush(pipeline);
-    for server in [server, control].into_iter().flatten() {
+    for server in [shown.server, control].into_iter().flatten() {
         server.abort();
     }
     Ok(())
@@ -360,17 +354,12 @@ fn try_canaries(settings: &Settings, pinned: Option<OwnedFd>) -> Result<Option<T
 }
 
 /// Starts the canary thread; where it cannot be, the daemon watches without and says so.
-fn start_canaries(
-    trial: Trial,
-    attached: &mut Attached,
-    metrics: &Metrics,
-    ring_bytes: u32,
-) -> Option<Canaries> {
+fn start_canaries(trial: Trial, attached: &mut Attached, shown: &Shown, ring_bytes: u32) -> Option<Canaries> {
     match Canaries::start(trial, attached, ring_bytes) {
         Ok(canaries) => Some(canaries),
         Err(reason) => {
             tracing::error!(reason, "no hook is tested: blindness is not noticed");
-            metrics.canary_untested.iter().for_each(|hook| hook.set(1));
+            shown.nothing_is_tested();
             None
         }
     }
@@ -390,11 +379,11 @@ fn start_watch(
     watch.map(Some).map_err(system("cannot start the watch over the hooks"))
 }
 
-/// Each attached probe's program, by the probe's name.
-fn program_files(attached: &Attached) -> Vec<(String, ProgramFile)> {
+/// Each probe's program if it is attached, by the probe's name.
+fn program_files(attached: &Attached) -> Vec<(String, Option<ProgramFile>)> {
     let files = BpfFiles::read();
-    let file = |probe: &Probe| Some((probe.name.clone(), files.program(probe.program?)?));
-    attached.probes.iter().filter_map(file).collect()
+    let file = |probe: &Probe| (probe.name.clone(), probe.program.and_then(|id| files.program(id)));
+    attached.probes.iter().map(file).collect()
 }
 
 fn hostname() -> String {

@@ -161,6 +161,11 @@ impl Hierarchy {
         })
     }
 
+    /// Every name that a hierarchy may have.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        std::iter::once(V2).chain(CONTROLLERS.iter().map(|controller| controller.name))
+    }
+
     /// `v2`, or the controller's name.
     pub fn name(&self) -> &'static str {
         self.controller.map_or(V2, |controller| controller.name)

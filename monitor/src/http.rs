@@ -281,14 +281,7 @@ mod tests {
     use crate::metrics::Labels;
 
     fn health() -> Arc<Health> {
-        let labels = Labels {
-            kinds: &["exec"],
-            decode_errors: &[],
-            probes: &[],
-            hooks: &[],
-            causes: &[],
-            tables: &[],
-        };
+        let labels = Labels { kinds: &["exec"], decode_errors: &[], causes: &[], tables: &[] };
         Health::new(Arc::new(Metrics::new(&labels).unwrap()))
     }
 

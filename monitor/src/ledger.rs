@@ -35,6 +35,11 @@ pub fn slot_names() -> impl Iterator<Item = &'static str> {
     (0..COUNTER_SLOTS).filter_map(slot_name)
 }
 
+/// Why a record may be lost, as the label `reason`.
+pub const fn loss_reasons() -> &'static [&'static str] {
+    &["ring_full"]
+}
+
 /// What was found of the table that says whose records were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostTable {
@@ -124,7 +129,7 @@ impl KernelCounters for Ledger {
     }
 
     fn loss_reasons(&self) -> &[&'static str] {
-        &["ring_full"]
+        loss_reasons()
     }
 
     fn snapshot(&self) -> anyhow::Result<KernelSnapshot> {

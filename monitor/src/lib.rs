@@ -6,6 +6,7 @@
 // The kernel's side of the line: load, attach, count.
 pub mod attach;
 pub mod bpf_files;
+pub mod bpf_maps;
 pub mod btf;
 pub mod canary;
 pub mod ledger;

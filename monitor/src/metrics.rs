@@ -3,17 +3,26 @@
 //! Labels come from closed sets: calls, rules, reasons, outputs, probes; never a path, a comm, a pid or a
 //! container. What others count already (the kernel side, the sinks) is read when Prometheus asks.
 
+mod attempts;
+mod late;
 mod names;
+mod probes;
 mod sources;
 
+pub use attempts::Attempts;
+pub use late::{Late, LateSource};
+
+pub(crate) use names::{BPF_MAP_MEMORY, BPF_PROGRAM_MEMORY, MAP_CAPACITY, MAP_ENTRIES, RING_USED};
 pub(crate) use names::{
     CAPABILITY_BORROWED, CAPABILITY_CHECKS, CAPABILITY_CONTAINERS, CAPABILITY_FORGOTTEN, CAPABILITY_LEDGER,
     CAPABILITY_READ_ERRORS, CAPABILITY_ROWS, CAPABILITY_ROWS_CAPACITY, CAPABILITY_STATE_ERRORS,
     CAPABILITY_TASKS_UNKNOWN, CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED, CAPABILITY_UNUSED,
-    CAPABILITY_UNUSED_DROPPED, SYSCALL_SETS, SYSCALLS_UNNOTED,
+    CAPABILITY_UNUSED_DROPPED, STATE_UNUSABLE, SYSCALL_SETS, SYSCALLS_UNNOTED,
 };
 pub use names::{Kind, METRICS, MetricSpec};
+pub(crate) use names::{PROBE_COST_MEASURED, PROBE_RUN_SECONDS, PROBE_RUNS};
 pub(crate) use names::{PROBE_MISSED, RECORD_DROPPED, RECORDED_BYTES, RECORDED_EVENTS};
+pub use probes::ProbeGauges;
 pub use sources::{KernelCounters, KernelCounts, KernelSnapshot, Samples, Source};
 
 use std::sync::Arc;
@@ -21,8 +30,10 @@ use std::sync::Arc;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::attach::AttachMode;
 use crate::control::Outcome;
 use crate::enrich::metadata::Miss;
+use crate::hierarchy::Hierarchy;
 use crate::rules::{Priority, Rule};
 use crate::sink::{Sink, SinkStats};
 use names::*;
@@ -154,10 +165,6 @@ pub struct Labels<'a> {
     pub kinds: &'a [&'a str],
     /// Reasons for which a record may not decode.
     pub decode_errors: &'a [&'a str],
-    /// Names of the probes.
-    pub probes: &'a [&'a str],
-    /// The hooks of the probes, in the same order.
-    pub hooks: &'a [&'a str],
     /// Causes of blindness.
     pub causes: &'a [&'a str],
     /// Names of the bounded tables, such as `process`.
@@ -183,18 +190,16 @@ pub struct Metrics {
     pub enrichment: Vec<IntCounter>,
     /// Events that waited for a name, by [`WaitEnd`]'s number.
     pub events_waited: Vec<IntCounter>,
-    /// Looks at a runtime's files: those that gave a name, then by position in [`Miss::ALL`].
+    /// Looks at a runtime's files: those that gave a name, then by position in [`misses`].
     metadata_reads: Vec<IntCounter>,
     /// Questions for a name that found the queue full.
     pub metadata_questions_dropped: IntCounter,
-    /// 1 where the probe is attached, by position in [`Labels::probes`].
-    pub probe_attached: Vec<IntGauge>,
+    rules_files: IntGaugeVec,
+    probes: probes::ProbeSeries,
+    /// Attempts that reached the rules.
+    pub attempts: Attempts,
     /// 1 while something is not watched that should be.
     pub coverage_degraded: IntGauge,
-    /// 1 where the last canary came back, by position in [`Labels::hooks`].
-    pub canary_up: Vec<IntGauge>,
-    /// 1 where no canary tests the hook, by position in [`Labels::hooks`].
-    pub canary_untested: Vec<IntGauge>,
     /// The slowest canary of the last whole round.
     pub canary_round_trip: Gauge,
     /// 1 while something is seen no longer.
@@ -206,7 +211,9 @@ pub struct Metrics {
     /// When rules were last read, in seconds since 1970.
     pub rules_last_reload: IntGauge,
     /// 1 if the rules in force are those of the files, as last read.
-    pub rules_load_ok: IntGauge,
+    pub reload_successful: IntGauge,
+    /// When that was last so.
+    pub reload_success: IntGauge,
     /// Reloads by [`ReloadOutcome`]'s number.
     pub rules_reloads: Vec<IntCounter>,
     /// Connections to the control socket, by the number of [`crate::control::Outcome`].
@@ -245,15 +252,24 @@ impl Metrics {
         registry.register(Box::new(canary_round_trip.clone()))?;
         let metadata_questions_dropped = IntCounter::with_opts(opts(&METADATA_QUESTIONS_DROPPED))?;
         registry.register(Box::new(metadata_questions_dropped.clone()))?;
-        let read_results: Vec<&str> = std::iter::once("ok").chain(Miss::ALL.map(Miss::label)).collect();
-        gauge_vec(&registry, &BUILD_INFO)?.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
+        let read_results: Vec<&str> = std::iter::once("ok").chain(misses().map(Miss::label)).collect();
+        let build = [env!("CARGO_PKG_VERSION"), env!("RINGFENCE_REVISION")];
+        gauge_vec(&registry, &BUILD_INFO)?.get_metric_with_label_values(&build)?.set(1);
+        let attach_mode = gauge_vec(&registry, &ATTACH_MODE)?;
+        for mode in AttachMode::ALL {
+            attach_mode.get_metric_with_label_values(&[mode.name()])?;
+        }
+        let hierarchy = gauge_vec(&registry, &HIERARCHY)?;
+        for name in Hierarchy::names().chain([NO_HIERARCHY]) {
+            hierarchy.get_metric_with_label_values(&[name])?;
+        }
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
             alerts: counter_vec(&registry, &ALERTS)?,
             suppressed: counter_vec(&registry, &SUPPRESSED)?,
             rules_loaded: gauge_vec(&registry, &RULES_LOADED)?,
-            attach_mode: gauge_vec(&registry, &ATTACH_MODE)?,
-            hierarchy: gauge_vec(&registry, &HIERARCHY)?,
+            attach_mode,
+            hierarchy,
             events_received: counters(&EVENTS_RECEIVED, labels.kinds)?,
             events_discarded: counters(&EVENTS_DISCARDED, &Discard::ALL.map(Discard::name))?,
             decode_errors: counters(&DECODE_ERRORS, labels.decode_errors)?,
@@ -261,16 +277,17 @@ impl Metrics {
             events_waited: counters(&EVENTS_WAITED, &WaitEnd::ALL.map(WaitEnd::name))?,
             metadata_reads: counters(&METADATA_READS, &read_results)?,
             metadata_questions_dropped,
-            probe_attached: gauges(&PROBE_ATTACHED, labels.probes)?,
+            rules_files: gauge_vec(&registry, &RULES_FILES)?,
+            probes: probes::ProbeSeries::new(&registry)?,
+            attempts: Attempts::new(&counter_vec(&registry, &ATTEMPTS)?)?,
             coverage_degraded,
-            canary_up: gauges(&CANARY_UP, labels.hooks)?,
-            canary_untested: gauges(&CANARY_UNTESTED, labels.hooks)?,
             canary_round_trip,
             blind,
             blindness: counters(&BLINDNESS, labels.causes)?,
             rules_generation: gauge(&RULES_GENERATION)?,
             rules_last_reload: gauge(&RULES_LAST_RELOAD)?,
-            rules_load_ok: gauge(&RULES_LOAD_OK)?,
+            reload_successful: gauge(&CONFIG_LAST_RELOAD_SUCCESSFUL)?,
+            reload_success: gauge(&CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
             rules_reloads: counters(&RULES_RELOADS, &ReloadOutcome::ALL.map(ReloadOutcome::name))?,
             control_requests: counters(&CONTROL_REQUESTS, &Outcome::ALL.map(Outcome::name))?,
             table_entries: gauges(&TABLE_ENTRIES, labels.tables)?,
@@ -309,6 +326,34 @@ impl Metrics {
         let _ = self.alerts.remove_label_values(&[id, priority.as_str()]);
     }
 
+    /// Makes the series of these probes, each with its name, its hook and whether it is attached.
+    ///
+    /// # Errors
+    /// Only if the table of names is wrong.
+    pub fn add_probes<'p>(
+        &self,
+        probes: impl Iterator<Item = (&'p str, &'p str, bool)>,
+    ) -> prometheus::Result<()> {
+        self.probes.add(probes)
+    }
+
+    /// The gauges of the probes, in the order in which they were added; none before.
+    pub fn probes(&self) -> &[ProbeGauges] {
+        self.probes.all()
+    }
+
+    /// The rule files were read and found right, at this Unix time in seconds.
+    pub fn reload_succeeded(&self, at: i64) {
+        self.reload_successful.set(1);
+        self.reload_success.set(at);
+    }
+
+    /// States which rule files are in force, by the digest of [`crate::rules::Sources::sha256`].
+    pub fn set_rules_files(&self, sha256: &str) {
+        self.rules_files.reset();
+        self.rules_files.with_label_values(&[sha256]).set(1);
+    }
+
     /// States how many rules are in force.
     pub fn set_rules_loaded(&self, rules: &[Rule]) {
         for maturity in MATURITIES {
@@ -330,22 +375,28 @@ impl Metrics {
 
     /// Counts a look at a runtime's files, and why it gave no name if it did not.
     pub fn count_metadata_read(&self, miss: Option<Miss>) {
-        let place = miss.and_then(|miss| Miss::ALL.iter().position(|known| *known == miss));
-        if let Some(counter) = self.metadata_reads.get(place.map_or(0, |place| place + 1)) {
+        let place = match miss {
+            None => Some(0),
+            Some(miss) => misses().position(|known| known == miss).map(|place| place + 1),
+        };
+        if let Some(counter) = place.and_then(|place| self.metadata_reads.get(place)) {
             counter.inc();
         }
     }
 
     /// States the attach mode in force.
-    pub fn set_attach_mode(&self, mode: &str) {
-        self.attach_mode.reset();
-        self.attach_mode.with_label_values(&[mode]).set(1);
+    pub fn set_attach_mode(&self, mode: AttachMode) {
+        for known in AttachMode::ALL {
+            self.attach_mode.with_label_values(&[known.name()]).set((known == mode).into());
+        }
     }
 
     /// States the cgroup hierarchy in force, by [`crate::hierarchy::Hierarchy::name`].
     pub fn set_hierarchy(&self, name: Option<&'static str>) {
-        self.hierarchy.reset();
-        self.hierarchy.with_label_values(&[name.unwrap_or("none")]).set(1);
+        let name = name.unwrap_or(NO_HIERARCHY);
+        for known in Hierarchy::names().chain([NO_HIERARCHY]) {
+            self.hierarchy.with_label_values(&[known]).set((known == name).into());
+        }
     }
 
     /// Adds counters that are kept elsewhere and read at every scrape.
@@ -388,6 +439,14 @@ impl Metrics {
 /// The one reason for which an alert has no line of its own.
 const GROUPED: &str = "grouped";
 
+/// Why a look at a runtime's files may give no name. At those of a container inside another nobody looks.
+fn misses() -> impl Iterator<Item = Miss> {
+    Miss::ALL.into_iter().filter(|miss| *miss != Miss::Nested)
+}
+
+/// Stands for a machine on which no hierarchy is mounted.
+const NO_HIERARCHY: &str = "none";
+
 /// Values of the labels of `alerts_total`.
 fn alert_labels(rule: &Rule) -> [&str; 2] {
     [rule.id.as_str(), rule.priority.as_str()]
@@ -409,5 +468,7 @@ fn gauge_vec(registry: &Registry, spec: &MetricSpec) -> prometheus::Result<IntGa
     Ok(vec)
 }
 
+#[cfg(test)]
+mod docs_tests;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,6 @@ use monitor_common::wire::{KIND_NAMES, call_flag, kind};
 
 use crate::alerting::{Alerting, Moment};
 pub use crate::alerting::{Format, Output};
-use crate::attach::Probe;
 use crate::canary::{Cause, Matcher};
 use crate::capabilities::Granted;
 use crate::control::{self, Answer, Question, Tables, Topic};
@@ -78,15 +77,11 @@ const TABLES: &[&str] = &[
 ///
 /// # Errors
 /// As [`Metrics::new`].
-pub fn metrics(probes: &[Probe]) -> prometheus::Result<Metrics> {
+pub fn metrics() -> prometheus::Result<Metrics> {
     let decode_errors: Vec<&str> = DecodeError::ALL.iter().map(|error| error.label()).collect();
-    let names: Vec<&str> = probes.iter().map(|probe| probe.name.as_str()).collect();
-    let hooks: Vec<&str> = probes.iter().map(|probe| probe.hook.as_str()).collect();
     Metrics::new(&Labels {
         kinds: &KIND_NAMES,
         decode_errors: &decode_errors,
-        probes: &names,
-        hooks: &hooks,
         causes: &Cause::ALL.map(Cause::name),
         tables: TABLES,
     })
@@ -404,6 +399,9 @@ impl Pipeline {
                 canary.call(&event);
             }
             return;
+        }
+        if let EventType::Call(call) = ty {
+            self.metrics.attempts.count(call, event.verdict);
         }
         let unix_ns = self.offset.unix_ns(raw.boot);
         // An event that raises no alert whatever the name is goes on, past others of its container that wait.

@@ -71,6 +71,11 @@ impl Teller {
     }
 }
 
+/// Now, as metrics have it: seconds since 1970.
+pub fn unix_seconds() -> i64 {
+    unix_now() / 1_000_000_000
+}
+
 /// Now, as alerts have it: nanoseconds since 1970. A wall clock before that counts as 1970.
 pub fn unix_now() -> i64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -2,7 +2,8 @@
 //!
 //! [`attempt`] makes the attempts; [`harness`] starts Ringfence and holds its alerts against expectations;
 //! [`docker`], [`engine_api`], [`oci`], [`cgroup`], [`seccomp`] and [`bpf`] make the places from which attempts come. [`matrix`] is the
-//! table of what must be seen, [`features`] that of what depends on the kernel.
+//! table of what must be seen, [`features`] that of what depends on the kernel. [`promql`] and [`scrape`] read what is asked of
+//! metrics, and what is served.
 
 pub mod attempt;
 pub mod bpf;
@@ -17,6 +18,8 @@ pub mod many;
 pub mod matrix;
 pub mod oci;
 pub mod podman;
+pub mod promql;
+pub mod scrape;
 pub mod seccomp;
 pub mod servers;
 pub mod state;

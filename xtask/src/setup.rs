@@ -38,6 +38,15 @@ enum Method {
     /// Only unpacked below the target directory, with what it needs and the machine lacks: its installation would
     /// change how the machine works.
     Unpack,
+    /// The same without what it needs, because what the tests run of it is linked statically: the rest would be some
+    /// hundred megabytes of a web page.
+    UnpackAlone,
+}
+
+impl Method {
+    const fn unpacks(self) -> bool {
+        matches!(self, Method::Unpack | Method::UnpackAlone)
+    }
 }
 
 struct Piece {
@@ -59,6 +68,10 @@ const fn test(package: &'static str, evidence: &'static str, why: &'static str) 
 
 const fn unpacked(package: &'static str, evidence: &'static str, why: &'static str) -> Piece {
     Piece { package, group: Group::Test, method: Method::Unpack, why, evidence }
+}
+
+const fn unpacked_alone(package: &'static str, evidence: &'static str, why: &'static str) -> Piece {
+    Piece { package, group: Group::Test, method: Method::UnpackAlone, why, evidence }
 }
 
 const PIECES: &[Piece] = &[
@@ -101,6 +114,12 @@ const PIECES: &[Piece] = &[
     unpacked("rsyslog-openssl", "rsyslogd", "takes syslog, over TLS as well"),
     unpacked("prometheus-alertmanager", "prometheus-alertmanager", "takes alerts"),
     unpacked("libpython3.11", "libpython3.11.so.1.0", "the OpenTelemetry collector is linked to it"),
+    // Installed, it would start a server on port 9090. It has promtool, too.
+    unpacked_alone(
+        "prometheus",
+        "prometheus",
+        "scrapes the daemon and evaluates the shipped alert rules and dashboard",
+    ),
 ];
 
 /// Pieces that only the building of bpf-linker needs.
@@ -126,8 +145,7 @@ pub(crate) fn unpacked_libraries() -> Result<Vec<PathBuf>> {
 
 fn unpacked_directories(below: &[&str]) -> Result<Vec<PathBuf>> {
     let pieces = work_dir("xtask/pieces")?;
-    let roots =
-        PIECES.iter().filter(|piece| piece.method == Method::Unpack).map(|piece| pieces.join(piece.package));
+    let roots = PIECES.iter().filter(|piece| piece.method.unpacks()).map(|piece| pieces.join(piece.package));
     let directories = roots.flat_map(|root| below.iter().map(move |below| root.join(below)));
     Ok(directories.filter(|directory| directory.is_dir()).collect())
 }
@@ -330,9 +348,12 @@ fn install_packages(pieces: &[&'static Piece]) -> Result<()> {
         shell.args(["-c", APT_SCRIPT, "setup", "-y"]).args(to_install.iter().map(|piece| piece.package));
         process::run(&mut shell).context("apt-get could not install the packages; its reasons are above")?;
     }
-    for piece in pieces.iter().filter(|piece| piece.method == Method::Unpack) {
+    for piece in pieces.iter().filter(|piece| piece.method.unpacks()) {
         let dir = work_dir("xtask/pieces")?;
-        let packages = with_needed(piece.package)?;
+        let packages = match piece.method {
+            Method::UnpackAlone => vec![piece.package.to_owned()],
+            Method::Install | Method::Unpack => with_needed(piece.package)?,
+        };
         unpack_packages(
             &packages,
             &[],

@@ -19,7 +19,7 @@ mod watch;
 
 pub use finding::Cause;
 pub use matcher::Matcher;
-pub use report::Reporter;
+pub use report::{INTERNAL_ALERTS, Reporter};
 pub use selftest::checks;
 pub use trial::Trial;
 pub use watch::Watch;

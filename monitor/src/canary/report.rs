@@ -17,6 +17,9 @@ const BLIND: (&str, &str, &str) = ("ringfence-blind", "Ringfence is blind", "Cri
 const SEES: (&str, &str, &str) = ("ringfence-sees-again", "Ringfence sees again", "Notice");
 const STOOD: (&str, &str, &str) = ("ringfence-stood-still", "Ringfence stood still", "Critical");
 
+/// The ids and priorities of these alerts.
+pub const INTERNAL_ALERTS: [(&str, &str); 3] = [(BLIND.0, BLIND.2), (SEES.0, SEES.2), (STOOD.0, STOOD.2)];
+
 /// Where blindness is told.
 pub struct Reporter {
     teller: Teller,

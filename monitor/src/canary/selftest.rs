@@ -36,7 +36,7 @@ pub fn checks(trial: Trial, attached: &mut Attached) -> Vec<Check> {
 fn run(trial: Trial, attached: &mut Attached) -> Result<Canaries, String> {
     let canaries = Canaries::start(trial, attached, DEFAULT_RING_BYTES)?;
     let mut ring = attached.take_ring().ok_or("a map is missing from the object")?;
-    let metrics = Arc::new(pipeline::metrics(&attached.probes).map_err(|error| error.to_string())?);
+    let metrics = Arc::new(pipeline::metrics().map_err(|error| error.to_string())?);
     let mut pipeline = Pipeline::new(Parts {
         rules: RuleSet::from_sources(&[]).map_err(|error| error.to_string())?,
         min_priority: Priority::Debug,

@@ -17,6 +17,7 @@ use super::report::Reporter;
 use super::{Canaries, GRACE, Hook, SECOND_LOOK, State};
 use crate::kernel_files::ftrace_is_off;
 use crate::ledger::{Ledger, LostTable, slot_names};
+use crate::telling::unix_seconds;
 
 /// The daemon stood still if a pause took so much longer than it should.
 const GAP: Duration = Duration::from_secs(1);
@@ -242,11 +243,16 @@ impl Watcher {
     fn show(&mut self, position: usize, state: &State) {
         let metrics = &self.reporter.metrics;
         let why = if let State::Untested(why) = state { Some(why.clone()) } else { None };
-        if let (Some(up), Some(untested)) =
-            (metrics.canary_up.get(position), metrics.canary_untested.get(position))
-        {
-            up.set(matches!(state, State::Up(_)).into());
-            untested.set(why.is_some().into());
+        let is_up = matches!(state, State::Up(_));
+        // Of two probes on one hook the tested one speaks for it.
+        if why.is_none() || !self.is_tested_by_another(position) {
+            if let Some(probe) = metrics.probes().get(position) {
+                probe.canary_up.set(is_up.into());
+                probe.canary_untested.set(why.is_some().into());
+                if is_up {
+                    probe.canary_last_success.set(unix_seconds());
+                }
+            }
         }
         let Some(known) = self.untested.get_mut(position) else { return };
         if *known != why {
@@ -257,6 +263,16 @@ impl Watcher {
             }
             *known = why;
         }
+    }
+}
+
+impl Watcher {
+    fn is_tested_by_another(&self, position: usize) -> bool {
+        let Canaries { hooks, board, .. } = &self.canaries;
+        let Some(hook) = hooks.get(position) else { return false };
+        hooks.iter().enumerate().any(|(other, same)| {
+            other != position && same.name == hook.name && !matches!(same.state(board), State::Untested(_))
+        })
     }
 }
 

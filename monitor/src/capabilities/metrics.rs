@@ -1,5 +1,6 @@
 //! What the metrics show of the ledger, as of the last read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use monitor_common::capability::{CAP_LEDGER_ENTRIES, cap_slot};
@@ -11,7 +12,7 @@ use crate::metrics::{
     CAPABILITY_BORROWED, CAPABILITY_CHECKS, CAPABILITY_CONTAINERS, CAPABILITY_FORGOTTEN, CAPABILITY_LEDGER,
     CAPABILITY_READ_ERRORS, CAPABILITY_ROWS, CAPABILITY_ROWS_CAPACITY, CAPABILITY_STATE_ERRORS,
     CAPABILITY_TASKS_UNKNOWN, CAPABILITY_UNATTRIBUTED, CAPABILITY_UNCOUNTED, CAPABILITY_UNUSED,
-    CAPABILITY_UNUSED_DROPPED, MetricSpec, SYSCALL_SETS, SYSCALLS_UNNOTED, Samples, Source,
+    CAPABILITY_UNUSED_DROPPED, MetricSpec, STATE_UNUSABLE, SYSCALL_SETS, SYSCALLS_UNNOTED, Samples, Source,
 };
 
 /// Stands for capabilities that a later kernel may have.
@@ -40,11 +41,19 @@ pub(super) struct Published {
 
 /// The metrics' view of the ledger. Shared by the keeper, which publishes, and the scrape.
 #[derive(Clone, Debug, Default)]
-pub struct CapabilitySource(Arc<Mutex<Published>>);
+pub struct CapabilitySource {
+    published: Arc<Mutex<Published>>,
+    state_unusable: Arc<AtomicBool>,
+}
 
 impl CapabilitySource {
     pub(super) fn publish(&self, published: Published) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = published;
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
+    }
+
+    /// The state directory could not be opened, and is not asked again.
+    pub fn state_is_unusable(&self) {
+        self.state_unusable.store(true, Ordering::Relaxed);
     }
 }
 
@@ -63,6 +72,7 @@ impl Source for CapabilitySource {
             &CAPABILITY_UNATTRIBUTED,
             &CAPABILITY_READ_ERRORS,
             &CAPABILITY_STATE_ERRORS,
+            &STATE_UNUSABLE,
             &CAPABILITY_UNUSED,
             &CAPABILITY_UNUSED_DROPPED,
             &SYSCALL_SETS,
@@ -71,7 +81,8 @@ impl Source for CapabilitySource {
     }
 
     fn sample(&self, out: &mut Samples) {
-        let published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state_unusable = self.state_unusable.load(Ordering::Relaxed);
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let total = |cap: usize, result: usize| {
             published.totals.get(cap).and_then(|results| results.get(result)).copied().unwrap_or(0)
         };
@@ -107,7 +118,9 @@ impl Source for CapabilitySource {
         out.push(&CAPABILITY_FORGOTTEN, &["oldest"], published.shortage.forgotten);
         out.push(&CAPABILITY_UNATTRIBUTED, &[], published.shortage.unattributed);
         out.push(&CAPABILITY_READ_ERRORS, &[], published.read_errors);
-        out.push(&CAPABILITY_STATE_ERRORS, &[], published.state_errors);
+        let state_errors = published.state_errors.saturating_add(state_unusable.into());
+        out.push(&CAPABILITY_STATE_ERRORS, &[], state_errors);
+        out.push(&STATE_UNUSABLE, &[], state_unusable.into());
         for (id, name, capability) in &published.unused {
             out.push(&CAPABILITY_UNUSED, &[id, name, capability], 1);
         }

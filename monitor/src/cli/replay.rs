@@ -69,7 +69,7 @@ impl Judge {
             Some((host, alerting)) if *host == event.hostname => alerting,
             other => {
                 let counted = |error| Failure::environment(format_args!("metrics: {error}"));
-                let metrics = Arc::new(pipeline::metrics(&[]).map_err(counted)?);
+                let metrics = Arc::new(pipeline::metrics().map_err(counted)?);
                 let (rules, host) = (self.rules.clone(), &event.hostname);
                 let fresh = Alerting::new(rules, self.min_priority, Vec::new(), host, metrics);
                 &mut other.insert((Arc::clone(host), fresh.map_err(counted)?)).1

@@ -29,6 +29,7 @@ pub struct FileConfig {
     pub(super) attach: Option<AttachChoice>,
     pub(super) strict: Option<bool>,
     pub(super) syscall_sets: Option<bool>,
+    pub(super) probe_cost: Option<bool>,
     pub(super) rules: Option<Vec<PathBuf>>,
     pub(super) watch_rules: Option<bool>,
     pub(super) output: Option<OutputFormat>,

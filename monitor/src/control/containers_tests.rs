@@ -75,7 +75,7 @@ impl World {
         containers(Tables {
             cgroups: &self.cgroups,
             processes: &self.processes,
-            names: &Names::off(Arc::new(pipeline::metrics(&[]).unwrap())),
+            names: &Names::off(Arc::new(pipeline::metrics().unwrap())),
             residents: &self.residents,
             host: &self.host,
         })

@@ -79,6 +79,7 @@ pub(super) fn start_capabilities(
         let state = state_dir.path().and_then(|path| match State::open(path) {
             Ok(state) => Some(state),
             Err(error) => {
+                metrics.state_is_unusable();
                 tracing::error!(%error, "capability checks are not kept: a restart forgets them");
                 None
             }

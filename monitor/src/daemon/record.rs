@@ -130,7 +130,7 @@ async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<Record
         syscall_sets: false,
         hierarchy: hierarchy.as_ref(),
     })?;
-    let metrics = Arc::new(pipeline::metrics(&attached.probes)?);
+    let metrics = Arc::new(pipeline::metrics()?);
     let ledger = take_ledger(&mut attached, settings.ring_bytes, None)?;
     let misses = Misses::new(program_files(&attached));
     let ring = attached.take_ring().ok_or(missing_map())?;

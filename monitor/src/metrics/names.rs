@@ -45,6 +45,12 @@ metrics! {
     LOSSES_UNATTRIBUTED "losses_unattributed_total" Counter ["call"] "Lost events that no cgroup could be named for, because the table of losses by cgroup was full. Part of events_lost_total.";
     KERNEL_READ_ERRORS "kernel_counters_read_errors_total" Counter [] "Scrapes at which the kernel's counters could not be read; the last known ones were shown.";
     RING_CAPACITY "ring_capacity_bytes" Gauge [] "Size of the ring buffer.";
+    RING_USED "ring_used_bytes" Gauge [] "Bytes of the ring buffer that wait to be read.";
+    MAP_ENTRIES "map_entries" Gauge ["map"] "Entries in use of a map that the probes write, as of the last count, at most half a minute ago. Of tasks, marks and cap_told, which give up the oldest, a full one is no loss by itself.";
+    MAP_CAPACITY "map_capacity" Gauge ["map"] "Entries that a map of the probes has room for.";
+    BPF_MAP_MEMORY "bpf_map_memory_bytes" Gauge [] "Memory of the kernel that the maps take, the ring buffer included.";
+    BPF_PROGRAM_MEMORY "bpf_program_memory_bytes" Gauge [] "Memory of the kernel that the attached probes' programs take.";
+    ATTEMPTS "attempts_total" Counter ["call", "verdict", "refused_by"] "Attempts that reached the rules, by how they ended: allowed, failed, or refused and by whom. Refused opens of nothing that is watched are not among them (events_discarded_total).";
     EVENTS_RECEIVED "events_received_total" Counter ["kind"] "Records that the daemon read from the ring and decoded.";
     EVENTS_DISCARDED "events_discarded_total" Counter ["reason"] "Calls that led to no alert: no rule matched, only rules below the least priority or below their threshold did, or a refused open turned out to be for nothing that is watched, or there were too many of those to look at each.";
     DECODE_ERRORS "decode_errors_total" Counter ["reason"] "Records that the daemon could not decode.";
@@ -71,13 +77,19 @@ metrics! {
     RULES_LOADED "rules_loaded" Gauge ["maturity"] "Enabled rules by maturity.";
     RULES_GENERATION "rules_generation" Gauge [] "Number of the rules in force: 1 for those that the daemon started with, one more for each set that took their place.";
     RULES_RELOADS "rules_reloads_total" Counter ["outcome"] "Reloads of rules: ok (new ones are in force), failed (the files are wrong, and the rules in force stay), unchanged (the files are as they were).";
+    RULES_FILES "rules_files_info" Gauge ["sha256"] "1 for the SHA-256 of the rule files in force, one after another in the order of `ringfence status`: the same on all machines that have the same rules.";
     RULES_LAST_RELOAD "rules_last_reload_timestamp_seconds" Gauge [] "When rules were last read, at the start or by a reload, whatever came of it; seconds since 1970.";
-    RULES_LOAD_OK "rules_load_ok" Gauge [] "1 if the rules in force are those of the files, as last read; 0 if those were refused, or could not be read.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL "config_last_reload_successful" Gauge [] "1 if the rules in force are those of the files, as last read; 0 if those were refused, or could not be read.";
+    CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP "config_last_reload_success_timestamp_seconds" Gauge [] "When the rule files were last read and found right, at the start or by a reload; seconds since 1970.";
     PROBE_ATTACHED "probe_attached" Gauge ["probe"] "1 if the probe is attached.";
     PROBE_MISSED "probe_missed_total" Counter ["probe"] "Runs of a probe that the kernel skipped, because a preempted task was inside the same probe on that CPU. What they would have seen is not in the ledger.";
+    PROBE_RUNS "probe_runs_total" Counter ["probe"] "Runs of a probe that the kernel counted. It counts only where probe_cost_measured is 1.";
+    PROBE_RUN_SECONDS "probe_run_seconds_total" Counter ["probe"] "Time that the kernel measured for these runs.";
+    PROBE_COST_MEASURED "probe_cost_measured" Gauge [] "1 while the kernel measures what the probes cost (probe_cost, or kernel.bpf_stats_enabled); 0 means that probe_runs_total and probe_run_seconds_total stand still.";
     COVERAGE_DEGRADED "coverage_degraded" Gauge [] "1 while something is not watched that should be; `ringfence doctor` says what.";
     CANARY_UP "canary_up" Gauge ["hook"] "1 if the last test call for the hook came back through kernel, ring and matcher; 0 if it did not, or where canary_untested is 1.";
     CANARY_UNTESTED "canary_untested" Gauge ["hook"] "1 if the hook is not tested: it is not attached, or this machine has no harmless call for it; the log and `ringfence doctor --selftest` say why.";
+    CANARY_LAST_SUCCESS "canary_last_success_timestamp_seconds" Gauge ["hook"] "When a test call for the hook last came back; seconds since 1970, 0 if none has.";
     CANARY_ROUND_TRIP "canary_round_trip_seconds" Gauge [] "From a test call to the matcher, the slowest of the last round that came back whole.";
     BLIND "blind" Gauge [] "1 while something that was seen is seen no longer; /readyz says what.";
     BLINDNESS "blindness_total" Counter ["cause"] "How often blindness was found, by cause.";
@@ -93,14 +105,15 @@ metrics! {
     CAPABILITY_FORGOTTEN "capability_containers_evicted_total" Counter ["reason"] "Containers whose capability checks are no longer kept: no_room (too many run), name_too_long (its name, with those of the containers around it), or oldest (too many have ended).";
     CAPABILITY_UNATTRIBUTED "capability_checks_unattributed_total" Counter [] "Capability checks of cgroups that were gone before it was known whose they were. Part of capability_checks_total.";
     CAPABILITY_READ_ERRORS "capability_read_errors_total" Counter [] "Looks at the kernel's map of capability checks, or at the pipeline's cgroups, that failed; what was counted stays in the kernel until the next one.";
-    CAPABILITY_STATE_ERRORS "capability_state_errors_total" Counter [] "Records in the state directory that were refused, and rounds in which one could not be written.";
+    CAPABILITY_STATE_ERRORS "capability_state_errors_total" Counter [] "Records in the state directory that were refused, rounds in which one could not be written, and the directory itself if it could not be opened.";
+    STATE_UNUSABLE "state_dir_unusable" Gauge [] "1 if the state directory (state_dir) could not be opened: a restart forgets what was counted.";
     CAPABILITY_UNUSED "capability_unused_info" Gauge ["container_id", "container_name", "capability"] "1 for a capability that a running container was granted and has not used while it was watched. Only with capability_unused_series.";
     CAPABILITY_UNUSED_DROPPED "capability_unused_series_dropped" Gauge [] "Series of capability_unused_info that capability_unused_series leaves no room for.";
     SYSCALL_SETS "syscall_sets" Gauge [] "Cgroups whose system calls are noted in the kernel's map; 0 without the setting syscall_sets.";
     SYSCALLS_UNNOTED "syscalls_unnoted_total" Counter [] "System calls that could not be noted: the map had no room for their cgroup, or the kernel skipped the probe. Whose they were is not known.";
-    ATTACH_MODE "attach_mode_info" Gauge ["mode"] "The attach mode in force.";
-    HIERARCHY "cgroup_hierarchy_info" Gauge ["hierarchy"] "The cgroup hierarchy by which containers are known: v2, a version 1 controller, or none.";
-    BUILD_INFO "build_info" Gauge ["version"] "The running version.";
+    ATTACH_MODE "attach_mode_info" Gauge ["mode"] "1 for the attach mode in force.";
+    HIERARCHY "cgroup_hierarchy_info" Gauge ["hierarchy"] "1 for the cgroup hierarchy by which containers are known: v2, a version 1 controller, or none.";
+    BUILD_INFO "build_info" Gauge ["version", "revision"] "The running version, and the commit that it was built from (unknown if the build was not told).";
 }
 
 /// Where a rule's `maturity` is missing.

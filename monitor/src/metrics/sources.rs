@@ -27,6 +27,11 @@ pub struct Samples(Vec<(&'static str, proto::Metric)>);
 impl Samples {
     /// Adds a sample; `labels` are the values in the order of the table.
     pub fn push(&mut self, spec: &MetricSpec, labels: &[&str], value: u64) {
+        self.push_float(spec, labels, value as f64);
+    }
+
+    /// The same for a value that is no whole number, such as seconds.
+    pub fn push_float(&mut self, spec: &MetricSpec, labels: &[&str], value: f64) {
         debug_assert_eq!(spec.labels.len(), labels.len(), "{}", spec.name);
         let pairs = spec.labels.iter().zip(labels).map(|(name, value)| {
             let mut pair = proto::LabelPair::default();
@@ -38,12 +43,12 @@ impl Samples {
         match spec.kind {
             Kind::Counter => {
                 let mut counter = proto::Counter::default();
-                counter.set_value(value as f64);
+                counter.set_value(value);
                 metric.set_counter(counter);
             }
             Kind::Gauge => {
                 let mut gauge = proto::Gauge::default();
-                gauge.set_value(value as f64);
+                gauge.set_value(value);
                 metric.set_gauge(gauge);
             }
         }

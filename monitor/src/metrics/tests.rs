@@ -9,8 +9,6 @@ use crate::sink::{Batch, DEFAULT_QUEUE_BYTES};
 const LABELS: Labels<'_> = Labels {
     kinds: &["setns", "exec"],
     decode_errors: &["too_short"],
-    probes: &["sys_exit"],
-    hooks: &["tp_btf/sys_exit"],
     causes: &["detached"],
     tables: &["process"],
 };
@@ -66,10 +64,13 @@ fn every_series_is_there_from_the_start() {
         "- rule: Enter\n  id: enter\n  desc: d\n  condition: evt.type = setns\n  output: x\n  priority: WARNING\n",
     )])
     .unwrap();
+    assert!(metrics.probes().is_empty() && !metrics.encode().unwrap().contains("canary_up"));
     let alerts = metrics.rule_alerts(rules.rules()).unwrap();
     metrics.set_rules_loaded(rules.rules());
-    metrics.set_attach_mode("trampoline");
-    metrics.set_attach_mode("tracepoint");
+    metrics.set_attach_mode(AttachMode::Trampoline);
+    metrics.set_attach_mode(AttachMode::Tracepoint);
+    metrics.set_rules_files(&rules.sources().sha256());
+    metrics.set_rules_files("abc");
     metrics.set_hierarchy(Some("devices"));
     metrics.set_hierarchy(None);
     let kernel = Arc::new(Kernel::default());
@@ -78,9 +79,13 @@ fn every_series_is_there_from_the_start() {
     metrics.add_sinks([&sink]).unwrap();
     metrics.add_source(crate::recording::RecordSource::default()).unwrap();
     metrics.add_source(crate::capabilities::CapabilitySource::default()).unwrap();
+    metrics.add_source(Late::<crate::bpf_maps::BpfMaps>::default()).unwrap();
+    let programs = vec![("sys_exit".to_owned(), None)];
+    metrics.add_source(Arc::new(crate::misses::Misses::new(programs))).unwrap();
+    metrics.add_probes([("sys_exit", "tp_btf/sys_exit", true), ("x", "fexit/x", false)].into_iter()).unwrap();
     let text = metrics.encode().unwrap();
-    // The kernel's statistics of programs need programs; series by container are there on request only.
-    let later = [PROBE_MISSED.name, CAPABILITY_UNUSED.name];
+    // Series by container are there on request only.
+    let later = [CAPABILITY_UNUSED.name];
     for spec in METRICS.iter().filter(|spec| !later.contains(&spec.name)) {
         let kind = if spec.kind == Kind::Counter { "counter" } else { "gauge" };
         has(&text, &format!("# TYPE {} {kind}", spec.name));
@@ -96,11 +101,30 @@ fn every_series_is_there_from_the_start() {
     has(&text, "ringfence_capability_checks_borrowed_total{capability=\"CAP_SYS_ADMIN\"} 0");
     has(&text, "ringfence_capability_tasks_unknown_total 0");
     has(&text, "ringfence_attach_mode_info{mode=\"tracepoint\"} 1");
-    assert!(!text.contains("mode=\"trampoline\""), "two attach modes at once");
+    has(&text, "ringfence_attach_mode_info{mode=\"trampoline\"} 0");
     has(&text, "ringfence_cgroup_hierarchy_info{hierarchy=\"none\"} 1");
-    assert!(!text.contains("hierarchy=\"devices\""), "two hierarchies at once");
+    has(&text, "ringfence_cgroup_hierarchy_info{hierarchy=\"devices\"} 0");
+    has(&text, "ringfence_cgroup_hierarchy_info{hierarchy=\"v2\"} 0");
+    has(&text, "ringfence_rules_files_info{sha256=\"abc\"} 1");
+    assert_eq!(text.matches("ringfence_rules_files_info{").count(), 1, "digests of earlier rules stay");
+    has(&text, "ringfence_probe_attached{probe=\"sys_exit\"} 1");
+    has(&text, "ringfence_probe_attached{probe=\"x\"} 0");
+    has(&text, "ringfence_probe_missed_total{probe=\"sys_exit\"} 0");
+    has(&text, "ringfence_probe_run_seconds_total{probe=\"sys_exit\"} 0");
+    has(&text, "ringfence_canary_last_success_timestamp_seconds{hook=\"fexit/x\"} 0");
+    has(&text, "ringfence_map_entries{map=\"tasks\"} 0");
+    has(&text, "ringfence_attempts_total{call=\"setns\",refused_by=\"device-cgroup\",verdict=\"refused\"} 0");
+    has(&text, "ringfence_attempts_total{call=\"setns\",refused_by=\"\",verdict=\"allowed\"} 0");
+    assert!(!text.contains("result=\"nested\""), "nobody looks at the files of nested containers");
     assert!(text.contains("\nprocess_resident_memory_bytes "), "no process metrics");
-    has(&text, &format!("ringfence_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
+    has(
+        &text,
+        &format!(
+            "ringfence_build_info{{revision=\"{}\",version=\"{}\"}} 1",
+            env!("RINGFENCE_REVISION"),
+            env!("CARGO_PKG_VERSION")
+        ),
+    );
     has(&text, "ringfence_rules_loaded{maturity=\"unstated\"} 1");
 
     alerts[0].inc();

@@ -28,7 +28,7 @@ use crate::http::Health;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::pipeline::Output;
 use crate::rules::{LoadOptions, Sources};
-use crate::telling::{Kind, Teller, unix_now};
+use crate::telling::{Kind, Teller, unix_seconds};
 use vanished::Vanished;
 use watch::{Watched, Watcher, lay};
 
@@ -36,6 +36,9 @@ const REFUSED: (&str, &str, &str) =
     ("ringfence-rules-refused", "Ringfence keeps its rules: new ones are wrong", "Error");
 const ACCEPTED: (&str, &str, &str) =
     ("ringfence-rules-accepted", "Ringfence's rules are those of the files again", "Notice");
+
+/// The ids and priorities of these alerts.
+pub const INTERNAL_ALERTS: [(&str, &str); 2] = [(REFUSED.0, REFUSED.2), (ACCEPTED.0, ACCEPTED.2)];
 
 /// From one reading of the files to the next, if they keep changing.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -134,8 +137,8 @@ impl Reloader {
     /// Only if the table of metrics is wrong.
     pub fn new(parts: Parts<'_>) -> prometheus::Result<Self> {
         let Parts { watch, settings, sources, expiry, outputs, hostname, metrics, health, board } = parts;
-        metrics.rules_load_ok.set(1);
-        metrics.rules_last_reload.set(unix_now() / 1_000_000_000);
+        metrics.reload_succeeded(unix_seconds());
+        metrics.rules_last_reload.set(unix_seconds());
         let mut reloader = Reloader {
             maker: Maker::new(&hostname, Arc::clone(&metrics)),
             teller: Teller::new(outputs, Arc::clone(&metrics)),
@@ -198,7 +201,7 @@ impl Reloader {
             watcher.set(watched);
             self.say_what_is_watched();
         }
-        self.metrics.rules_last_reload.set(unix_now() / 1_000_000_000);
+        self.metrics.rules_last_reload.set(unix_seconds());
         match reading.outcome {
             Ok(Outcome::New(generation)) => {
                 self.number = generation.number;
@@ -268,6 +271,7 @@ impl Reloader {
         let (number, state) = (generation.number, RulesState::of(&generation.rules, generation.number));
         let labels = Vanished::labels(&generation.rules);
         self.metrics.set_rules_loaded(generation.rules.rules());
+        self.metrics.set_rules_files(&generation.rules.sources().sha256());
         let before = handover.offer(generation).await;
         for (id, priority) in self.vanished.gone(before.as_ref().map(|before| &before.rules), &labels) {
             self.metrics.forget_rule(&id, priority);
@@ -287,7 +291,7 @@ impl Reloader {
 
     /// The rules in force are those of the files.
     fn good_again(&mut self, cause: Cause) {
-        self.metrics.rules_load_ok.set(1);
+        self.metrics.reload_succeeded(unix_seconds());
         if self.wrong.take().is_none() {
             return;
         }
@@ -303,7 +307,7 @@ impl Reloader {
     /// The files are wrong: the rules in force stay.
     fn refuse(&mut self, cause: Cause, wrong: Vec<String>) {
         self.count(ReloadOutcome::Failed);
-        self.metrics.rules_load_ok.set(0);
+        self.metrics.reload_successful.set(0);
         let refused = Refused::new(&wrong);
         tracing::error!(
             cause = cause.name(),

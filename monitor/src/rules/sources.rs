@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::diagnostic::Source;
 
 /// Names and texts of rule files, in the order in which they were read.
@@ -16,6 +18,13 @@ impl Sources {
     /// Names of the files.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.0.iter().map(|source| source.name())
+    }
+
+    /// SHA-256 of the texts one after another, in lower case: what `cat FILE… | sha256sum` says of the files.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        self.0.iter().for_each(|source| hash.update(source.inner()));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -40,6 +49,11 @@ mod tests {
         let both = set(&[a, b]);
         assert_eq!(both.names().collect::<Vec<_>>(), ["a.yaml", "b.yaml"]);
         assert!(both == set(&[a, b]) && both == both.clone());
+        // `printf '- list: l\n  items: [x]\n# nothing\n' | sha256sum`; names do not count.
+        let digest = "750eff09e7ef589cfb4237cf4de55ee8154c1d3da5641492a982772303a99af9";
+        assert_eq!(both.sha256(), digest);
+        assert_eq!(set(&[a, ("c.yaml", b.1)]).sha256(), digest);
+        assert_ne!(set(&[b, a]).sha256(), digest);
         for other in [&[a][..], &[b, a], &[a, ("c.yaml", b.1)], &[a, (b.0, "# nothing \n")], &[]] {
             assert!(both != set(other), "{other:?}");
         }

@@ -150,6 +150,24 @@ impl Daemon {
         Ok((daemon.await_ready()?, out))
     }
 
+    /// Starts the daemon and lets `meanwhile` ask at its address while it attaches; then waits until it is ready. Its alerts
+    /// are left where they are.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`], and what `meanwhile` says.
+    pub fn start_and(
+        settings: &Settings,
+        arguments: &[&str],
+        meanwhile: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Result<Daemon, String> {
+        let mut command = settings.command();
+        let daemon = Self::spawn(command.args(arguments).stdout(Stdio::null()))?;
+        daemon.inbox.close();
+        let listening = daemon.log.wait(|line| line.contains("listening"))?;
+        meanwhile(&address_in(&listening).ok_or(format!("no address in: {listening}"))?)?;
+        daemon.await_ready()
+    }
+
     /// Starts the program and reads its log.
     fn spawn(command: &mut Command) -> Result<Daemon, String> {
         let started = Instant::now();
@@ -197,6 +215,11 @@ impl Daemon {
     /// Its control socket, for `ringfence containers --socket`.
     pub fn control_socket(&self) -> PathBuf {
         self.control.path().join(CONTROL_SOCKET)
+    }
+
+    /// Where it serves its metrics.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Its process id.

@@ -19,7 +19,7 @@ pub(crate) fn named(name: &str) -> Metadata {
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {
-    Arc::new(crate::pipeline::metrics(&[]).unwrap())
+    Arc::new(crate::pipeline::metrics().unwrap())
 }
 
 /// The thread's ends of the lines in the hands of a test.

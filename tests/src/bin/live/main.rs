@@ -34,6 +34,7 @@ mod places;
 mod podman;
 mod probing;
 mod processes;
+mod prometheus;
 mod races;
 mod reload;
 mod restart;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
     trials.extend(restart::trials(&settings));
     trials.extend(service::trials(&settings));
     trials.extend(sinks::trials(&settings));
+    trials.extend(prometheus::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
     trials.extend(capability_limits::trials(&settings));

@@ -131,7 +131,7 @@ impl Watched<'_> {
     /// New rules were refused: what was in force stays, and everybody is told. `words` stand in the diagnostics.
     fn refused(&self, failed: usize, words: &[&str]) -> Result<(), String> {
         self.await_metric("ringfence_rules_reloads_total", &[("outcome", "failed")], failed as f64)?;
-        self.await_metric("ringfence_rules_load_ok", &[], 0.0)?;
+        self.await_metric("ringfence_config_last_reload_successful", &[], 0.0)?;
         self.await_metric("ringfence_rules_generation", &[], self.generation as f64)?;
         let alerts = self.told("ringfence-rules-refused", failed)?;
         let diagnostics =
@@ -245,7 +245,7 @@ fn reloads(watched: &Watched<'_>, outcome: &str) -> Result<f64, String> {
 
 /// The files are right again, for the `times`th time: everybody is told.
 fn good_again(watched: &Watched<'_>, times: usize, fine: &str) -> Result<(), String> {
-    watched.await_metric("ringfence_rules_load_ok", &[], 1.0)?;
+    watched.await_metric("ringfence_config_last_reload_successful", &[], 1.0)?;
     watched.told("ringfence-rules-accepted", times)?;
     let (_, readiness) = watched.daemon.get("/readyz")?;
     let (code, json) = watched.status(&["-o", "json"])?;
