@@ -260,6 +260,11 @@ fn asks_a_daemon(settings: &Settings) -> Result<(), String> {
     server.await_some("up{job=\"ringfence\"} == 1")?;
     attempts(settings)?;
     server.await_some("sum(increase(ringfence_attempts_total[1m])) > 0")?;
+    // They are read from the kernel every ten seconds.
+    for result in ["allowed", "denied"] {
+        let rate = format!("sum(rate(ringfence_capability_checks_total{{result=\"{result}\"}}[1m])) > 0");
+        server.await_some(&rate)?;
+    }
     // Rates need a second sample, and the rules a second look.
     server.await_some("count_over_time(up{job=\"ringfence\"}[1m]) > 4")?;
 
