@@ -9,7 +9,7 @@ mod outputs;
 mod pins;
 mod record;
 
-pub use outputs::try_outputs;
+pub use outputs::{output_names, try_outputs};
 pub use record::{RecordPlan, RecordSummary, record};
 
 use capabilities::start_capabilities;

@@ -4,7 +4,10 @@
 //! an event. Where a shape has no place for what we know, it is left out or put where the shape lets others add; nothing is
 //! made up.
 
+mod ecs;
 mod falco;
+mod ocsf;
+mod read;
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -18,6 +21,10 @@ pub enum Shape {
     Ringfence,
     /// As Falco's, and so Falcosidekick's.
     Falco,
+    /// As the Elastic Common Schema says, for Elasticsearch and what reads its documents.
+    Ecs,
+    /// As the Open Cybersecurity Schema Framework says: a Detection Finding.
+    Ocsf,
 }
 
 impl Shape {
@@ -26,6 +33,8 @@ impl Shape {
         match self {
             Shape::Ringfence => "ringfence",
             Shape::Falco => "falco",
+            Shape::Ecs => "ecs",
+            Shape::Ocsf => "ocsf",
         }
     }
 }
@@ -74,6 +83,8 @@ fn make(shape: Shape, alert: Map<String, Json>) -> Json {
     match shape {
         Shape::Ringfence => Json::Object(alert),
         Shape::Falco => falco::make(alert),
+        Shape::Ecs => ecs::make(&read::Alert::new(alert)),
+        Shape::Ocsf => ocsf::make(&read::Alert::new(alert)),
     }
 }
 

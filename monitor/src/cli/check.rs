@@ -6,6 +6,7 @@ use crate::cli::ConfigArg;
 use crate::cli::failure::render_config;
 use crate::cli::rules_command::RuleFiles;
 use crate::config::DEFAULT_RULES;
+use crate::daemon::{output_names, try_outputs};
 use crate::rules::{Diagnostic, Severity};
 
 /// What `check` prints and whether anything is wrong.
@@ -16,6 +17,23 @@ pub(super) struct Report {
 }
 
 pub(super) fn report(paths: Vec<PathBuf>, config: &ConfigArg, color: bool) -> Report {
+    let reads_config = paths.is_empty() || config.is_given();
+    let Report { mut text, wrong } = rules_report(paths, config, color);
+    // What is wrong with the configuration itself has been said.
+    let settings = reads_config.then(|| config.settings().ok()).flatten();
+    let Some(settings) = settings.filter(|settings| !settings.outputs.is_empty()) else {
+        return Report { text, wrong };
+    };
+    match try_outputs(&settings) {
+        Ok(()) => {
+            text += &format!("outputs: {}\n", output_names(&settings).join(", "));
+            Report { text, wrong }
+        }
+        Err(error) => Report { text: format!("{text}outputs wrong: {error}\n"), wrong: true },
+    }
+}
+
+fn rules_report(paths: Vec<PathBuf>, config: &ConfigArg, color: bool) -> Report {
     let files = match RuleFiles::find(paths.clone(), config) {
         Ok(found) => found,
         Err(error) if paths.is_empty() => {

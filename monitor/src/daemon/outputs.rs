@@ -33,6 +33,15 @@ pub(super) fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonErr
     Ok(outputs)
 }
 
+/// The names of all outputs, those of `output` and `alert_file` first.
+pub fn output_names(settings: &Settings) -> Vec<&str> {
+    let is_stdout = |output: &OutputConfig| matches!(output.kind, OutputKind::Stdout(_));
+    let usual = (!settings.outputs.iter().any(is_stdout)).then_some("stdout");
+    let file = settings.alert_file.as_ref().map(|_| "file");
+    let configured = settings.outputs.iter().map(|output| output.name.as_str());
+    usual.into_iter().chain(file).chain(configured).collect()
+}
+
 /// Checks all outputs as far as that can be done without connecting and without changing anything.
 ///
 /// # Errors

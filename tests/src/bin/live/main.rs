@@ -29,6 +29,7 @@ mod looks;
 mod many;
 mod matrix;
 mod nine;
+mod outputs;
 mod outside;
 mod places;
 mod podman;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
     trials.extend(service::trials(&settings));
     trials.extend(sinks::trials(&settings));
     trials.extend(prometheus::trials(&settings));
+    trials.extend(outputs::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
     trials.extend(capability_limits::trials(&settings));
