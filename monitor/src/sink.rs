@@ -9,6 +9,7 @@ mod courier;
 mod deliver;
 mod file;
 pub mod net;
+mod kept;
 mod rotate;
 mod spool;
 mod stats;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use courier::Kept;
+use kept::Kept;
 
 use crate::alert::{Shape, Shaper};
 use crate::rules::Priority;

@@ -10,15 +10,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::spool::{AppendError, Spool};
-use super::{Batch, Deliver, DropReason, Fate, Record, Shared, SinkStats, Undelivered};
-use crate::rules::Priority;
-
-/// Records that are delivered by one call, at most.
-const MAX_RECORDS: usize = 256;
-
-/// Bytes of lines after which no more are put into one call; a single line may be longer.
-const MAX_BYTES: usize = 256 << 10;
+use super::kept::{Kept, Load, MAX_BYTES, MAX_RECORDS, publish};
+use super::spool::AppendError;
+use super::{Batch, Deliver, DropReason, Fate, Record, Shared, Undelivered};
 
 /// How soon a peer that is away is tried again, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -34,78 +28,6 @@ const SPOOL_PAUSE: Duration = Duration::from_secs(5);
 
 /// A failing output is named in the log at most this often.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
-
-/// Batches that were taken out of the queue together.
-#[derive(Debug, Default)]
-struct Load(Vec<Batch>);
-
-impl Load {
-    fn lines(&self) -> usize {
-        self.0.iter().map(|batch| batch.lines as usize).sum()
-    }
-
-    fn records(&self) -> Vec<Record<'_>> {
-        self.0.iter().flat_map(|batch| records(batch)).collect()
-    }
-
-    /// The batches behind the first `done` records, each with how many of its records are among those.
-    fn rest(&self, done: usize) -> impl Iterator<Item = (&Batch, usize)> {
-        let mut before = 0;
-        self.0.iter().filter_map(move |batch| {
-            let skip = done.saturating_sub(before);
-            before += batch.lines as usize;
-            (skip < batch.lines as usize).then_some((batch, skip))
-        })
-    }
-}
-
-/// The records of a batch.
-pub(super) fn records(batch: &Batch) -> impl Iterator<Item = Record<'_>> {
-    let lines = batch.bytes.split(|byte| *byte == b'\n');
-    let priorities = batch.priorities.iter().copied().chain(std::iter::repeat(Priority::Debug));
-    let records = lines.zip(priorities).map(|(line, priority)| Record { line, priority });
-    records.take(batch.lines as usize)
-}
-
-/// What the thread has taken out of the queue and not yet delivered. The lock is never held while the peer is spoken to,
-/// so that at the end others can put it into the spool.
-#[derive(Debug)]
-pub(super) struct Kept {
-    spool: Option<Spool>,
-    /// Out of the queue, and how many records of it are delivered or in the spool.
-    hand: Option<(Arc<Load>, usize)>,
-    /// The end has come, and others have taken what there was.
-    abandoned: bool,
-}
-
-impl Kept {
-    pub(super) fn new(spool: Option<Spool>) -> Self {
-        Kept { spool, hand: None, abandoned: false }
-    }
-
-    /// Puts everything into the spool, for the thread is stuck. Returns how many lines need no more care: those in the
-    /// spool, and those that were delivered.
-    pub(super) fn abandon(&mut self, queue: &VecDeque<Batch>, stats: &SinkStats) -> u64 {
-        self.abandoned = true;
-        let (load, done) = self.hand.take().unwrap_or_default();
-        let mut settled = done as u64;
-        if let Some(spool) = &mut self.spool {
-            for (batch, skip) in load.rest(done).chain(queue.iter().map(|batch| (batch, 0))) {
-                if spool.append(batch, skip).is_ok() {
-                    settled += u64::from(batch.lines) - skip as u64;
-                }
-            }
-            spool.sync();
-            publish(spool, stats);
-        }
-        settled
-    }
-}
-
-fn publish(spool: &Spool, stats: &SinkStats) {
-    stats.spooled_lines.store(spool.records(), Ordering::Relaxed);
-    stats.spooled_bytes.store(spool.bytes(), Ordering::Relaxed);
-}
 
 /// What to do next.
 enum Work {
@@ -243,7 +165,7 @@ impl Courier {
                 }
                 if self.spooled == 0 && waiting {
                     if !self.holds {
-                        let load = take_load(&mut state.queue);
+                        let load = Load::take(&mut state.queue);
                         drop(state);
                         self.kept().hand = Some((Arc::new(load), 0));
                         self.holds = true;
@@ -532,20 +454,6 @@ impl Courier {
             );
         }
     }
-}
-
-/// Takes as many batches as one call shall deliver, at least one.
-fn take_load(queue: &mut VecDeque<Batch>) -> Load {
-    let (mut load, mut lines, mut bytes) = (Vec::new(), 0, 0);
-    while let Some(batch) = queue.front() {
-        lines += batch.lines as usize;
-        bytes += batch.bytes.len();
-        if !load.is_empty() && (lines > MAX_RECORDS || bytes > MAX_BYTES) {
-            break;
-        }
-        load.extend(queue.pop_front());
-    }
-    Load(load)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use super::*;
+use crate::rules::Priority;
 use crate::sink::{Sink, Spool};
 
 fn soon() -> Instant {

@@ -20,7 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use self::cursor::{Cursor, Position};
 use self::segment::{Segment, push_frame};
-use super::courier::records;
+use super::kept::records;
 use super::{Batch, Record};
 use crate::append;
 use crate::rules::Priority;
