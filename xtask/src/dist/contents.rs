@@ -43,9 +43,7 @@ pub(crate) fn whole(release: &Release, ringfence: &Path, third_party: &str, work
     }
 
     let units = root.join("deploy/systemd");
-    for unit in ["ringfence.service", "ringfence.socket"] {
-        tree.copy(&format!("usr/lib/systemd/system/{unit}"), 0o644, units.join(unit));
-    }
+    tree.copy_all("usr/lib/systemd/system/", &units, &["service", "socket", "mount"])?;
     for kind in ["sysusers", "tmpfiles"] {
         let from = units.join(format!("ringfence.{kind}.conf"));
         tree.copy(&format!("usr/lib/{kind}.d/ringfence.conf"), 0o644, from);

@@ -165,7 +165,10 @@ fn purged(settings: &Settings) -> Result<(), String> {
 
     root.run(&["dpkg", "--remove", "ringfence"])?;
     let asked = root.asked_of_systemd();
-    let expected = ["stop ringfence.service ringfence.socket", "--system daemon-reload"];
+    let expected = [
+        "stop ringfence.service ringfence.socket ringfence-pins.service run-ringfence-bpf.mount",
+        "--system daemon-reload",
+    ];
     expect(asked == expected, format!("systemd was asked {asked:?}"))?;
     expect(!root.at("usr/bin/ringfence").exists(), "the program is still there")?;
     expect(root.at("etc/ringfence/config.yaml").exists(), "removal took the settings")?;
