@@ -21,3 +21,16 @@ pub fn use_built_in_sources() {
 /// Other C libraries load nothing.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn use_built_in_sources() {}
+
+#[cfg(test)]
+mod tests {
+    use std::net::ToSocketAddrs as _;
+
+    #[test]
+    fn names_are_found_in_the_file() {
+        super::use_built_in_sources();
+        let found: Vec<_> = ("localhost", 80).to_socket_addrs().expect("/etc/hosts has it").collect();
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80), "{found:?}");
+        assert!(!found.is_empty());
+    }
+}

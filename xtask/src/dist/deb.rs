@@ -75,7 +75,7 @@ fn control_file(release: &Release, bytes: u64) -> String {
          Installed-Size: {}\n\
          Depends: systemd (>= 247)\n\
          Pre-Depends: init-system-helpers (>= 1.54~)\n\
-         Suggests: bash-completion\n\
+         Suggests: bash-completion, ca-certificates\n\
          Section: admin\n\
          Priority: optional\n\
          Description: {}\n \
