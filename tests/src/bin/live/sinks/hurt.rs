@@ -40,8 +40,8 @@ fn hurt(settings: &Settings, place: &Place, outputs: &[(&str, String, Fate)]) ->
         format!("{{type: file, path: {}}}", file.display()),
     ];
     for (name, output, _) in outputs {
-        let rest = output.trim_start_matches('{');
-        lines.push(format!("{{name: {name}, {SMALL}, {rest}"));
+        let rest = output.strip_suffix('}').unwrap_or(output);
+        lines.push(format!("{rest}, name: {name}, {SMALL}}}"));
     }
     let Running { daemon, _rules } = start(settings, place.dir.path(), &lines)?;
     let pid = alerts(settings, &daemon, ALERTS)?;
