@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use crate::attach::{AttachError, Attached, Probe};
 use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::bpf_maps::BpfMaps;
-use crate::canary::{Canaries, Reporter, Trial, Watch};
+use crate::canary::{self, Canaries, Reporter, Trial, Watch};
 use crate::config::{CanaryInterval, Settings};
 use crate::control::{self, Board, BoardParts, ControlError};
 use crate::enrich::names::Names;
@@ -169,6 +169,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let ledger = take_ledger(&mut attached, settings.ring_bytes, carried.clone())?;
     let misses = shown.attached(&attached, &ledger, &settings)?;
     let ring = attached.take_ring().ok_or(missing_map())?;
+    let earlier_canaries = canary::sent(&ledger);
     let canaries = trial.and_then(|trial| start_canaries(trial, &mut attached, &shown, settings.ring_bytes));
     let since = canaries.as_ref().map_or_else(pipeline::boot_now, Canaries::since);
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
@@ -233,7 +234,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(Stop::No);
     let mut reading =
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
-    let watch = start_watch(canaries, &settings, &ledger, reporter)?;
+    let watch = start_watch(canaries, &settings, &ledger, reporter, earlier_canaries)?;
     service::ready();
     let attending = tokio::spawn(service::attend(Arc::clone(&health)));
     let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses, carried));
@@ -370,12 +371,13 @@ fn start_watch(
     settings: &Settings,
     ledger: &Arc<Ledger>,
     reporter: Reporter,
+    earlier: u64,
 ) -> Result<Option<Watch>, DaemonError> {
     let (Some(canaries), CanaryInterval::Every(ms)) = (canaries, settings.canary_interval) else {
         return Ok(None);
     };
     let interval = Duration::from_millis(ms.into());
-    let watch = Watch::start(canaries, interval, Arc::clone(ledger), reporter);
+    let watch = Watch::start(canaries, interval, Arc::clone(ledger), reporter, earlier);
     watch.map(Some).map_err(system("cannot start the watch over the hooks"))
 }
 

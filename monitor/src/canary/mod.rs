@@ -22,7 +22,7 @@ pub use matcher::Matcher;
 pub use report::{INTERNAL_ALERTS, Reporter};
 pub use selftest::checks;
 pub use trial::Trial;
-pub use watch::Watch;
+pub use watch::{Watch, sent};
 
 use std::cell::Cell;
 use std::fmt;

@@ -63,7 +63,8 @@ struct Watcher {
 }
 
 impl Watch {
-    /// Starts the watch; a round each `interval`.
+    /// Starts the watch; a round each `interval`. So many canaries' records are of earlier processes that used the same
+    /// programs ([`sent`], before this process has canaries).
     ///
     /// # Errors
     /// No thread can be started.
@@ -72,10 +73,12 @@ impl Watch {
         interval: Duration,
         ledger: Arc<Ledger>,
         reporter: Reporter,
+        earlier: u64,
     ) -> io::Result<Self> {
         let (stop, stopped) = channel();
         let untested = canaries.hooks.iter().map(|_| None).collect();
-        let (findings, before) = Default::default();
+        let findings = Findings::default();
+        let before = Before { base: (earlier, 0), ..Before::default() };
         let mut watcher = Watcher { canaries, ledger, reporter, findings, before, untested };
         let thread = Builder::new()
             .name("watch".to_owned())
@@ -90,8 +93,6 @@ impl Watcher {
         // A table that nobody wrote to yet has no entry of ours.
         self.ledger.check_lost();
         self.before.counters = self.ledger.counters().unwrap_or_default();
-        // Nothing was ordered yet. What was sent is of an earlier process that used these programs.
-        self.before.base = (canaries(&self.before.counters).sent, self.canaries.board.received());
         let mut pauses = Pauses { stopped, woke: Instant::now() };
         loop {
             let progress = self.canaries.order();
@@ -274,6 +275,11 @@ impl Watcher {
             other != position && same.name == hook.name && !matches!(same.state(board), State::Untested(_))
         })
     }
+}
+
+/// Canaries' records that went into the ring so far.
+pub fn sent(ledger: &Ledger) -> u64 {
+    canaries(&ledger.counters().unwrap_or_default()).sent
 }
 
 /// The counters of canaries, among those of all slots in use.

@@ -160,7 +160,7 @@ impl Place {
             .find(|word| word.starts_with("127.0.0.1:"))
             .ok_or(format!("no address in: {line}"))?
             .to_owned();
-        process.await_log(": ready")?;
+        process.await_log(" ready attach=")?;
         process.ready_after = started.elapsed();
         Ok(process)
     }
