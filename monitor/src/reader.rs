@@ -127,16 +127,21 @@ pub async fn drain(
     pipeline: &mut Pipeline,
     stop: &watch::Receiver<Stop>,
 ) -> usize {
+    let leaves = || *stop.borrow() == Stop::Leave;
     let mut count = 0;
-    while *stop.borrow() != Stop::Leave
-        && let Some(record) = ring.next()
-    {
+    if leaves() {
+        return count;
+    }
+    while let Some(record) = ring.next() {
         pipeline.handle(&record);
         drop(record);
         count += 1;
         if count % TURN == 0 {
             pipeline.hand_over();
             tokio::task::yield_now().await;
+            if leaves() {
+                return count;
+            }
         }
     }
     pipeline.hand_over();

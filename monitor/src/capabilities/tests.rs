@@ -40,6 +40,8 @@ pub(crate) struct Machine {
     capacity: usize,
     pub uncounted: Vec<u64>,
     pub skipped: u64,
+    /// What a keeper left; taken once.
+    pub marks: Vec<Mark>,
     pub overlooked: Overlooked,
     pub places: Vec<Place>,
     pub now: Now,
@@ -250,6 +252,15 @@ impl Source for World {
 
     fn skipped(&mut self) -> u64 {
         self.machine().skipped
+    }
+
+    fn marks(&mut self) -> Result<Vec<Mark>, SourceError> {
+        Ok(std::mem::take(&mut self.machine().marks))
+    }
+
+    fn leave_marks(&mut self, rows: &[Mark]) -> Result<(), SourceError> {
+        self.machine().marks = rows.to_vec();
+        Ok(())
     }
 }
 

@@ -52,6 +52,31 @@ fn a_restarted_daemon_goes_on_counting() {
 }
 
 #[test]
+fn rows_that_stay_are_read_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    world.make(7, &path(7));
+    world.check(7, SETUID, 0, 3);
+    // Nobody knows yet whose these are.
+    world.check(8, SETUID, 0, 6);
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    world.pass(&mut keeper, 10);
+    keeper.finish();
+    drop(keeper);
+    // Nobody reads, and the programs go on counting.
+    world.check(7, SETUID, 0, 4);
+    world.check(7, SETUID, DENIED, 2);
+    world.make(8, &path(8));
+    let mut keeper = world.keeper(BOOT, Some(state(dir.path())));
+    world.pass(&mut keeper, 10);
+    let info = told(&keeper, &id(7));
+    let setuid = cap(&info, "CAP_SETUID");
+    assert_eq!((setuid.used.unwrap().count, setuid.refused.unwrap().count), (7, 2));
+    assert_eq!(cap(&told(&keeper, &id(8)), "CAP_SETUID").used.unwrap().count, 6);
+    assert_eq!(checks_told(&keeper), 15);
+}
+
+#[test]
 fn a_killed_daemon_loses_what_it_did_not_write_and_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::new();

@@ -1,6 +1,6 @@
 //! What is not Ringfence's own is not taken over, and what is of another version is replaced.
 
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn of_others(settings: &Settings) -> Result<(), String> {
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).map_err(text)?;
     // Not made by Ringfence.
     let foreign = Path::new(&root).join("somebody");
-    std::fs::create_dir(&foreign).map_err(text)?;
+    std::fs::DirBuilder::new().mode(0o700).create(&foreign).map_err(text)?;
     must_refuse(&place, &fs, &["is not Ringfence's"])?;
     std::fs::remove_dir(&foreign).map_err(text)?;
     let link = Path::new(&root).join("link");
