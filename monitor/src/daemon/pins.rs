@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aya::maps::{MapData, RingBuf};
 
 use super::DaemonError;
-use crate::attach::{Attached, Begun, Pinned, Wanted, attach, attach_pinned, enrolment_of};
+use crate::attach::{AttachError, Attached, Begun, Pinned, Wanted, attach, attach_pinned, enrolment_of};
 use crate::config::{DEFAULT_PIN_DIR, PinChoice, Settings};
 use crate::hierarchy::Hierarchy;
 use crate::metrics::Metrics;
@@ -52,7 +52,15 @@ pub(super) fn attach_all(
         hierarchy,
     };
     let attached = match pins {
-        Some(dir) => attach_pinned(wanted, dir)?,
+        Some(dir) => match attach_pinned(wanted, dir) {
+            Err(error @ (AttachError::Pins(_) | AttachError::Unpinnable(_)))
+                if settings.pin_dir == PinChoice::IfMounted =>
+            {
+                tracing::error!(%error, "nothing is pinned: what happens during a restart will not be seen");
+                attach(wanted)?
+            }
+            other => other?,
+        },
         None => attach(wanted)?,
     };
     match attached.pinned().map(Pinned::begun) {
