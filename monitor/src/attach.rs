@@ -78,7 +78,7 @@ pub enum AttachError {
     NoObject,
     /// The maps or the object as a whole were refused.
     #[error(
-        "the kernel refused the BPF maps: {0}. Ringfence needs CAP_BPF and CAP_PERFMON (or root), and before 5.11 a sufficient memlock limit (ulimit -l)"
+        "the kernel refused the BPF maps: {0}. Ringfence needs CAP_BPF and CAP_PERFMON (or root), in a container a seccomp profile that lets bpf(2) through, and before 5.11 a sufficient memlock limit (ulimit -l)"
     )]
     Load(String),
     /// The trampoline mode was demanded and this machine refuses it.

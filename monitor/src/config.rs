@@ -5,6 +5,7 @@
 
 mod assign;
 mod file;
+mod hostname;
 mod outputs;
 mod pin_dir;
 mod state_dir;
@@ -173,6 +174,8 @@ pub struct Settings {
     pub append_output: Vec<AppendOutput>,
     /// How alerts are written to standard output; none: text on a terminal, JSON elsewhere.
     pub output: Option<OutputFormat>,
+    /// The host's name in alerts; none: what the kernel says.
+    pub hostname: Option<String>,
     /// A file that gets every alert as a JSON line.
     pub alert_file: Option<PathBuf>,
     /// Where alerts go besides; see [`check_outputs`].
@@ -226,6 +229,7 @@ impl Default for Settings {
             rule_selection: Vec::new(),
             append_output: Vec::new(),
             output: None,
+            hostname: None,
             alert_file: None,
             outputs: Vec::new(),
             record_dir: None,
@@ -313,6 +317,7 @@ impl Settings {
             rules,
             watch_rules,
             output,
+            hostname,
             alert_file,
             outputs,
             record_dir,
@@ -375,6 +380,7 @@ impl Settings {
             set(roots, named.map(|named| named.into_iter().map(|root| root.0).collect()));
         }
         self.output = output.or(self.output);
+        self.hostname = hostname.map(|name| name.0).or(self.hostname.take());
         self.alert_file = alert_file.or(self.alert_file.take());
         self.record_dir = record_dir.map(|dir| dir.0).or(self.record_dir.take());
     }

@@ -153,7 +153,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     }
     let outputs = outputs::open_outputs(&settings)?;
     tokio::spawn(outputs::reopen_on(reopen, outputs.iter().map(|output| Arc::clone(&output.sink)).collect()));
-    let hostname = hostname();
+    let hostname = settings.hostname();
     let recorder = open_recorder(&settings, &hostname)?;
     let handed = service::metrics_socket().map_err(system("the service manager's socket for metrics"))?;
     let listener = http::bind(settings.listen, handed).await?;
@@ -386,10 +386,6 @@ fn program_files(attached: &Attached) -> Vec<(String, Option<ProgramFile>)> {
     let files = BpfFiles::read();
     let file = |probe: &Probe| (probe.name.clone(), probe.program.and_then(|id| files.program(id)));
     attached.probes.iter().map(file).collect()
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Says that the daemon is ready, how it is attached, and what is missing.

@@ -4,6 +4,8 @@
 //! each. Directories are known by their kernfs id, which is also their inode number. Each hierarchy counts its
 //! own: the root of each is 1. So one is chosen at start, and nothing of any other is looked at.
 
+mod namespace;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -110,6 +112,9 @@ pub struct Hierarchy {
     pub controller: Option<&'static Controller>,
     /// Where it is mounted.
     pub root: PathBuf,
+    /// Where below that the paths in `/proc/PID/cgroup` begin: nowhere below it for the host's processes, at the container's
+    /// directory for one that has a cgroup namespace of its own. `None` if that is not found.
+    pub namespace_root: Option<PathBuf>,
 }
 
 impl Hierarchy {
@@ -118,6 +123,17 @@ impl Hierarchy {
     /// # Errors
     /// [`NotMounted`], for any other choice.
     pub fn find(choice: HierarchyChoice) -> Result<Option<Self>, NotMounted> {
+        let found = Self::mounted(choice)?;
+        Ok(found.map(|mut found| {
+            if !namespace::is_hosts() {
+                found.namespace_root = namespace::root(&found);
+            }
+            found
+        }))
+    }
+
+    /// The same without a look at where paths begin.
+    fn mounted(choice: HierarchyChoice) -> Result<Option<Self>, NotMounted> {
         let read = |path| fs::read(path).unwrap_or_default();
         Self::choose(choice, &read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
     }
@@ -133,13 +149,14 @@ impl Hierarchy {
             mountinfo.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect();
         let v2 = || {
             let root = find_mount(&mounts, |mount| mount.kind == b"cgroup2")?.point.clone();
-            Some(Hierarchy { number: 0, controller: None, root })
+            Some(Hierarchy { number: 0, controller: None, root, namespace_root: Some(PathBuf::new()) })
         };
         let v1 = |controller: &'static Controller| {
             let name = controller.name.as_bytes();
             let root = find_mount(&mounts, |mount| mount.has_controller(name))?.point.clone();
             let number = lines(own).find(|line| line.has_controller(name))?.number;
-            Some(Hierarchy { number, controller: Some(controller), root })
+            let namespace_root = Some(PathBuf::new());
+            Some(Hierarchy { number, controller: Some(controller), root, namespace_root })
         };
         let found = match choice {
             HierarchyChoice::Auto => {
@@ -184,7 +201,7 @@ impl Hierarchy {
     fn path_of(&self, process: &str) -> Option<PathBuf> {
         let cgroups = fs::read(format!("/proc/{process}/cgroup")).ok()?;
         let line = lines(&cgroups).find(|line| line.number == self.number)?;
-        Some(self.root.join(line.below_root()?))
+        Some(self.root.join(line.below_root(self.namespace_root.as_deref()?)?))
     }
 }
 
@@ -207,7 +224,7 @@ impl fmt::Display for Hierarchy {
 /// # Errors
 /// The kernel's; `EPERM` without `CAP_SYS_ADMIN` where it is not mounted.
 pub fn v2_root() -> io::Result<OwnedFd> {
-    if let Ok(Some(mounted)) = Hierarchy::find(HierarchyChoice::V2) {
+    if let Ok(Some(mounted)) = Hierarchy::mounted(HierarchyChoice::V2) {
         return open(&mounted.root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     }
     let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -289,10 +306,23 @@ impl<'b> Line<'b> {
         self.controllers.split(|byte| *byte == b',').any(|controller| controller == name)
     }
 
-    /// The path below the root; `None` for a directory outside our cgroup namespace, which reads `/..`.
-    fn below_root(&self) -> Option<&'b Path> {
+    /// The path below the root of the hierarchy, if paths begin at `from`: one to a directory outside our cgroup namespace
+    /// begins with `/..` for each step up. `None` for one that leads higher than the root.
+    fn below_root(&self, from: &Path) -> Option<PathBuf> {
         let path = Path::new(std::ffi::OsStr::from_bytes(self.path.strip_prefix(b"/")?));
-        path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
+        let mut below = from.to_owned();
+        let mut up = true;
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => {
+                    below.push(name);
+                    up = false;
+                }
+                Component::ParentDir if up && below.pop() => {}
+                _ => return None,
+            }
+        }
+        Some(below)
     }
 }
 

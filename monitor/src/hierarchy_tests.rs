@@ -107,12 +107,32 @@ fn lines_of_a_process_are_read_whatever_its_path_holds() {
 
 #[test]
 fn a_path_does_not_lead_out_of_the_mount() {
-    let below =
-        |path: &'static str| lines(format!("0::{path}").leak().as_bytes()).next().unwrap().below_root();
-    assert_eq!(below("/"), Some(Path::new("")));
-    assert_eq!(below("/docker/x"), Some(Path::new("docker/x")));
-    for outside in ["/..", "/../x", "/a/../../x", "", "x"] {
-        assert_eq!(below(outside), None, "{outside}");
+    let below = |from: &str, path: &str| {
+        let text = format!("0::{path}");
+        lines(text.as_bytes()).next().unwrap().below_root(Path::new(from))
+    };
+    for (from, path, expected) in [
+        ("", "/", ""),
+        ("", "/docker/x", "docker/x"),
+        // In a cgroup namespace whose root is a pod's container.
+        ("kubepods/pod/own", "/", "kubepods/pod/own"),
+        ("kubepods/pod/own", "/below", "kubepods/pod/own/below"),
+        ("kubepods/pod/own", "/../other", "kubepods/pod/other"),
+        ("kubepods/pod/own", "/../../../system.slice/x", "system.slice/x"),
+        ("kubepods/pod/own", "/../../..", ""),
+    ] {
+        assert_eq!(below(from, path), Some(expected.into()), "{from} {path}");
+    }
+    for (from, outside) in [
+        ("", "/.."),
+        ("", "/../x"),
+        ("", "/a/../../x"),
+        ("", ""),
+        ("", "x"),
+        ("a", "/../.."),
+        ("a/b", "/c/../d"),
+    ] {
+        assert_eq!(below(from, outside), None, "{from} {outside}");
     }
 }
 

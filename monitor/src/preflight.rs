@@ -10,6 +10,7 @@ use std::path::Path;
 use monitor_common::caps::Cap;
 
 use crate::hierarchy::{Hierarchy, HierarchyChoice};
+use crate::kernel_files;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,8 +86,14 @@ pub fn checks() -> Vec<Check> {
     vec![
         check_kernel(&release, kernel),
         check_architecture(&uname.machine().to_string_lossy()),
-        check_capabilities(parse_cap_eff(&status), kernel, rustix::process::geteuid().as_raw()),
+        check_capabilities(
+            parse_cap_eff(&status),
+            kernel,
+            rustix::process::geteuid().as_raw(),
+            memlock_limit(),
+        ),
         check_btf(Path::new("/sys/kernel/btf/vmlinux")),
+        check_first_process(kernel_files::namespace("1", "mnt")),
         check_cgroups(hierarchy.as_ref()),
     ]
 }
@@ -181,7 +188,17 @@ fn needed_capabilities(kernel: Option<KernelVersion>) -> Vec<(Cap, &'static str)
     needed
 }
 
-fn check_capabilities(effective: Option<u64>, kernel: Option<KernelVersion>, euid: u32) -> Check {
+/// The limit of locked memory in bytes; `None` if there is none.
+fn memlock_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Memlock).current
+}
+
+fn check_capabilities(
+    effective: Option<u64>,
+    kernel: Option<KernelVersion>,
+    euid: u32,
+    memlock: Option<u64>,
+) -> Check {
     const NAME: &str = "privileges";
     let Some(effective) = effective else {
         return Check::bad(
@@ -194,7 +211,10 @@ fn check_capabilities(effective: Option<u64>, kernel: Option<KernelVersion>, eui
     let has = |cap: Cap| effective & cap.mask() != 0;
     // CAP_SYS_ADMIN stands for the two newer ones.
     let implied = |cap: Cap| matches!(cap, Cap::Bpf | Cap::Perfmon) && has(Cap::SysAdmin);
-    let needed = needed_capabilities(kernel);
+    let mut needed = needed_capabilities(kernel);
+    if memlock.is_none() {
+        needed.retain(|(cap, _)| *cap != Cap::SysResource);
+    }
     let missing: Vec<_> = needed.iter().filter(|(cap, _)| !has(*cap) && !implied(*cap)).collect();
     if missing.is_empty() {
         let names: Vec<&str> = needed.iter().map(|(cap, _)| cap.name()).collect();
@@ -232,6 +252,20 @@ fn check_btf(path: &Path) -> Check {
         ),
         Err(error) => bad(format!("{} cannot be read: {error}", path.display()), "run as root"),
     }
+}
+
+/// What is known of the first process: whose namespaces are the host's rests on it. `None`: it may not be looked at.
+fn check_first_process(namespace: Option<u32>) -> Check {
+    const NAME: &str = "processes";
+    if namespace.is_some() {
+        return Check::ok(NAME, "what others run, and in which namespaces, can be read");
+    }
+    Check::bad(
+        NAME,
+        CheckState::Warn,
+        "/proc/1/ns cannot be read: Ringfence's own namespaces count as the host's, and who ran before is not known well",
+        "grant CAP_SYS_PTRACE; in a container also the host's pid namespace, and no AppArmor profile",
+    )
 }
 
 /// `None`: nothing is mounted.
@@ -278,7 +312,8 @@ mod tests {
 
     #[test]
     fn privileges_depend_on_the_kernel() {
-        let state = |mask, kernel| check_capabilities(Some(mask), kernel, 1000).state;
+        let limited = Some(8 << 20);
+        let state = |mask, kernel| check_capabilities(Some(mask), kernel, 1000, limited).state;
         let (bpf, perfmon) = (Cap::Bpf.mask(), Cap::Perfmon.mask());
         let (admin, resource) = (Cap::SysAdmin.mask(), Cap::SysResource.mask());
         let (k5_7, k5_10) = (KernelVersion::parse("5.7"), KernelVersion::parse("5.10"));
@@ -289,9 +324,18 @@ mod tests {
         assert_eq!(state(bpf | perfmon | resource, k5_10), CheckState::Ok);
         assert_eq!(state(bpf | perfmon | resource, k5_7), CheckState::Fail);
         assert_eq!(state(admin | resource, k5_7), CheckState::Ok);
-        let message = check_capabilities(Some(0), NEW, 1000).to_string();
+        let unlimited = check_capabilities(Some(bpf | perfmon), k5_10, 1000, None);
+        assert_eq!(unlimited.state, CheckState::Ok, "there is no limit to lift: {unlimited}");
+        let message = check_capabilities(Some(0), NEW, 1000, limited).to_string();
         assert!(message.contains("CAP_BPF") && message.contains("CAP_PERFMON"), "{message}");
         assert!(message.contains("uid 1000") && message.contains("root"), "{message}");
+    }
+
+    #[test]
+    fn a_first_process_that_may_not_be_looked_at_is_a_warning() {
+        assert_eq!(check_first_process(Some(1)).state, CheckState::Ok);
+        let warned = check_first_process(None);
+        assert!(warned.state == CheckState::Warn && warned.remedy.contains("CAP_SYS_PTRACE"), "{warned}");
     }
 
     #[test]

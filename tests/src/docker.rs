@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::cgroup;
 use crate::engine_api::Api;
 use crate::harness::PATIENCE;
+use crate::kubernetes::exchange;
 
 /// The image that every container is made from: busybox and the program that makes attempts.
 pub const IMAGE: &str = "ringfence-suite";
@@ -88,8 +89,10 @@ impl Engine {
         let log = fs::File::create(dir.path().join("log"))?;
         let at = |name: &str| dir.path().join(name).display().to_string();
         write_recorder(dir.path())?;
+        exchange::write(&dir.path().join(exchange::RUNTIME))?;
         let daemon = Command::new("/usr/sbin/dockerd")
             .args(["--add-runtime", &format!("{RECORDER}={}", at(RECORDER))])
+            .args(["--add-runtime", &format!("{0}={1}", exchange::RUNTIME, at(exchange::RUNTIME))])
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--host", &format!("unix://{}", at("docker.sock"))])
             .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
@@ -133,7 +136,7 @@ impl Engine {
     }
 
     /// The client's command line so far.
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let packaged = "/usr/bin/docker";
         let mut command = Command::new(if Path::new(packaged).exists() { packaged } else { "docker" });
         command.arg("--host").arg(format!("unix://{}/docker.sock", self.dir.path().display()));

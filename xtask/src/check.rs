@@ -34,6 +34,8 @@ pub(crate) enum StepName {
     Dist,
     /// The live suite on this kernel.
     Live,
+    /// Part of it against a daemon that runs as the DaemonSet's pod.
+    Pod,
     /// The live suite on other kernels, in QEMU.
     Vm,
     /// Whether docs/coverage.md is what the two found.
@@ -103,7 +105,7 @@ pub(crate) fn all(fast: bool, only: Option<StepName>) -> Result<bool> {
         .copied()
         .filter(|step| only.is_none_or(|only| only == *step))
         .filter(|step| {
-            !(fast && matches!(step, StepName::Dist | StepName::Live | StepName::Vm | StepName::Coverage))
+            !(fast && matches!(step, StepName::Dist | StepName::Live | StepName::Pod | StepName::Vm | StepName::Coverage))
         })
         .collect();
     let needs_nothing = steps.iter().all(|step| matches!(step, StepName::Fmt | StepName::Tidy));
@@ -204,6 +206,7 @@ impl Suite {
             }
             StepName::Dist => self.dist(&log, counts),
             StepName::Live => self.live(&log, counts),
+            StepName::Pod => self.pod(&log, counts),
             StepName::Vm => {
                 build_suite()?;
                 let (ran, verdict) = vm::boot_matrix()?;
@@ -257,6 +260,24 @@ impl Suite {
             return Ok(Verdict::NoRoot);
         }
         build_suite()?;
+        let mut live = self.live_suite()?;
+        live.arg("--record").arg(record).arg("--benign").arg(benign);
+        require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
+    }
+
+    /// The part of the suite that a daemon in a container can be held against: see tests/src/bin/live/pods.rs.
+    fn pod(&self, log: &Path, counts: &mut Counts) -> Result<Verdict> {
+        if self.privilege == Privilege::None {
+            return Ok(Verdict::NoRoot);
+        }
+        build_suite()?;
+        let mut live = self.live_suite()?;
+        live.arg("--pod");
+        require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
+    }
+
+    /// The suite's command in the mode that every machine allows.
+    fn live_suite(&self) -> Result<Command> {
         let mut path: Vec<_> = setup::unpacked_programs()?;
         path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
         let mut path_variable = OsString::from("PATH=");
@@ -273,8 +294,8 @@ impl Suite {
         live.arg(suite_program("ringfence")).arg("--attempt").arg(suite_program("attempt"));
         live.arg("--rules").arg(repository().join("rules"));
         live.arg("--schema").arg(repository().join("docs/alert.schema.json"));
-        live.arg("--record").arg(record).arg("--benign").arg(benign);
-        require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
+        live.arg("--deploy").arg(repository().join("deploy"));
+        Ok(live)
     }
 }
 
@@ -289,6 +310,7 @@ impl StepName {
             Self::Fuzz => "random input to what reads conditions, rule files and recordings",
             Self::Dist => "packages, image, bill of materials; that they are the same wherever they are made",
             Self::Live => "live suite on this kernel, tracepoint mode",
+            Self::Pod => "live suite against Ringfence as a pod beside other containers",
             Self::Vm => "live suite on Debian's kernels in QEMU, both modes",
             Self::Coverage => "docs/coverage.md against what the live suites recorded",
         }

@@ -5,6 +5,7 @@
 
 mod collector;
 mod emulator;
+mod kubernetes;
 pub(crate) mod schemas;
 mod tools;
 
@@ -135,6 +136,7 @@ const COMPONENTS: &[&str] = &["clippy", "rustfmt"];
 pub(crate) fn unpacked_programs() -> Result<Vec<PathBuf>> {
     let mut directories = unpacked_directories(&["usr/sbin", "usr/bin"])?;
     directories.push(collector::directory()?);
+    directories.extend(kubernetes::programs()?);
     Ok(directories)
 }
 
@@ -195,6 +197,12 @@ pub(crate) fn install(group: Group) -> Result<()> {
     if missing.collector {
         collector::install()?;
     }
+    if missing.kustomize {
+        kubernetes::install_kustomize()?;
+    }
+    if missing.validator {
+        kubernetes::install_validator()?;
+    }
     missing.tools.iter().try_for_each(|tool| tool.install())?;
     let left = Missing::find(group)?;
     if !left.is_empty() {
@@ -211,6 +219,8 @@ struct Missing {
     emulator: bool,
     schemas: bool,
     collector: bool,
+    kustomize: bool,
+    validator: bool,
     tools: Vec<&'static Tool>,
 }
 
@@ -238,13 +248,17 @@ impl Missing {
         let emulator = group >= Group::Test && !emulator::fits();
         let schemas = group >= Group::Test && !schemas::are_there()?;
         let collector = group >= Group::Test && !collector::is_there()?;
+        let (kustomize, validator) = match group >= Group::Test {
+            true => (!kubernetes::has_kustomize()?, !kubernetes::has_validator()?),
+            false => (false, false),
+        };
         let tools = TOOLS.iter().filter(|tool| tool.group <= group && !tool.fits()).collect();
-        Ok(Self { packages, components, emulator, schemas, collector, tools })
+        Ok(Self { packages, components, emulator, schemas, collector, kustomize, validator, tools })
     }
 
     fn is_empty(&self) -> bool {
-        let nothing_else = !self.emulator && !self.schemas && !self.collector;
-        self.packages.is_empty() && self.components.is_empty() && nothing_else && self.tools.is_empty()
+        let others = self.emulator || self.schemas || self.collector || self.kustomize || self.validator;
+        self.packages.is_empty() && self.components.is_empty() && !others && self.tools.is_empty()
     }
 
     fn list(&self) -> String {
@@ -253,15 +267,15 @@ impl Missing {
         for component in &self.components {
             lines.push(format!("  {:<24} checks the sources", format!("{component} (rustup)")));
         }
-        if self.emulator {
-            lines.push(format!("  {:<24} {}", emulator::NAME, emulator::WHY));
-        }
-        if self.schemas {
-            lines.push(format!("  {:<24} {}", schemas::SCHEMAS.0, schemas::SCHEMAS.1));
-        }
-        if self.collector {
-            lines.push(format!("  {:<24} {}", collector::COLLECTOR.0, collector::COLLECTOR.1));
-        }
+        let others = [
+            (self.emulator, (emulator::NAME, emulator::WHY)),
+            (self.schemas, schemas::SCHEMAS),
+            (self.collector, collector::COLLECTOR),
+            (self.kustomize, kubernetes::KUSTOMIZE),
+            (self.validator, kubernetes::VALIDATE),
+        ];
+        let missing = others.into_iter().filter(|(is_missing, _)| *is_missing);
+        lines.extend(missing.map(|(_, (name, why))| format!("  {name:<24} {why}")));
         lines.extend(self.tools.iter().map(|tool| format!("  {:<24} {}", tool.title(), tool.why)));
         lines.join("\n")
     }

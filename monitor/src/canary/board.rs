@@ -9,7 +9,7 @@ use monitor_common::ids::BootNs;
 use monitor_common::wire::kind;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::calls::{Answer, CALLS, CHECKED};
+use super::calls::{Answer, CALLS};
 use crate::attach::AttachMode;
 
 /// Numbers of the canaries: one for each call of [`CALLS`], then those of the other hooks.
@@ -43,16 +43,6 @@ pub(super) fn tests(canary: usize, mode: AttachMode, probe: &str) -> bool {
         (CREDENTIALS, _) => probe == "credentials_committed",
         (FIRST_KIND.., _) => LIFE_CYCLE.get(canary - FIRST_KIND) == Some(&probe),
         (call, AttachMode::Trampoline) => CALLS.get(call).is_some_and(|call| call.program == probe),
-    }
-}
-
-/// The call with whose record a witness inside calls tells what it saw.
-pub(super) fn carrier(canary: usize) -> Option<usize> {
-    match canary {
-        CAPABILITY => Some(CHECKED),
-        CAPSET => Some(0),
-        DEVICE => CALLS.iter().position(|call| call.answer == Answer::Opened),
-        _ => None,
     }
 }
 
@@ -92,12 +82,19 @@ struct Slot {
     trip: AtomicU64,
 }
 
+/// Why canaries may never come back, by their numbers; `None` for those that must.
+pub(super) type Doubts = [Option<&'static str>; COUNT];
+
 /// All canaries.
 #[derive(Debug)]
 pub(super) struct Board {
     slots: [Slot; COUNT],
     /// Why a canary cannot be sent on this machine.
     untested: Mutex<[Option<String>; COUNT]>,
+    /// Why a canary may never come back, although it can be sent.
+    doubts: Doubts,
+    /// The call that the hook on capability checks is judged by.
+    checked: usize,
     /// Records of canaries that the pipeline took.
     received: AtomicU64,
     /// Canaries that were sent.
@@ -110,10 +107,12 @@ pub(super) struct Board {
 
 impl Board {
     /// Nothing was sent yet.
-    pub(super) fn new(untested: [Option<String>; COUNT]) -> Self {
+    pub(super) fn new(untested: [Option<String>; COUNT], doubts: Doubts, checked: usize) -> Self {
         Board {
             slots: std::array::from_fn(|_| Slot::default()),
             untested: Mutex::new(untested),
+            doubts,
+            checked,
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             acting: AtomicU64::new(0),
@@ -217,10 +216,20 @@ impl Board {
         (!in_flight && age >= LATE).then_some(since)
     }
 
-    /// True for a canary that this kernel may never send back. No harmless call reaches the hook on changes of namespaces
-    /// on every kernel; the end of a process nearly does.
-    pub(super) fn may_never_come(&self, canary: usize) -> bool {
-        canary == NSPROXY && !self.was_seen(canary)
+    /// Why a canary may never come back here; `None` once it has.
+    pub(super) fn may_never_come(&self, canary: usize) -> Option<&'static str> {
+        let doubt = *self.doubts.get(canary)?;
+        doubt.filter(|_| !self.was_seen(canary))
+    }
+
+    /// The call with whose record a witness inside calls tells what it saw.
+    pub(super) fn carrier(&self, canary: usize) -> Option<usize> {
+        match canary {
+            CAPABILITY => Some(self.checked),
+            CAPSET => Some(0),
+            DEVICE => CALLS.iter().position(|call| call.answer == Answer::Opened),
+            _ => None,
+        }
     }
 
     /// True if it was sent and came back at least once.
@@ -236,10 +245,11 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use super::super::calls::CHECKED;
     use super::*;
 
     fn board() -> Board {
-        Board::new(std::array::from_fn(|_| None))
+        Board::new(std::array::from_fn(|_| None), [None; COUNT], CHECKED)
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) enum Answer {
     Zero,
     /// With one of these errors.
     Error(&'static [i32]),
-    /// With a descriptor, or with `EPERM` where the kernel log is locked.
+    /// With a descriptor; with `EPERM` where the kernel log is locked, or with `EACCES` where the file's mode refuses.
     Opened,
 }
 
@@ -26,7 +26,7 @@ impl Answer {
         match self {
             Answer::Zero => ret == 0,
             Answer::Error(errors) => errors.iter().any(|error| ret == -i64::from(*error)),
-            Answer::Opened => ret >= 0 || ret == -i64::from(libc::EPERM),
+            Answer::Opened => ret >= 0 || [libc::EPERM, libc::EACCES].iter().any(|no| ret == -i64::from(*no)),
         }
     }
 }
@@ -52,6 +52,9 @@ pub(super) const CHECKED: usize = 9;
 
 /// A descriptor that is none.
 const NO_FD: u64 = 0xffff_ffff;
+/// What kind of namespace it is said to be, which the kernel looks at later: a filter that knows kinds lets this one through
+/// (`RestrictNamespaces=mnt` of systemd).
+const MOUNTS: u64 = libc::CLONE_NEWNS as u64;
 /// The descriptor in the setns call that the canary thread's own seccomp filter refuses.
 pub(super) const FILTERED_FD: u32 = 0xffff_fffe;
 /// `CSIGNAL`'s lowest bit, which unshare does not know.
@@ -89,7 +92,7 @@ macro_rules! calls {
 
 calls! {
     X86_64 126 Capset "on_x64_sys_capset" Answer::Zero, |low| [low.at(at::CAP_HEADER), low.at(at::CAP_DATA), 0, 0];
-    X86_64 308 Setns "on_x64_sys_setns" BAD_FD, |_| [NO_FD, 0, 0, 0];
+    X86_64 308 Setns "on_x64_sys_setns" BAD_FD, |_| [NO_FD, MOUNTS, 0, 0];
     X86_64 272 Unshare "on_x64_sys_unshare" INVALID, |_| [BAD_UNSHARE, 0, 0, 0];
     X86_64 56 Clone "on_x64_sys_clone" INVALID, |_| [CLONE_FLAGS, 0, 0, 0];
     X86_64 435 Clone3 "on_x64_sys_clone3" INVALID, |low| [low.at(at::CLONE_ARGS), CLONE_ARGS_SIZE, 0, 0];
@@ -106,7 +109,7 @@ calls! {
     X86_64 437 Openat2 "on_x64_sys_openat2" Answer::Opened, |low| [HERE, low.at(at::PATH), low.at(at::OPEN_HOW), OPEN_HOW_SIZE];
     X86_64 304 OpenByHandleAt "on_x64_sys_open_by_handle_at" DENIED, |low| [HERE, low.at(at::HANDLE), 0, 0];
     I386 185 Capset "on_ia32_sys_capset" Answer::Zero, |low| [low.at(at::CAP_HEADER), low.at(at::CAP_DATA), 0, 0];
-    I386 346 Setns "on_ia32_sys_setns" BAD_FD, |_| [NO_FD, 0, 0, 0];
+    I386 346 Setns "on_ia32_sys_setns" BAD_FD, |_| [NO_FD, MOUNTS, 0, 0];
     I386 310 Unshare "on_ia32_sys_unshare" INVALID, |_| [BAD_UNSHARE, 0, 0, 0];
     I386 120 Clone "on_ia32_compat_sys_ia32_clone" INVALID, |_| [CLONE_FLAGS, 0, 0, 0];
     I386 435 Clone3 "on_ia32_sys_clone3" INVALID, |low| [low.at(at::CLONE_ARGS), CLONE_ARGS_SIZE, 0, 0];
@@ -139,9 +142,9 @@ impl CallCanary {
         ret
     }
 
-    /// True if somebody who is not the kernel's own check may be behind the answer.
-    pub(super) fn is_denied(&self) -> bool {
-        self.answer == DENIED
+    /// True if this answer, which is as it must be, may be a filter's as well as the kernel's own.
+    pub(super) fn may_be_a_filters(&self, ret: i64) -> bool {
+        self.answer == DENIED || (self.answer == Answer::Opened && ret < 0)
     }
 }
 

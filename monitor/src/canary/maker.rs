@@ -18,7 +18,7 @@ use monitor_common::call::Abi;
 use monitor_common::wire::{CgroupRecord, ExecRecord, GainRecord, OpenRecord};
 
 use super::board::{Board, CAPABILITY, CAPSET, CREDENTIALS, DEVICE, SECCOMP};
-use super::calls::{Answer, CALLS, CHECKED, FILTERED_FD};
+use super::calls::{Answer, CALLS, FILTERED_FD};
 use super::life::{self, Life};
 use super::low;
 use super::trial::Trial;
@@ -213,7 +213,7 @@ impl Worker {
             self.make_room(CALL);
             self.board.ask(canary);
             self.out.push(canary);
-            if canary == CHECKED {
+            if canary == self.trial.checked && self.board.untested(CAPABILITY).is_none() {
                 self.board.ask(CAPABILITY);
             }
             if canary == 0 {
@@ -222,7 +222,10 @@ impl Worker {
                     self.board.ask(CREDENTIALS);
                 }
             }
-            if call.answer == Answer::Opened && call.abi == Abi::X86_64 {
+            if call.answer == Answer::Opened
+                && call.abi == Abi::X86_64
+                && self.board.untested(DEVICE).is_none()
+            {
                 self.board.ask(DEVICE);
             }
             call.make(&self.trial.low);

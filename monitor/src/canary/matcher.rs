@@ -12,7 +12,7 @@ use monitor_common::verdict::{RefusedBy, Verdict};
 use monitor_common::wire::{call_flag, kind};
 
 use super::board::{Board, CAPABILITY, CAPSET, CREDENTIALS, DEVICE, NSPROXY, SECCOMP, of_kind};
-use super::calls::{Answer, CALLS, CHECKED, FILTERED_FD};
+use super::calls::{Answer, CALLS, FILTERED_FD};
 use crate::decode::{RawEvent, RawTask};
 use crate::event::Event;
 use crate::rules::{LoadError, RuleSet};
@@ -25,7 +25,7 @@ const RULE: &str = "\
   condition: >
     proc.name = canary and proc.pid > 0 and evt.abi in (x86_64, i386) and
     ((evt.type = capset and evt.verdict = allowed) or
-     (evt.type in (open, creat, openat, openat2) and device.name = kmsg) or
+     (evt.type in (open, creat, openat, openat2) and (device.name = kmsg or evt.verdict = refused)) or
      (evt.type in (setns, unshare, clone, clone3, settimeofday, clock_settime, stime, adjtimex, clock_adjtime,
        syslog, iopl, ioperm, open_by_handle_at) and evt.verdict in (failed, refused)))
   output: \"%evt.type\"
@@ -102,7 +102,7 @@ impl Matcher {
             return;
         }
         self.board.answer(canary, raw.boot);
-        if canary == CHECKED && (raw.caps_denied | raw.caps_granted) != 0 {
+        if (raw.caps_denied | raw.caps_granted) != 0 {
             self.board.answer(CAPABILITY, raw.boot);
         }
         if canary == 0 && raw.has(call_flag::BEFORE_KNOWN) {
@@ -137,11 +137,15 @@ mod tests {
     use monitor_common::call::Call;
 
     use super::*;
+    use crate::canary::board::COUNT;
+    use crate::canary::calls::CHECKED;
     use crate::decode::{ProcessKey, RawCall};
 
     #[test]
     fn the_rule_loads_and_asks_for_every_call() {
-        let matcher = Matcher::new(Arc::new(Board::new(std::array::from_fn(|_| None))), Tid(7)).unwrap();
+        let matcher =
+            Matcher::new(Arc::new(Board::new(std::array::from_fn(|_| None), [None; COUNT], CHECKED)), Tid(7))
+                .unwrap();
         let rule = &matcher.rules.rules()[0];
         for call in Call::ALL {
             assert!(rule.types().has(*call), "{}", call.name());
@@ -150,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_mark_on_somebody_elses_record_is_told_and_hides_nothing() {
-        let board = Arc::new(Board::new(std::array::from_fn(|_| None)));
+        let board = Arc::new(Board::new(std::array::from_fn(|_| None), [None; COUNT], CHECKED));
         let mut matcher = Matcher::new(Arc::clone(&board), Tid(7)).unwrap();
         let key = |tgid| ProcessKey { tgid: Tgid(tgid), start: BootNs(1) };
         let task = |tid, tgid, parent| RawTask {

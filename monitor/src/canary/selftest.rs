@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::NSPROXY;
-use super::{Canaries, DRAWN_IN, State, Trial};
+use super::board::COUNT;
+use super::{Canaries, State, Trial};
 use crate::attach::Attached;
 use crate::config::{DEFAULT_PROCESS_TABLE_ENTRIES, DEFAULT_RING_BYTES};
 use crate::enrich::names::Names;
@@ -71,8 +71,10 @@ fn run(trial: Trial, attached: &mut Attached) -> Result<Canaries, String> {
         }
     }
     let board = &canaries.board;
-    if board.untested(NSPROXY).is_none() && board.may_never_come(NSPROXY) {
-        board.excuse(NSPROXY, DRAWN_IN.to_owned());
+    for canary in (0..COUNT).filter(|canary| board.untested(*canary).is_none()) {
+        if let Some(why) = board.may_never_come(canary) {
+            board.excuse(canary, why.to_owned());
+        }
     }
     Ok(canaries)
 }

@@ -3,21 +3,27 @@
 //! A machine may have no 32-bit calls, and a filter on the daemon may refuse a call or kill whoever makes it: that
 //! must hit the child. A call that does not end as it must tests nothing.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 
 use monitor_common::call::Abi;
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::fs::{MemfdFlags, Mode, OFlags, fstat, memfd_create, open};
 
-use super::board::{CAPABILITY, CAPSET, COUNT, DEVICE};
+use super::board::{CAPABILITY, CAPSET, COUNT, DEVICE, Doubts};
 use super::calls::{Answer, CALLS, CHECKED};
 use super::low::LowPage;
 
 /// What the canaries open: writing to it is asked for, but nothing is written.
-const FILE: &str = "/dev/kmsg";
+const DEVICE_FILE: &str = "/dev/kmsg";
 /// Where a child says which call it makes; the answers stand behind it.
 const PROGRESS: usize = 0;
+/// Why a canary may never come: only a call that a filter lets through reaches the hook behind it.
+const FILTERED: &str = "the filter on Ringfence itself may be what refuses the call";
+/// Why the canary of an open may never come that the kernel refuses by the file's mode: that it was for a file which is
+/// watched, or a test, shows only where capability checks are seen.
+const BY_MODE: &str = "the open of a file without a mode is not seen here";
 
 /// What was found out, and what the canaries' calls need.
 #[derive(Debug)]
@@ -26,6 +32,9 @@ pub struct Trial {
     /// The file that is opened, held by its inode.
     pub(super) file: Option<OwnedFd>,
     pub(super) untested: [Option<String>; COUNT],
+    pub(super) doubts: Doubts,
+    /// The call that asks for a capability.
+    pub(super) checked: usize,
 }
 
 impl Trial {
@@ -47,47 +56,73 @@ impl Trial {
     /// # Errors
     /// No memory below 4 GiB, or no child.
     pub fn run() -> io::Result<Self> {
-        let file = device();
-        let mut trial = Trial { low: LowPage::new()?, file, untested: std::array::from_fn(|_| None) };
-        if trial.file.is_none() {
-            for (canary, call) in CALLS.iter().enumerate() {
-                if call.answer == Answer::Opened {
-                    trial.untested[canary] = Some(format!("{FILE} is no device here"));
+        let device = device();
+        let has_device = device.is_some();
+        // In a container there is no such device. Anything that refuses will do for the calls themselves.
+        let file = device.map_or_else(closed_file, Ok);
+        let mut trial = Trial {
+            low: LowPage::new()?,
+            untested: std::array::from_fn(|_| None),
+            doubts: [None; COUNT],
+            checked: CHECKED,
+            file: None,
+        };
+        match file {
+            Ok(file) => trial.file = Some(file),
+            Err(error) => {
+                for (canary, _) in opens() {
+                    trial.untested[canary] = Some(format!("no file can be made that refuses: {error}"));
                 }
             }
         }
         trial.low.fill(trial.file_number());
-        let filtered = has_filter();
         let mut from = 0;
         while from < CALLS.len() {
             from = trial.attempt(from)?;
         }
+        let filtered = has_filter();
         for (canary, call) in CALLS.iter().enumerate() {
-            let ret = trial.low.noted(PROGRESS + 1 + canary);
-            let denied = ret == -i64::from(libc::EPERM);
-            let why = match &trial.untested[canary] {
-                Some(_) => continue,
-                None if !call.answer.fits(ret) => {
-                    let error = io::Error::from_raw_os_error(ret.unsigned_abs() as i32);
-                    format!("the call answers {ret} here ({error})")
-                }
-                None if filtered && denied && (call.is_denied() || call.answer == Answer::Opened) => {
-                    "the filter on Ringfence itself may be what refuses the call".to_owned()
-                }
-                None => continue,
-            };
-            trial.untested[canary] = Some(why);
+            let ret = trial.answer(canary);
+            if trial.untested[canary].is_some() {
+                continue;
+            }
+            if !call.answer.fits(ret) {
+                let error = io::Error::from_raw_os_error(ret.unsigned_abs() as i32);
+                trial.untested[canary] = Some(format!("the call answers {ret} here ({error})"));
+            } else if filtered && call.may_be_a_filters(ret) {
+                trial.doubts[canary] = Some(FILTERED);
+            } else if call.answer == Answer::Opened && !has_device {
+                trial.doubts[canary] = Some(BY_MODE);
+            }
         }
-        trial.excuse_witnesses();
+        trial.judge_witnesses(has_device);
         Ok(trial)
     }
 
     /// The hooks inside a call are tested by that call.
-    fn excuse_witnesses(&mut self) {
-        let open = CALLS.iter().rposition(|call| call.answer == Answer::Opened && call.abi == Abi::X86_64);
-        for (witness, call) in [(CAPABILITY, Some(CHECKED)), (CAPSET, Some(0)), (DEVICE, open)] {
-            self.untested[witness] = call.and_then(|call| self.untested[call].clone());
+    fn judge_witnesses(&mut self, has_device: bool) {
+        let open = opens().find(|(_, call)| call.abi == Abi::X86_64).map(|(canary, _)| canary);
+        let by_mode = open.filter(|open| self.answer(*open) == -i64::from(libc::EACCES));
+        let is_certain = |canary: usize| self.untested[canary].is_none() && self.doubts[canary].is_none();
+        // The kernel refuses by a file's mode only who lacks a capability.
+        if let Some(open) = by_mode.filter(|open| !is_certain(CHECKED) && self.untested[*open].is_none()) {
+            self.checked = open;
         }
+        for (witness, call) in [(CAPABILITY, Some(self.checked)), (CAPSET, Some(0)), (DEVICE, open)] {
+            self.untested[witness] = call.and_then(|call| self.untested[call].clone());
+            self.doubts[witness] = call.and_then(|call| self.doubts[call]);
+        }
+        if self.untested[DEVICE].is_none() && !has_device {
+            self.untested[DEVICE] = Some(format!("{DEVICE_FILE} is no device here"));
+        } else if self.untested[DEVICE].is_none() && by_mode.is_some() {
+            self.untested[DEVICE] =
+                Some(format!("the mode of {DEVICE_FILE} keeps Ringfence out before the device is asked for"));
+        }
+    }
+
+    /// What the child was answered.
+    fn answer(&self, canary: usize) -> i64 {
+        self.low.noted(PROGRESS + 1 + canary)
     }
 
     pub(super) fn file_number(&self) -> i32 {
@@ -147,12 +182,24 @@ impl Trial {
     }
 }
 
+/// The canaries that open a file by its name.
+fn opens() -> impl Iterator<Item = (usize, &'static super::calls::CallCanary)> {
+    CALLS.iter().enumerate().filter(|(_, call)| call.answer == Answer::Opened)
+}
+
 /// The device that is opened, by its inode: what the name means later does not matter.
 fn device() -> Option<OwnedFd> {
-    let file = open(FILE, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file = open(DEVICE_FILE, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let stat = fstat(&file).ok()?;
     let is_device = stat.st_mode & libc::S_IFMT == libc::S_IFCHR;
     (is_device && stat.st_rdev == libc::makedev(1, 11)).then_some(file)
+}
+
+/// A file without a name that nobody may open, its owner included, who could only with a capability.
+fn closed_file() -> io::Result<OwnedFd> {
+    let file = fs::File::from(memfd_create("canary", MemfdFlags::CLOEXEC)?);
+    file.set_permissions(Permissions::from_mode(0))?;
+    Ok(file.into())
 }
 
 /// True if this process has a seccomp filter already.
@@ -166,6 +213,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_without_a_mode_refuses_whoever_has_no_capabilities() {
+        let mut trial = Trial::run().unwrap();
+        let file = closed_file().unwrap();
+        trial.low.fill(file.as_raw_fd());
+        trial.file = Some(file);
+        trial.untested = std::array::from_fn(|_| None);
+        assert_eq!(trial.attempt(0).unwrap(), CALLS.len());
+        let opens: Vec<i64> = opens()
+            .filter(|(canary, _)| trial.untested[*canary].is_none())
+            .map(|(canary, _)| trial.answer(canary))
+            .collect();
+        assert!(opens.len() >= 4, "{opens:?}");
+        assert!(opens.iter().all(|ret| *ret == -i64::from(libc::EACCES)), "{opens:?}");
+    }
+
+    #[test]
     fn every_call_ends_as_it_must_or_says_why_not() {
         let before = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let trial = Trial::run().unwrap();
@@ -175,7 +238,7 @@ mod tests {
         assert_eq!(trial.untested[1], None, "a descriptor that is none is refused everywhere");
         for (canary, call) in CALLS.iter().enumerate() {
             if trial.untested[canary].is_none() {
-                let ret = trial.low.noted(PROGRESS + 1 + canary);
+                let ret = trial.answer(canary);
                 assert!(call.answer.fits(ret), "{}: {ret}", super::super::board::describe(canary));
             }
         }

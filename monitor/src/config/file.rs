@@ -8,6 +8,7 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error as YamlError, Location};
 
+use crate::config::hostname::Hostname;
 use crate::config::{
     AttachChoice, CanaryInterval, Listen, OutputConfig, OutputFormat, PinChoice, Settings, StateDir,
     check_metadata_wait_ms, check_process_table_entries, check_ring_bytes, check_root, check_unused_series,
@@ -33,6 +34,7 @@ pub struct FileConfig {
     pub(super) rules: Option<Vec<PathBuf>>,
     pub(super) watch_rules: Option<bool>,
     pub(super) output: Option<OutputFormat>,
+    pub(super) hostname: Option<Hostname>,
     pub(super) alert_file: Option<PathBuf>,
     pub(super) outputs: Option<Vec<OutputConfig>>,
     pub(super) record_dir: Option<Checked<PathBuf>>,

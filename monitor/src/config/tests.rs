@@ -19,7 +19,7 @@ fn parse(text: &str) -> Result<Settings, ConfigError> {
 #[test]
 fn every_setting_is_read() {
     let settings = parse(
-        "attach: tracepoint\nstrict: true\nsyscall_sets: true\nprobe_cost: true\nrules: [/a, b/c.yaml]\nwatch_rules: false\noutput: json\nalert_file: /var/log/x.jsonl\n\
+        "attach: tracepoint\nstrict: true\nsyscall_sets: true\nprobe_cost: true\nrules: [/a, b/c.yaml]\nwatch_rules: false\noutput: json\nhostname: node-7\nalert_file: /var/log/x.jsonl\n\
          record_dir: /var/lib/x\nrecord_bytes: 33554432\nlisten: '[::1]:9999'\ncontrol_socket: /run/x.sock\nring_bytes: 65536\nmin_priority: NOTICE\nalert_why: true\nno_color: true\n\
          process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
          metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
@@ -42,6 +42,7 @@ fn every_setting_is_read() {
             ],
             append_output: vec![AppendOutput { extra_output: Some("o".into()), ..AppendOutput::default() }],
             output: Some(OutputFormat::Json),
+            hostname: Some("node-7".into()),
             alert_file: Some("/var/log/x.jsonl".into()),
             outputs: vec![OutputConfig {
                 name: "stdout".into(),

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{
-    DaemonError, FLUSH, check_machine, drive, hostname, missing_map, program_files, system, take_ledger,
+    DaemonError, FLUSH, check_machine, drive, missing_map, program_files, system, take_ledger,
 };
 use crate::attach::{Wanted, attach};
 use crate::config::Settings;
@@ -117,7 +117,7 @@ async fn record_until_end(settings: Settings, plan: RecordPlan) -> Result<Record
     check_machine()?;
     let file = RecordingFile::open(&plan.file)?;
     let (before, cut) = (file.events_before, file.cut);
-    let hostname = hostname();
+    let hostname = settings.hostname();
     let store = Single::new(file, plan.max_bytes.unwrap_or(u64::MAX));
     let recorder =
         Recorder::start(&hostname, store, true).map_err(system("cannot start the thread that records"))?;

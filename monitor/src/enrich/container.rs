@@ -354,7 +354,12 @@ mod tests {
 
     #[test]
     fn a_machine_without_payload_is_a_container_in_version_1_only() {
-        let v2 = Hierarchy { number: 0, controller: None, root: "/nowhere".into() };
+        let v2 = Hierarchy {
+            number: 0,
+            controller: None,
+            root: "/nowhere".into(),
+            namespace_root: Some("".into()),
+        };
         let v1 = Hierarchy { controller: crate::hierarchy::CONTROLLERS.first(), number: 1, ..v2.clone() };
         for (hierarchy, alone) in [(v1, true), (v2, false)] {
             let mut cgroups = Cgroups::new(Some(hierarchy));

@@ -2,19 +2,23 @@
 
 pub mod alerts;
 pub mod http;
+mod log;
 mod undisturbed;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::kubernetes::Manifests;
+use crate::kubernetes::runner::{Change, Placed, Runner};
 use alerts::{Alert, Expectation, Inbox, first_control};
 use http::Metrics;
 use jsonschema::Validator;
+use log::Log;
 use serde_json::Value;
 use tempfile::TempDir;
 pub use undisturbed::MOST_TURNS;
@@ -48,13 +52,10 @@ pub struct Settings {
     pub record: Option<PathBuf>,
     /// Where what a quiet host raised is written.
     pub benign: Option<PathBuf>,
-}
-
-/// The lines of standard error so far.
-#[derive(Debug, Default)]
-struct Log {
-    lines: Mutex<(Vec<String>, bool)>,
-    changed: Condvar,
+    /// The manifests.
+    pub manifests: Option<Manifests>,
+    /// Daemons are started as the DaemonSet's pod, by this.
+    pub pod: Option<Arc<Runner>>,
 }
 
 /// A running daemon.
@@ -65,6 +66,8 @@ pub struct Daemon {
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
     address: String,
+    /// The container that it runs in.
+    placed: Option<Placed>,
     /// Holds the control socket and the state directory, so that daemons do not meet at one.
     control: TempDir,
     started: Instant,
@@ -112,7 +115,24 @@ impl Daemon {
     /// # Errors
     /// A text with its standard error, if it ends or does not get ready.
     pub fn start(settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
-        Self::start_by(settings.command(), settings, arguments)
+        match &settings.pod {
+            Some(_) => Self::start_pod(settings, arguments, Change::default()),
+            None => Self::start_by(settings.command(), settings, arguments),
+        }
+    }
+
+    /// Starts the DaemonSet's pod with this change, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`]; the suite was not told to run pods.
+    pub fn start_pod(settings: &Settings, arguments: &[&str], change: Change<'_>) -> Result<Daemon, String> {
+        let runner = settings.pod.as_ref().ok_or("the suite runs no pods: give it --pod")?;
+        let (mut command, placed) = runner.command(&settings.attach, arguments, change)?;
+        let mut daemon = Self::launch(&mut command, settings, Some(placed))?;
+        if let Some(placed) = &mut daemon.placed {
+            placed.enter(runner)?;
+        }
+        Ok(daemon)
     }
 
     /// The same by a command that the caller has prepared, made by [`Settings::command`].
@@ -120,10 +140,14 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_by(mut command: Command, settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
+        Self::launch(command.args(arguments), settings, None)
+    }
+
+    fn launch(command: &mut Command, settings: &Settings, placed: Option<Placed>) -> Result<Daemon, String> {
         let checked = if settings.guest { CHECKED_IN_GUESTS } else { CHECKED };
         let schema = settings.schema.as_deref().map(read_schema).transpose()?;
         let form = schema.map(|schema| Form { schema, checked });
-        let mut daemon = Self::spawn(command.args(arguments))?;
+        let mut daemon = Self::spawn(command, placed)?;
         if let Some(out) = daemon.child.stdout.take() {
             let inbox = daemon.inbox.clone();
             let (to_judge, lines) = mpsc::channel();
@@ -144,7 +168,7 @@ impl Daemon {
     ) -> Result<(Daemon, Option<ChildStdout>), String> {
         let mut command = settings.command_with("text");
         command.args(arguments).stdout(stdout).env("TERM", "xterm").env_remove("NO_COLOR");
-        let mut daemon = Self::spawn(&mut command)?;
+        let mut daemon = Self::spawn(&mut command, None)?;
         daemon.inbox.close();
         let out = daemon.child.stdout.take();
         Ok((daemon.await_ready()?, out))
@@ -169,18 +193,21 @@ impl Daemon {
     }
 
     /// Starts the program and reads its log.
-    fn spawn(command: &mut Command) -> Result<Daemon, String> {
+    fn spawn(command: &mut Command, placed: Option<Placed>) -> Result<Daemon, String> {
         let started = Instant::now();
         let control = TempDir::new().map_err(|error| format!("no temporary directory: {error}"))?;
         // A test may name one that outlives the daemon.
-        if !command.get_args().any(|arg| arg.to_string_lossy().starts_with("state_dir=")) {
+        let is_pod = placed.is_some();
+        if !is_pod && !command.get_args().any(|arg| arg.to_string_lossy().starts_with("state_dir=")) {
             command.arg("--set").arg(format!("state_dir={}", control.path().join("state").display()));
         }
-        let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--control-socket"])
-            .arg(control.path().join(CONTROL_SOCKET))
-            .spawn()
-            .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
+        // Where a pod has them stands in the manifest.
+        if !is_pod {
+            command.args(["--listen", "127.0.0.1:0", "--control-socket"]);
+            command.arg(control.path().join(CONTROL_SOCKET));
+        }
+        let mut child =
+            command.spawn().map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
         let (inbox, log) = (Arc::new(Inbox::default()), Arc::new(Log::default()));
         let mut readers = Vec::new();
         if let Some(err) = child.stderr.take() {
@@ -198,6 +225,7 @@ impl Daemon {
             log,
             readers,
             address: String::new(),
+            placed,
             control,
             started,
             ready_after: Duration::ZERO,
@@ -208,13 +236,16 @@ impl Daemon {
         self.log.wait(|line| has_word(line, "ready"))?;
         self.ready_after = self.started.elapsed();
         let listening = self.log.wait(|line| line.contains("listening"))?;
-        self.address = address_in(&listening).ok_or(format!("no address in: {listening}"))?;
+        if self.placed.is_none() {
+            self.address = address_in(&listening).ok_or(format!("no address in: {listening}"))?;
+        }
         Ok(self)
     }
 
     /// Its control socket, for `ringfence containers --socket`.
     pub fn control_socket(&self) -> PathBuf {
-        self.control.path().join(CONTROL_SOCKET)
+        let own = || self.control.path().join(CONTROL_SOCKET);
+        self.placed.as_ref().map_or_else(own, Placed::control_socket)
     }
 
     /// Where it serves its metrics.
@@ -224,7 +255,12 @@ impl Daemon {
 
     /// Its process id.
     pub fn pid(&self) -> i32 {
-        self.child.id() as i32
+        self.placed.as_ref().map_or(self.child.id() as i32, Placed::pid)
+    }
+
+    /// The pod that it runs in, if it runs in one.
+    pub fn placed(&mut self) -> Option<&mut Placed> {
+        self.placed.as_mut()
     }
 
     /// Time from start to ready.
@@ -263,8 +299,11 @@ impl Daemon {
     /// # Errors
     /// A text that names the page.
     pub fn get(&self, path: &str) -> Result<(u16, String), String> {
-        http::get(&self.address, path)
-            .map_err(|error| format!("GET {path} from {}: {error}\n{}", self.address, threads(self.pid())))
+        let got = match &self.placed {
+            Some(placed) => placed.get(path),
+            None => http::get(&self.address, path),
+        };
+        got.map_err(|error| format!("GET {path} from {}: {error}\n{}", self.address, threads(self.pid())))
     }
 
     /// Scrapes its metrics.
@@ -283,7 +322,8 @@ impl Daemon {
     /// # Errors
     /// The kernel's.
     pub fn signal(&self, signal: i32) -> Result<(), String> {
-        // SAFETY: the process is our child and not yet waited for, so the id is still its own.
+        // SAFETY: the process is our child and not yet waited for, so the id is still its own; or that of a container that
+        // such a child holds.
         match unsafe { libc::kill(self.pid(), signal) } {
             0 => Ok(()),
             _ => Err(format!("kill: {}", io::Error::last_os_error())),
@@ -336,6 +376,10 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // A daemon that was not stopped properly belongs to a test that has failed already.
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            // The client's end is not its container's.
+            if self.placed.as_ref().is_some_and(|placed| placed.pid() > 0) {
+                let _ = self.signal(libc::SIGKILL);
+            }
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -364,39 +408,6 @@ pub fn wait(child: &mut Child) -> Result<ExitStatus, String> {
                 return Err(format!("process {} did not end within {PATIENCE:?}: killed", child.id()));
             }
             None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
-impl Log {
-    fn push(&self, line: String) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).0.push(line);
-        self.changed.notify_all();
-    }
-
-    fn close(&self) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
-        self.changed.notify_all();
-    }
-
-    fn text(&self) -> String {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
-    }
-
-    /// Waits for a line.
-    fn wait(&self, wanted: impl Fn(&str) -> bool) -> Result<String, String> {
-        let end = Instant::now() + PATIENCE;
-        let mut state = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(line) = state.0.iter().find(|line| wanted(line)) {
-                return Ok(line.clone());
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.1 {
-                let why = if state.1 { "ended before it logged" } else { "did not log" };
-                return Err(format!("the daemon {why} what was expected; its log:\n{}", state.0.join("\n")));
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

@@ -26,6 +26,7 @@ mod judge;
 mod law;
 mod listing;
 mod looks;
+mod manifests;
 mod many;
 mod matrix;
 mod nine;
@@ -33,6 +34,7 @@ mod outputs;
 mod outside;
 mod places;
 mod podman;
+mod pods;
 mod probing;
 mod processes;
 mod prometheus;
@@ -49,14 +51,16 @@ mod syscalls;
 mod watched;
 mod whose;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use tests::harness::Settings;
+use tests::kubernetes::Manifests;
 
 const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--schema FILE] \
-[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [test runner's arguments]";
+[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [--deploy DIR [--pod]] [test runner's arguments]";
 
 /// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
 /// trampolines: there these are left to the same kernel's boot with tracepoints, unless they are asked for.
@@ -119,6 +123,8 @@ fn main() -> ExitCode {
     trials.extend(faults::trials(&settings));
     trials.extend(recording::trials(&settings));
     trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
+    trials.extend(manifests::trials(&settings));
+    trials.extend(pods::trials(&settings));
     trials.extend(podman::trials(&settings));
     trials.extend(state_files::trials(&settings));
     trials.extend(churn::trials(&settings));
@@ -153,9 +159,16 @@ fn main() -> ExitCode {
         }
     }
     trials.extend(features::trials(&suite));
+    trials.extend(pods::memory(&suite));
     trials.extend(guest_trials);
     if settings.guest && settings.attach == "trampoline" && arguments.filter.is_none() {
         trials.retain(|trial| !BESIDE_PROBES.iter().any(|family| trial.name().starts_with(family)));
+    }
+    if settings.pod.is_some()
+        && let Err(fault) = pods::choose(&mut trials)
+    {
+        eprintln!("live: {fault}");
+        return ExitCode::from(2);
     }
     // The runner knows one filter; a guest's command line may ask for several things.
     if let Some(filter) = arguments.filter.take_if(|filter| filter.contains(',')) {
@@ -189,7 +202,7 @@ fn main() -> ExitCode {
 fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {
     let (mut ringfence, mut attempt, mut rules, mut schema) = (None, None, None, None);
     let (mut attach, mut guest, mut record) = ("auto".to_owned(), false, None);
-    let mut benign = None;
+    let (mut benign, mut deploy, mut pod) = (None, None, false);
     let mut others = vec!["live".to_owned()];
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -203,18 +216,21 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
             "--guest" => guest = true,
             "--record" => record = Some(value()?.into()),
             "--benign" => benign = Some(value()?.into()),
+            "--deploy" => deploy = Some(PathBuf::from(value()?)),
+            "--pod" => pod = true,
             _ => others.push(argument),
         }
     }
-    let settings = Settings {
-        ringfence: ringfence.ok_or("--ringfence is missing")?,
-        attempt: attempt.ok_or("--attempt is missing")?,
-        rules: rules.ok_or("--rules is missing")?,
-        schema,
-        attach,
-        guest,
-        record,
-        benign,
+    let ringfence: PathBuf = ringfence.ok_or("--ringfence is missing")?;
+    let attempt: PathBuf = attempt.ok_or("--attempt is missing")?;
+    let rules: PathBuf = rules.ok_or("--rules is missing")?;
+    let manifests = deploy.map(Manifests::new);
+    let pod = match (pod, &manifests) {
+        (false, _) => None,
+        (true, None) => return Err("--pod needs --deploy".to_owned()),
+        (true, Some(manifests)) => Some(Arc::new(pods::runner(manifests, &ringfence, &attempt, &rules))),
     };
+    let settings =
+        Settings { ringfence, attempt, rules, schema, attach, guest, record, benign, manifests, pod };
     Ok((settings, Arguments::from_iter(others)))
 }

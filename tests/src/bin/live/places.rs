@@ -213,6 +213,9 @@ impl Suite {
     }
 
     pub(crate) fn engine(&self) -> Result<&Engine, String> {
+        if let Some(pod) = &self.settings.pod {
+            return pod.engine();
+        }
         let start = || Engine::start(&self.settings.attempt).map_err(|error| error.to_string());
         self.engine.get_or_init(start).as_ref().map_err(String::clone)
     }
