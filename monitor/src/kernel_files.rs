@@ -30,9 +30,24 @@ pub fn namespace(pid: &str, kind: &str) -> Option<u32> {
     link.to_str()?.rsplit_once('[')?.1.strip_suffix(']')?.parse().ok()
 }
 
-/// Inode of a namespace of the host: that of process 1, or where that may not be read our own; `None` if neither can be.
+/// Inode of the first pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h, since 3.8).
+const FIRST_PID_NAMESPACE: u32 = 0xefff_fffc;
+
+/// Inode of a namespace of the host: that of process 1, or where that may not be read that of the kernel's threads, or else
+/// our own; `None` if none can be.
 pub fn host_namespace(kind: &str) -> Option<u32> {
-    namespace("1", kind).or_else(|| namespace("self", kind))
+    first_namespace(kind).or_else(|| namespace("self", kind))
+}
+
+/// Inode of a namespace of process 1, or of process 2; `None` if neither may be looked at. A sandbox may keep us from the
+/// first alone. In the first pid namespace the second is the kernel's own, `kthreadd`, from which nobody is kept who may look at
+/// others at all; in any other it may be anybody.
+pub fn first_namespace(kind: &str) -> Option<u32> {
+    let of_kernel = || {
+        let is_first = namespace("self", "pid") == Some(FIRST_PID_NAMESPACE);
+        is_first.then(|| namespace("2", kind)).flatten()
+    };
+    namespace("1", kind).or_else(of_kernel)
 }
 
 /// The first 32 bits of the boot's id: drawn anew at each boot, the same in every container. `None` if it cannot be

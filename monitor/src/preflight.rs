@@ -93,7 +93,7 @@ pub fn checks() -> Vec<Check> {
             memlock_limit(),
         ),
         check_btf(Path::new("/sys/kernel/btf/vmlinux")),
-        check_first_process(kernel_files::namespace("1", "mnt")),
+        check_first_process(kernel_files::first_namespace("mnt")),
         check_cgroups(hierarchy.as_ref()),
     ]
 }

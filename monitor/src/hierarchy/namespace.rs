@@ -12,7 +12,7 @@ use super::{Hierarchy, lines};
 use crate::kernel_files;
 
 /// Inode of the first cgroup namespace (`PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h, since 4.6).
-const FIRST: u32 = 0xeffffffb;
+const FIRST: u32 = 0xefff_fffb;
 /// Directories that are looked at.
 const MAX_DIRECTORIES: usize = 1 << 16;
 /// Bytes of a list of processes that are read.

@@ -125,7 +125,7 @@ impl Runner {
             fs::create_dir_all(directory).map_err(say)?;
         }
         let program = fs::read(&self.ringfence).map_err(say)?;
-        if program.windows(15).any(|window| window == b"ld-linux-x86-64") {
+        if names_interpreter(&program) {
             return Err(format!(
                 "{} needs a C library, of which an image has none",
                 self.ringfence.display()
@@ -241,6 +241,18 @@ struct Arguments<'a> {
     /// What the ConfigMap of rules is to hold.
     rules: Option<Files>,
     rest: Vec<&'a str>,
+}
+
+/// Whether an executable of 64 bits asks for a dynamic linker (`PT_INTERP`).
+fn names_interpreter(elf: &[u8]) -> bool {
+    const INTERPRETER: [u8; 4] = [3, 0, 0, 0];
+    let number = |at: usize, bytes: usize| {
+        let field = elf.get(at..at + bytes).unwrap_or_default();
+        field.iter().rev().fold(0_usize, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    (0..count)
+        .any(|header| elf.get(headers + header * size..).is_some_and(|rest| rest.starts_with(&INTERPRETER)))
 }
 
 /// A file of rules, or those in a directory, by name.
