@@ -38,7 +38,6 @@ use crate::generation::FIRST;
 use crate::hierarchy::{Hierarchy, NotMounted};
 use crate::http::{self, BindError, Health, Readiness};
 use crate::ledger::Ledger;
-use crate::misses::Misses;
 use crate::pins::{Carried, PinError};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
