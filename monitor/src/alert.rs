@@ -7,6 +7,7 @@
 
 mod clock;
 mod escape;
+mod event;
 mod grouped;
 mod internal;
 mod json;
@@ -18,6 +19,7 @@ mod why;
 
 pub use clock::WallClock;
 pub use escape::{json_visible, push_visible};
+pub use event::write_event;
 pub use grouped::Grouped;
 pub use internal::{Fact, INTERNAL_FACTS, InternalAlert};
 pub use json::JsonLines;

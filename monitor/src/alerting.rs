@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use monitor_common::ids::CgroupId;
+
 use crate::alert::{Alert, Crossed, InternalAlert, JsonLines, TextLines};
 use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
@@ -12,7 +14,9 @@ use crate::grouping::{Groups, Summary, Verdict};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
 use crate::sink::{Batch, Sink};
+use crate::tally::Tallies;
 use crate::threshold::{Outcome, Thresholds};
+use crate::watchers::{Hub, Watching};
 
 /// How a sink's lines look.
 #[derive(Clone)]
@@ -129,6 +133,10 @@ pub struct Alerting {
     groups: Groups,
     min_priority: Priority,
     outputs: Vec<Output>,
+    /// Where those come in who watch live.
+    hub: Arc<Hub>,
+    watching: Watching,
+    tallies: Tallies,
     metrics: Arc<Metrics>,
     /// Whether alerts say why their rule matched.
     why: bool,
@@ -160,6 +168,9 @@ impl Alerting {
             groups: Groups::default(),
             min_priority,
             outputs,
+            hub: Arc::default(),
+            watching: Watching::default(),
+            tallies: Tallies::default(),
             metrics,
             why: false,
             text: String::new(),
@@ -178,9 +189,15 @@ impl Alerting {
         &self.slot
     }
 
-    /// Takes over the next rules, if some wait. Called between two events, so that all alerts of an event are of one
-    /// generation. Lines of the generation before go to the sinks first.
+    /// Where those come in who watch live, to be taken over by [`Alerting::turn`].
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Takes over the next rules, if some wait, and those who come to watch. Called between two events, so that all alerts
+    /// of an event are of one generation. Lines of the generation before go to the sinks first.
     pub fn turn(&mut self) {
+        self.watching.turn(&self.hub);
         if self.slot.waits() {
             // What is held back is of the rules before.
             let held = self.groups.end();
@@ -194,17 +211,35 @@ impl Alerting {
         });
     }
 
-    /// Matches an event and writes what it raises.
-    pub fn judge<E: FieldSource>(&mut self, ty: EventType, event: &E, at: Moment) {
-        self.written(|alerting, write| alerting.raise(ty, event, at, write));
+    /// Matches an event, counts it, and writes what it raises; whoever watches is offered both.
+    pub fn judge(&mut self, ty: EventType, event: &Event<'_>, at: Moment) {
+        if !self.watching.is_idle() {
+            self.watching.event(event, at.unix_ns);
+        }
+        let mut tallies = std::mem::take(&mut self.tallies);
+        let tally = tallies.of(event);
+        tally.event(ty, event.verdict);
+        self.written(|alerting, write| {
+            alerting.raise(ty, event, at, &mut |rule, alert| {
+                // What tells of alerts that were held back may be another container's.
+                if alert.grouped.is_none() {
+                    tally.alert(rule);
+                }
+                write(rule, alert);
+            });
+        });
+        self.tallies = tallies;
     }
 
-    /// Writes what was held back in periods that are over at that time since boot.
+    /// Once a second: writes what was held back in periods that are over at that time since boot, and looks after those
+    /// who watch.
     pub fn tick(&mut self, boot_ns: u64) {
         if self.groups.is_due(boot_ns) {
             let due = self.groups.due(boot_ns);
             self.write_summaries(due);
         }
+        self.watching.turn(&self.hub);
+        self.watching.tend();
     }
 
     fn write_summaries(&mut self, summaries: Vec<Summary>) {
@@ -213,16 +248,33 @@ impl Alerting {
         }
     }
 
-    /// Writes to the outputs what `raise` gives.
+    /// Writes to the outputs, and to whoever watches, what `raise` gives.
     fn written(&mut self, raise: impl FnOnce(&mut Self, &mut Each<'_>)) {
         let mut outputs = std::mem::take(&mut self.outputs);
         let (mut json, mut line) = (std::mem::take(&mut self.json), std::mem::take(&mut self.line));
+        let mut watching = (!self.watching.is_idle()).then(|| std::mem::take(&mut self.watching));
         raise(self, &mut |rule, alert| {
             line.clear();
             let mut json = JsonOnce { lines: &mut json, line: &mut line };
             outputs.iter_mut().for_each(|output| output.write(rule.priority, alert, &mut json));
+            if let Some(watching) = &mut watching {
+                watching.alert(alert);
+            }
         });
+        if let Some(watching) = watching {
+            self.watching = watching;
+        }
         (self.outputs, self.json, self.line) = (outputs, json, line);
+    }
+
+    /// What containers tried, and which rules fired for them.
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
+    /// Forgets the counts of cgroups that are not known any more.
+    pub fn forget_tallies(&mut self, is_known: impl Fn(CgroupId) -> bool) {
+        self.tallies.retain(is_known);
     }
 
     /// Gives the alerts that tell of those that were held back.
@@ -325,11 +377,14 @@ impl Alerting {
         self.outputs.iter_mut().for_each(Output::hand_over);
     }
 
-    /// Ends it: what was held back is told. The sinks still hold lines.
+    /// Ends it: what was held back is told, and those who watch that this was all. The sinks still hold lines.
     pub fn into_outputs(mut self) -> Vec<Output> {
+        self.watching.turn(&self.hub);
         let held = self.groups.end();
         self.write_summaries(held);
         self.hand_over();
+        self.hub.close();
+        self.watching.end();
         self.outputs
     }
 }

@@ -3,6 +3,7 @@
 mod backtest;
 mod caps;
 mod check;
+mod config_dump;
 mod containers;
 mod coverage;
 mod doctor;
@@ -19,14 +20,21 @@ pub(crate) mod replay;
 mod rules;
 pub(crate) mod rules_command;
 mod status;
+mod support;
+mod top;
 mod unpin;
+mod watch;
 
 pub use caps::{CapsArgs, PatchFormat};
+pub use config_dump::ConfigCommand;
 pub use failure::Failure;
 pub use fields::fields_markdown;
 pub use record::{BacktestArgs, RecordArgs, ReplayArgs};
 pub use rules_command::{RulesArgs, RulesCommand, TestFormat};
+pub use support::SupportArgs;
+pub use top::{SortKey, TopArgs};
 pub use unpin::UnpinArgs;
+pub use watch::WatchArgs;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -36,7 +44,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{
-    Assignment, AttachChoice, CanaryInterval, ConfigError, Listen, OutputFormat, PinChoice, Settings,
+    Assignment, AttachChoice, CanaryInterval, ConfigError, Listen, Loaded, OutputFormat, PinChoice, Settings,
     check_metadata_wait_ms, check_ring_bytes, check_root, parse_priority,
 };
 use crate::control::ControlSocket;
@@ -98,11 +106,21 @@ pub enum Command {
     Status(AskArgs),
     /// Take off the probes that an ended Ringfence left pinned for the next one
     Unpin(UnpinArgs),
+    /// Show events or alerts as they come
+    Watch(WatchArgs),
+    /// Show what containers try, what is refused, lost and alerted, and let it be looked into
+    Top(TopArgs),
     /// List the fields that conditions and outputs may use
     Fields {
         /// How
         #[arg(long, value_enum, default_value = "text")]
         format: FieldsFormat,
+    },
+    /// Show the effective settings, and what set each
+    Config {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ConfigCommand,
     },
     /// Check kernel, privileges and probes; say what each gap costs
     Doctor {
@@ -113,6 +131,8 @@ pub enum Command {
         #[command(flatten)]
         color: ColorArg,
     },
+    /// Make a bundle for whoever is to help: status, settings, checks, metrics, kernel, log; no secrets
+    Support(SupportArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -153,7 +173,12 @@ pub struct ConfigArg {
 
 impl ConfigArg {
     fn settings(&self) -> Result<Settings, ConfigError> {
-        Settings::load_with(self.config.as_deref(), &self.set)
+        Ok(self.loaded()?.settings)
+    }
+
+    /// The settings, with where each came from.
+    fn loaded(&self) -> Result<Loaded, ConfigError> {
+        Loaded::load(self.config.as_deref(), &self.set)
     }
 
     /// Whether a command that got its rules by name reads the configuration all the same.
@@ -362,6 +387,12 @@ fn execute(cli: Cli, entry: Entry) -> Result<ExitCode, Failure> {
         }
         Command::Caps(args) => args.run()?,
         Command::Unpin(args) => args.run()?,
+        Command::Watch(args) => args.run()?,
+        Command::Top(args) => args.run()?,
+        Command::Support(args) => args.run(entry.probe_checks)?,
+        Command::Config { command: ConfigCommand::Dump { config, output } } => {
+            emit(&config_dump::text(&config.loaded()?, output))?;
+        }
         Command::Status(AskArgs { socket, config, output }) => {
             let status = status::ask(socket, &config)?;
             emit(&status::show(&status, output))?;
@@ -406,3 +437,5 @@ fn emit(text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod docs_tests;

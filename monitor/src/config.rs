@@ -1,17 +1,25 @@
-//! Settings: built-in values, then the configuration file, then its drop-ins, then the command line.
+//! Settings: built-in values, then the configuration file, then its drop-ins, then the environment, then the command
+//! line.
 //!
 //! Files are YAML. Whoever can write them decides what is watched, so a file that others than its owner
 //! can write is refused, as is an unknown key: a misspelt setting must not be a silent one.
 
 mod assign;
+mod dump;
+mod environment;
 mod file;
 mod hostname;
+mod layers;
 mod outputs;
 mod pin_dir;
 mod state_dir;
 
 pub use assign::Assignment;
+pub use dump::{Shown, json, yaml};
 pub use file::{ConfigError, FileConfig};
+#[cfg(test)]
+pub(crate) use layers::loaded_with_written;
+pub use layers::{Loaded, Origin};
 pub use outputs::{
     DEFAULT_SPOOL_BYTES, MAX_OUTPUTS, OutputConfig, OutputKind, QUEUE_BYTES, SPOOL_BYTES, SpoolConfig,
     StdoutConfig, StdoutFormat, check_outputs,
@@ -21,7 +29,7 @@ pub use state_dir::{DEFAULT_STATE_DIR, StateDir, check_unused_series};
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -254,30 +262,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the named configuration file, or the default one and its drop-ins.
-    ///
-    /// # Errors
-    /// [`ConfigError`] names file, line and column. A missing file is an error if it was named.
-    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
-        match named {
-            Some(path) => file::load(path, true, None),
-            None => file::load(DEFAULT_CONFIG.as_ref(), false, Some(DROP_IN_DIR.as_ref())),
-        }
-    }
-
-    /// As [`Settings::load`], with settings of the command line on top, in their order.
-    ///
-    /// # Errors
-    /// As [`Settings::load`]; [`ConfigError::Set`] names the argument.
-    pub fn load_with(named: Option<&Path>, assignments: &[Assignment]) -> Result<Self, ConfigError> {
-        let mut settings = Settings::load(named)?;
-        for assignment in assignments {
-            assignment.apply(&mut settings)?;
-        }
-        check_outputs(&settings.outputs, settings.alert_file.as_deref()).map_err(ConfigError::Outputs)?;
-        Ok(settings)
-    }
-
     /// How rules are loaded with these settings.
     pub fn load_options(&self, trust: Trust) -> LoadOptions {
         LoadOptions {

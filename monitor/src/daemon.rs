@@ -31,7 +31,7 @@ use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::bpf_maps::BpfMaps;
 use crate::canary::{self, Canaries, Reporter, Trial, Watch};
 use crate::config::{CanaryInterval, Settings};
-use crate::control::{self, Board, BoardParts, ControlError};
+use crate::control::{self, Board, BoardParts, ControlError, Desk};
 use crate::enrich::names::Names;
 use crate::enrich::users::Users;
 use crate::generation::FIRST;
@@ -227,7 +227,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         &misses,
         &shown.capabilities,
     );
-    let sources = control::Sources { asker, board, capabilities: capabilities.clone() };
+    let hub = pipeline.watch_hub();
+    let desk = Arc::new(Desk::new(Arc::clone(&hub), settings.rule_paths()));
+    let sources = control::Sources { asker, board, capabilities: capabilities.clone(), desk };
     let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
     let reloading = tokio::spawn(reloader.run(hangup, pipeline.handover()));
     let (stop, stopped) = watch::channel(Stop::No);
@@ -289,6 +291,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     };
     watching.abort();
     flush(pipeline);
+    // Those who watch get their last lines.
+    hub.ended(LAST_TASKS).await;
     for server in [shown.server, control].into_iter().flatten() {
         server.abort();
     }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State as Shared;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State as Shared};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -215,6 +216,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
+        .layer(from_fn(only_reads))
         .with_state(health);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -231,6 +233,18 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
                 tracing::debug!(%error, "a connection to the metrics was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Nothing can be changed here: whatever else is asked is refused before it is looked at, on every path.
+async fn only_reads(request: Request, next: Next) -> Response {
+    match *request.method() {
+        Method::GET | Method::HEAD => next.run(request).await,
+        _ => {
+            let allow = [(header::ALLOW, "GET, HEAD"), (header::CONNECTION, "close")];
+            (StatusCode::METHOD_NOT_ALLOWED, allow, "nothing can be changed here: GET and HEAD\n")
+                .into_response()
         }
     }
 }
@@ -391,3 +405,6 @@ mod tests {
         assert!(bind(Listen::Off, None).await.unwrap().is_none());
     }
 }
+
+#[cfg(test)]
+mod refusal_tests;

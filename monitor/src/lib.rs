@@ -26,6 +26,8 @@ pub mod threshold;
 pub mod grouping;
 pub mod alert;
 pub mod alerting;
+pub mod tally;
+pub mod watchers;
 pub mod generation;
 pub mod sink;
 pub mod recording;

@@ -1,6 +1,7 @@
 //! The path of one event inside the daemon: decode, enrich, match, alert. One owner, no lock, no `await`.
 
 mod backlog;
+mod asked;
 mod capabilities;
 mod state;
 mod tables;
@@ -22,7 +23,6 @@ use crate::alerting::{Alerting, Moment};
 pub use crate::alerting::{Format, Output};
 use crate::canary::{Cause, Matcher};
 use crate::capabilities::Granted;
-use crate::control::{self, Answer, Question, Tables, Topic};
 use crate::decode::{DecodeError, RawCall, RawEvent, RawTask, boot_of, canary_boot, decode};
 use crate::enrich::Host;
 use crate::enrich::container::{Cgroups, Container, MAX_CGROUPS};
@@ -411,20 +411,6 @@ impl Pipeline {
         self.tell_untold();
         self.expire(boot_now());
         self.alerting.tick(boot_now().0);
-    }
-
-    /// Answers a question that came over the control socket.
-    pub fn answer(&self, question: Question) {
-        question.answer(|topic| match topic {
-            Topic::Containers => Answer::Containers(control::containers(Tables {
-                cgroups: &self.cgroups,
-                processes: &self.processes,
-                names: &self.names,
-                residents: self.namespaces.residents(),
-                host: &self.host,
-            })),
-            Topic::Capabilities => Answer::Capabilities(self.places()),
-        });
     }
 
     /// Takes the recorder out, to end it.

@@ -6,6 +6,7 @@
 //! metrics, and what is served.
 
 pub mod attempt;
+pub mod book;
 pub mod bpf;
 pub mod bpf_objects;
 pub mod cgroup;

@@ -27,7 +27,7 @@ impl Palette {
     }
 
     /// The style of one of Falco's priority words.
-    fn style(self, priority: &str) -> Style {
+    pub(crate) fn style(self, priority: &str) -> Style {
         if self == Palette::Plain {
             return Style::new();
         }

@@ -40,20 +40,23 @@ pub(super) fn ask_daemon(
     config: &ConfigArg,
     request: Request,
 ) -> Result<Reply, Failure> {
-    let path = match socket {
-        Some(path) => path,
-        None => match config.settings()?.control_socket.path() {
-            Some(path) => path.to_owned(),
-            None => {
-                return Err(Failure::environment(
-                    "the configuration says `control_socket: off`; name a socket with --socket PATH",
-                ));
-            }
-        },
-    };
+    let path = self::socket(socket, config)?;
     match control::ask(&path, request).map_err(failure)? {
         Reply::Error(refusal) => Err(Failure::environment(visible(&refusal.message))),
         reply => Ok(reply),
+    }
+}
+
+/// This control socket, or the configured one.
+pub(super) fn socket(socket: Option<PathBuf>, config: &ConfigArg) -> Result<PathBuf, Failure> {
+    if let Some(path) = socket {
+        return Ok(path);
+    }
+    match config.settings()?.control_socket.path() {
+        Some(path) => Ok(path.to_owned()),
+        None => Err(Failure::environment(
+            "the configuration says `control_socket: off`; name a socket with --socket PATH",
+        )),
     }
 }
 
@@ -219,7 +222,7 @@ pub(super) fn width(text: &str) -> usize {
 }
 
 /// The text, cut if it takes more than so many columns.
-fn fit(text: &str, columns: usize) -> String {
+pub(super) fn fit(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }

@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use serde::de::IgnoredAny;
+use serde_json::{Map, Value as Json};
 
 use super::Settings;
-use super::file::{self, ConfigError};
+use super::file::{self, ConfigError, Read};
 
 /// A setting on the command line.
 ///
@@ -76,19 +77,25 @@ fn as_file(key: &str, adds: bool, inner: &[&str], value: &str) -> String {
 }
 
 impl Assignment {
-    /// Applies it.
-    pub(super) fn apply(&self, settings: &mut Settings) -> Result<(), ConfigError> {
-        let config = file::parse("--set", self.yaml.clone()).map_err(|error| match error {
-            ConfigError::Wrong { message, help, .. } => {
-                ConfigError::Set { assignment: self.text.clone(), message, help }
-            }
-            other => other,
-        })?;
+    /// Whether it adds members to a list.
+    pub(super) fn adds(&self) -> bool {
+        self.adds
+    }
+
+    /// Applies it, and gives what it sets as it was written.
+    pub(super) fn apply(&self, settings: &mut Settings) -> Result<Map<String, Json>, ConfigError> {
+        let Read { config, written } =
+            file::parse("--set", self.yaml.clone()).map_err(|error| match error {
+                ConfigError::Wrong { message, help, .. } => {
+                    ConfigError::Set { assignment: self.text.clone(), message, help }
+                }
+                other => other,
+            })?;
         if self.adds {
             settings.add(config)
         } else {
             settings.apply(config)
         }
-        Ok(())
+        Ok(written)
     }
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value as Json};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::hostname::Hostname;
 use crate::config::{
-    AttachChoice, CanaryInterval, Listen, OutputConfig, OutputFormat, PinChoice, Settings, StateDir,
+    AttachChoice, CanaryInterval, Listen, OutputConfig, OutputFormat, PinChoice, StateDir,
     check_metadata_wait_ms, check_process_table_entries, check_ring_bytes, check_root, check_unused_series,
     parse_priority,
 };
@@ -237,6 +238,17 @@ pub enum ConfigError {
     /// Outputs do not go together.
     #[error("outputs: {0}")]
     Outputs(String),
+    /// A setting in the environment is wrong.
+    #[error("environment: {name}: {message}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What is wrong. The value does not stand in it.
+        message: String,
+        /// How to put it right.
+        #[help]
+        help: Option<String>,
+    },
     /// It is wrong at one place.
     #[error("{}:{line}:{column}: {message}", source_code.name())]
     Wrong {
@@ -258,18 +270,72 @@ pub enum ConfigError {
     },
 }
 
-/// Reads a configuration file and its drop-ins onto the built-in settings.
-pub(super) fn load(path: &Path, must_exist: bool, drop_ins: Option<&Path>) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::default();
-    if let Some(config) = read(path, must_exist)? {
-        settings.apply(config);
-    }
-    for path in drop_ins.map(list_drop_ins).transpose()?.unwrap_or_default() {
-        if let Some(config) = read(&path, true)? {
-            settings.apply(config);
+impl ConfigError {
+    /// The same of a setting that stands in this variable.
+    pub(super) fn in_variable(self, name: &str) -> Self {
+        match self {
+            ConfigError::Set { message, help, .. } => {
+                ConfigError::Variable { name: name.to_owned(), message, help }
+            }
+            other => other,
         }
     }
-    Ok(settings)
+}
+
+/// A configuration that was read.
+pub(super) struct Read {
+    pub(super) config: FileConfig,
+    /// Its values as they were written, secrets included.
+    pub(super) written: Map<String, Json>,
+}
+
+/// Reads a configuration file and its drop-ins, in the order in which they are applied.
+pub(super) fn read_all(
+    path: &Path,
+    must_exist: bool,
+    drop_ins: Option<&Path>,
+) -> Result<Vec<(PathBuf, Read)>, ConfigError> {
+    let mut files = Vec::new();
+    files.extend(read(path, must_exist)?.map(|config| (path.to_owned(), config)));
+    for path in drop_ins.map(list_drop_ins).transpose()?.unwrap_or_default() {
+        let config = read(&path, true)?;
+        files.extend(config.map(|config| (path, config)));
+    }
+    Ok(files)
+}
+
+/// The keys of all settings, in their order: what serde was told of [`FileConfig`].
+pub(super) fn keys() -> &'static [&'static str] {
+    /// Takes what a structure's deserialisation names, and gives nothing.
+    struct Names<'n>(&'n mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Names<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_struct<V: serde::de::Visitor<'de>>(
+            self,
+            _name: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            visitor.visit_map(serde::de::value::MapDeserializer::new(std::iter::empty::<(&str, &str)>()))
+        }
+
+        fn deserialize_any<V: serde::de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            visitor.visit_unit()
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut names: &'static [&'static str] = &[];
+    // An empty mapping is a configuration.
+    let _ = FileConfig::deserialize(Names(&mut names));
+    names
 }
 
 /// The drop-ins of a directory in the order of their names; none if there is no directory.
@@ -293,7 +359,7 @@ fn list_drop_ins(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(paths)
 }
 
-fn read(path: &Path, must_exist: bool) -> Result<Option<FileConfig>, ConfigError> {
+fn read(path: &Path, must_exist: bool) -> Result<Option<Read>, ConfigError> {
     let fail = |cause| ConfigError::Read { path: path.to_owned(), cause };
     let wrong = |reason: String| ConfigError::NotAConfig { path: path.to_owned(), reason };
     // Opening a pipe must not block for ever, hence the check before.
@@ -321,11 +387,20 @@ fn check_trust(path: &Path, handle: &File) -> Result<(), ConfigError> {
 }
 
 /// Reads a configuration's text. An empty one is a configuration that sets nothing.
-pub(super) fn parse(name: &str, text: String) -> Result<FileConfig, ConfigError> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let outcome: Result<Option<FileConfig>, YamlError> = serde_saphyr::from_str_with_options(&text, options);
+pub(super) fn parse(name: &str, text: String) -> Result<Read, ConfigError> {
+    let options = || serde_saphyr::options! { with_snippet: false };
+    let outcome: Result<Option<FileConfig>, YamlError> =
+        serde_saphyr::from_str_with_options(&text, options());
     match outcome {
-        Ok(config) => Ok(config.unwrap_or_default()),
+        Ok(config) => {
+            // It was read once, so that it is a mapping is known.
+            let written = serde_saphyr::from_str_with_options::<Option<Json>>(&text, options());
+            let written = match written {
+                Ok(Some(Json::Object(written))) => written,
+                _ => Map::new(),
+            };
+            Ok(Read { config: config.unwrap_or_default(), written })
+        }
         Err(error) => Err(explain(name, text, &error)),
     }
 }

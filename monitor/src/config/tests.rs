@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use miette::Diagnostic as _;
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ use crate::rules::{NamedField, Which};
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
     let mut settings = Settings::default();
-    settings.apply(file::parse("config.yaml", text.to_owned())?);
+    settings.apply(file::parse("config.yaml", text.to_owned())?.config);
     Ok(settings)
 }
 
@@ -196,6 +197,11 @@ fn mistakes_have_a_place_and_a_remedy() {
     }
 }
 
+fn load(path: &Path, must_exist: bool, drop_ins: Option<&Path>) -> Result<Settings, ConfigError> {
+    let files = file::read_all(path, must_exist, drop_ins)?;
+    Ok(Loaded::assemble(files, std::iter::empty(), &[])?.settings)
+}
+
 #[test]
 fn files_and_drop_ins_are_put_together_in_order() {
     let dir = tempfile::tempdir().unwrap();
@@ -206,23 +212,23 @@ fn files_and_drop_ins_are_put_together_in_order() {
         fs::write(path, text).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     };
-    assert_eq!(file::load(&main, false, Some(&drop_ins)).unwrap(), Settings::default());
-    assert!(matches!(file::load(&main, true, None), Err(ConfigError::Read { .. })));
+    assert_eq!(load(&main, false, Some(&drop_ins)).unwrap(), Settings::default());
+    assert!(matches!(load(&main, true, None), Err(ConfigError::Read { .. })));
 
     write(&main, "rules: [/main]\nstrict: true\nring_bytes: 8192\n");
     write(&drop_ins.join("20-b.yaml"), "rules: [/b]\n");
     write(&drop_ins.join("10-a.yaml"), "rules: [/a]\nring_bytes: 16384\n");
     write(&drop_ins.join(".hidden.yaml"), "rules: [/hidden]\n");
     write(&drop_ins.join("note.txt"), "not yaml: [\n");
-    let settings = file::load(&main, true, Some(&drop_ins)).unwrap();
+    let settings = load(&main, true, Some(&drop_ins)).unwrap();
     assert_eq!(settings.rules, [PathBuf::from("/b")]);
     assert_eq!((settings.ring_bytes, settings.strict), (16384, true));
 
     fs::set_permissions(drop_ins.join("10-a.yaml"), fs::Permissions::from_mode(0o664)).unwrap();
-    let error = file::load(&main, true, Some(&drop_ins)).unwrap_err();
+    let error = load(&main, true, Some(&drop_ins)).unwrap_err();
     assert!(matches!(&error, ConfigError::Untrusted { reason, .. } if reason.contains("0664")), "{error}");
     fs::set_permissions(&drop_ins, fs::Permissions::from_mode(0o777)).unwrap();
-    let error = file::load(&main, true, Some(&drop_ins)).unwrap_err();
+    let error = load(&main, true, Some(&drop_ins)).unwrap_err();
     assert!(matches!(&error, ConfigError::Untrusted { path, .. } if *path == drop_ins), "{error}");
 }
 
@@ -319,11 +325,11 @@ fn the_examples_of_the_reference_are_configurations() {
 fn what_is_no_configuration_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.yaml");
-    assert!(matches!(file::load(dir.path(), true, None), Err(ConfigError::NotAConfig { .. })));
+    assert!(matches!(load(dir.path(), true, None), Err(ConfigError::NotAConfig { .. })));
     fs::write(&path, vec![b'#'; file::MAX_BYTES as usize + 1]).unwrap();
-    assert!(matches!(file::load(&path, true, None), Err(ConfigError::NotAConfig { .. })));
+    assert!(matches!(load(&path, true, None), Err(ConfigError::NotAConfig { .. })));
     fs::write(&path, b"rules: [\"\xff\"]").unwrap();
-    assert!(matches!(file::load(&path, true, None), Err(ConfigError::NotAConfig { .. })));
+    assert!(matches!(load(&path, true, None), Err(ConfigError::NotAConfig { .. })));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::capabilities::Place;
-use crate::control::Row;
+use crate::control::{Row, TopParts};
 
 /// From one question to the next, at least.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,6 +28,8 @@ pub enum Topic {
     Containers,
     /// All cgroups that are known, for the capability ledger.
     Capabilities,
+    /// What containers do.
+    Top,
 }
 
 /// What the owner of the tables gives: parts of them, shared, not yet text.
@@ -37,6 +39,8 @@ pub enum Answer {
     Containers(Vec<Row>),
     /// To [`Topic::Capabilities`].
     Capabilities(Vec<Place>),
+    /// To [`Topic::Top`].
+    Top(Box<TopParts>),
 }
 
 /// A question to the owner of the tables.

@@ -4,14 +4,16 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use crate::control::protocol::{Reply, Request};
+use crate::control::protocol::{Notice, Reply, Request};
 use crate::control::server::MAX_ROWS;
 
 /// How long connecting, asking and reading may take together.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes that a line of what is watched may have; an event's hold paths and command lines of several processes.
+const MAX_LINE: u64 = 4 << 20;
 /// Bytes that an answer may have: rows, the commas between them, and what stands around them.
 const MAX_ANSWER: u64 = 2 * MAX_ROWS as u64;
 
@@ -52,6 +54,12 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
+    /// It ended while somebody watched.
+    #[error("the daemon at {path} is gone: it closed the connection without a word, as one that was killed; see its log", path = path.display())]
+    Gone {
+        /// The socket.
+        path: PathBuf,
+    },
     /// It was no answer.
     #[error("what answers at {path} is no Ringfence, or one of another version: {reason}; check --socket", path = path.display())]
     Garbled {
@@ -85,23 +93,110 @@ pub fn ask(path: &Path, request: Request) -> Result<Reply, ClientError> {
     })
 }
 
-async fn converse(path: &Path, request: Request) -> Result<Reply, ClientError> {
+/// What is heard while somebody watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard<'l> {
+    /// The daemon has begun to show what it was asked for.
+    Begun,
+    /// An event or an alert: a line of JSON without its line feed.
+    Line(&'l str),
+    /// So many were left out here.
+    Missed(u64),
+}
+
+/// Asks the daemon whose control socket this is to show what it sees, and gives it to `each` until that says `false`;
+/// `None` then. If the daemon ends, the reason that it gave. Must not be called inside a runtime.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn watch(
+    path: &Path,
+    request: Request,
+    mut each: impl FnMut(Heard<'_>) -> bool,
+) -> Result<Option<String>, ClientError> {
     let fail = |cause| ClientError::Io { path: path.to_owned(), cause };
-    let garbled = |reason: String| ClientError::Garbled { path: path.to_owned(), reason };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
+    runtime.block_on(async {
+        let stream = match tokio::time::timeout(TIMEOUT, open(path, &request)).await {
+            Ok(stream) => stream?,
+            Err(_) => return Err(ClientError::Slow { path: path.to_owned() }),
+        };
+        let mut stream = BufReader::new(stream);
+        let begun = tokio::time::timeout(TIMEOUT, line(path, &mut stream)).await;
+        let begun = begun.map_err(|_| ClientError::Slow { path: path.to_owned() })??;
+        match reply(path, begun.unwrap_or_default().as_bytes())? {
+            Reply::Watching(_) => {}
+            _ => return Err(garbled(path, "it answered another question".to_owned())),
+        }
+        let mut go_on = each(Heard::Begun);
+        while go_on {
+            let Some(text) = line(path, &mut stream).await? else {
+                return Err(ClientError::Gone { path: path.to_owned() });
+            };
+            // Events and alerts have more members, and other ones.
+            go_on = match serde_json::from_str(&text) {
+                Ok(Notice::Missed(lines)) => each(Heard::Missed(lines)),
+                Ok(Notice::End(reason)) => return Ok(Some(reason)),
+                Err(_) => each(Heard::Line(&text)),
+            };
+        }
+        Ok(None)
+    })
+}
+
+/// The next line without its line feed; `None` at the end.
+async fn line(path: &Path, stream: &mut BufReader<UnixStream>) -> Result<Option<String>, ClientError> {
+    let mut line = Vec::new();
+    let read = (&mut *stream).take(MAX_LINE).read_until(b'\n', &mut line).await;
+    if line.pop_if(|byte| *byte == b'\n').is_none() {
+        return match read {
+            _ if line.len() as u64 >= MAX_LINE => {
+                Err(garbled(path, format!("a line has more than {MAX_LINE} bytes")))
+            }
+            // A daemon that ends while a line is under way is gone like any other.
+            _ => Ok(None),
+        };
+    }
+    String::from_utf8(line).map(Some).map_err(|_| garbled(path, "a line is not UTF-8".to_owned()))
+}
+
+fn garbled(path: &Path, reason: String) -> ClientError {
+    ClientError::Garbled { path: path.to_owned(), reason }
+}
+
+/// Connects and asks.
+async fn open(path: &Path, request: &Request) -> Result<UnixStream, ClientError> {
+    let fail = |cause: serde_json::Error| ClientError::Io { path: path.to_owned(), cause: cause.into() };
     let mut stream = UnixStream::connect(path).await.map_err(|cause| no_connection(path, cause))?;
-    let mut line = serde_json::to_vec(&request).map_err(|error| fail(error.into()))?;
+    let mut line = serde_json::to_vec(request).map_err(fail)?;
     line.push(b'\n');
     // A daemon that refuses may do so, and close, before it has read anything: its answer tells more.
     let _ = stream.write_all(&line).await;
+    Ok(stream)
+}
+
+async fn converse(path: &Path, request: Request) -> Result<Reply, ClientError> {
+    let fail = |cause| ClientError::Io { path: path.to_owned(), cause };
+    let stream = open(path, &request).await?;
     let mut answer = Vec::new();
     let read = stream.take(MAX_ANSWER + 1).read_to_end(&mut answer).await;
     if answer.len() as u64 > MAX_ANSWER {
-        return Err(garbled(format!("the answer has more than {MAX_ANSWER} bytes")));
+        return Err(garbled(path, format!("the answer has more than {MAX_ANSWER} bytes")));
     }
+    if answer.is_empty()
+        && let Err(cause) = read
+    {
+        return Err(fail(cause));
+    }
+    reply(path, &answer)
+}
+
+/// Reads an answer; a refusal is an error.
+fn reply(path: &Path, answer: &[u8]) -> Result<Reply, ClientError> {
     if answer.is_empty() {
-        return Err(read.err().map_or_else(|| garbled("it closed without an answer".to_owned()), fail));
+        return Err(garbled(path, "it closed without an answer".to_owned()));
     }
-    match serde_json::from_slice(&answer).map_err(|error| garbled(error.to_string()))? {
+    match serde_json::from_slice(answer).map_err(|error| garbled(path, error.to_string()))? {
         Reply::Error(refusal) if refusal.reason == "denied" => {
             Err(ClientError::NotAllowed { path: path.to_owned(), reason: refusal.message })
         }

@@ -57,6 +57,13 @@ pub struct Tables<'t> {
 ///
 /// Takes one walk over the cgroups and one over the processes.
 pub fn containers(tables: Tables<'_>) -> Vec<Row> {
+    let (mut rows, _) = collect(tables);
+    rows.sort_by(|a, b| (a.is_users(), &a.cgroup.path).cmp(&(b.is_users(), &b.cgroup.path)));
+    rows
+}
+
+/// The containers in no order, and the number of each cgroup's.
+pub(super) fn collect(tables: Tables<'_>) -> (Vec<Row>, HashMap<CgroupId, usize>) {
     let mut rows: Vec<Row> = Vec::new();
     let mut by_container = HashMap::new();
     let mut by_cgroup = HashMap::new();
@@ -88,11 +95,15 @@ pub fn containers(tables: Tables<'_>) -> Vec<Row> {
             row.running |= !process.starting;
         }
     }
-    rows.sort_by(|a, b| (a.is_users(), &a.cgroup.path).cmp(&(b.is_users(), &b.cgroup.path)));
-    rows
+    (rows, by_cgroup)
 }
 
 impl Row {
+    /// The container's whole id.
+    pub(super) fn id(&self) -> &str {
+        self.cgroup.container().map_or("", |container| &container.id)
+    }
+
     /// Least for the directory that stands for the container.
     fn place(&self) -> (bool, usize) {
         (self.removed, self.cgroup.path.len())

@@ -1,7 +1,7 @@
 //! The control socket: what a running daemon tells those who may ask it.
 //!
-//! A Unix stream socket. A client writes one line of JSON, gets one line of JSON, and that was the connection. Every
-//! request reads; none changes anything. Root, the socket's owner and its group may ask; the kernel says who asks.
+//! A Unix stream socket. A client writes one line of JSON, gets one line of JSON, and that was the connection; to
+//! [`Request::Watch`] it gets lines until it hangs up or the daemon ends. Every request reads; none changes anything. Root, the socket's owner and its group may ask; the kernel says who asks.
 //!
 //! The pipeline's tables have one owner, so nobody else reads them. A request travels to the owner through a bounded
 //! channel, and what comes back holds shared parts of the tables: the pipeline makes no text, takes no lock and
@@ -22,20 +22,26 @@ mod protocol;
 mod server;
 mod socket;
 mod status;
+mod top;
+mod watch;
 
 pub use ask::{Answer, AskError, Asker, Question, Questions, Topic, channel};
-pub use client::{ClientError, ask};
+pub use client::{ClientError, Heard, ask, watch};
 pub use containers::{Row, Tables, containers};
 pub use place::{ControlSocket, DEFAULT_CONTROL_SOCKET};
-pub use protocol::{ContainerInfo, Listing, Phase, Pod, Refusal, Reply, Request};
+pub use protocol::{ContainerInfo, Listing, Notice, Phase, Pod, Refusal, Reply, Request, WatchStart};
 pub use server::{Outcome, Sources, serve};
 pub use socket::{Bound, ControlError, bind};
 pub(crate) use status::rfc3339;
 pub use status::{
     Board, BoardParts, EventsStatus, MissingProbe, OutputStatus, RefusedStatus, RulesStatus, Status,
 };
+pub use top::{CallCount, TopInfo, TopListing, TopParts, top};
+pub use watch::Desk;
 
 #[cfg(test)]
 mod containers_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watch_tests;

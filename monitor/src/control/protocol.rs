@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::CapsListing;
-use crate::control::Status;
+use crate::control::{Status, TopListing};
+use crate::watchers::Sight;
 
 /// Bytes that a request may have, its line feed included.
 pub(super) const MAX_REQUEST: usize = 4096;
@@ -28,6 +29,21 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container: Option<String>,
     },
+    /// What containers try, what is refused, lost and alerted.
+    Top {
+        /// Only this one, by its whole id, with its counts by call and rule.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
+    },
+    /// Events or alerts as they come. After the answer, a line of JSON each, with [`Notice`]s between them.
+    Watch {
+        /// Which of both.
+        #[serde(default)]
+        sight: Sight,
+        /// A condition as in rules, whose macros and lists it may use: only those whose event fits it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        filter: Option<String>,
+    },
 }
 
 /// An answer, such as `{"containers":{"known":[…],"omitted":0}}` or `{"error":{…}}`.
@@ -40,8 +56,31 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Request::Caps`].
     Caps(Box<CapsListing>),
+    /// To [`Request::Top`].
+    Top(Box<TopListing>),
+    /// To [`Request::Watch`]: what follows is seen from here on.
+    Watching(WatchStart),
     /// There is no answer.
     Error(Refusal),
+}
+
+/// What is being watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchStart {
+    /// Events or alerts.
+    pub sight: Sight,
+    /// The condition that they must fit.
+    pub filter: Option<String>,
+}
+
+/// What is said between events or alerts, such as `{"missed":12}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// So many were not sent here: the client was slower than they came, or too many came to look at each.
+    Missed(u64),
+    /// That was all, and why.
+    End(String),
 }
 
 /// The known containers.

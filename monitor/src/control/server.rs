@@ -8,15 +8,16 @@ use std::time::Duration;
 use prometheus::IntCounter;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::alert::json_visible;
 use crate::capabilities::{self, Capabilities, CapsInfo, CapsListing, select};
 use crate::control::ask::{Answer, Asker, Topic};
-use crate::control::protocol::{MAX_REQUEST, Refusal, Reply, Request};
+use crate::control::protocol::{MAX_REQUEST, Refusal, Reply, Request, WatchStart};
 use crate::control::socket::{Bound, Owner};
-use crate::control::{Board, Row, Status};
+use crate::control::watch::{self, Desk};
+use crate::control::{Board, Row};
 
 /// Connections served at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 8;
@@ -89,8 +90,7 @@ pub async fn serve(bound: Bound, sources: Sources, outcomes: Vec<IntCounter>) {
                 let (sources, outcomes) = (sources.clone(), outcomes.clone());
                 let owner = bound.owner;
                 tokio::spawn(async move {
-                    let outcome = connection(stream, owner, &sources).await;
-                    drop(slot);
+                    let outcome = connection(stream, owner, &sources, slot).await;
                     if let Some(count) = outcomes.get(outcome as usize) {
                         count.inc();
                     }
@@ -113,20 +113,27 @@ pub struct Sources {
     pub board: Arc<Board>,
     /// The capability ledger, if the daemon keeps one.
     pub capabilities: Option<Capabilities>,
+    /// Lets those in who want to watch.
+    pub desk: Arc<Desk>,
 }
 
 /// What there is to answer.
 enum Found {
     /// The owner of the tables gave it.
     Asked(Answer),
-    /// How the daemon is.
-    Status(Box<Status>),
+    /// What fits one text.
+    Told(Reply),
     /// What the capability ledger knows.
     Caps(Box<CapsListing>),
 }
 
-/// One request, one answer.
-async fn connection(mut stream: UnixStream, owner: Owner, sources: &Sources) -> Outcome {
+/// One request, one answer, while the slot is held. Who watches holds a place of its own instead.
+async fn connection(
+    mut stream: UnixStream,
+    owner: Owner,
+    sources: &Sources,
+    slot: OwnedSemaphorePermit,
+) -> Outcome {
     let asked = match allowed(&stream, owner) {
         Ok(true) => request(&mut stream).await,
         Ok(false) => Err((
@@ -142,23 +149,35 @@ async fn connection(mut stream: UnixStream, owner: Owner, sources: &Sources) -> 
             .await
             .map(Found::Asked)
             .map_err(|error| (Outcome::Unavailable, error.to_string())),
-        Ok(Request::Status {}) => Ok(Found::Status(Box::new(sources.board.status().await))),
+        Ok(Request::Status {}) => Ok(Found::Told(Reply::Status(Box::new(sources.board.status().await)))),
         Ok(Request::Caps { container }) => caps(sources.capabilities.as_ref(), container.as_deref()).await,
+        Ok(Request::Top { container }) => match sources.asker.ask(Topic::Top).await {
+            Ok(Answer::Top(parts)) => {
+                Ok(Found::Told(Reply::Top(Box::new(sources.board.top(*parts, container.as_deref())))))
+            }
+            // It was asked for what containers do.
+            Ok(_) => return Outcome::Unavailable,
+            Err(error) => Err((Outcome::Unavailable, error.to_string())),
+        },
+        Ok(Request::Watch { sight, filter }) => match sources.desk.open(sight, filter.as_deref()).await {
+            Ok(subscription) => {
+                drop(slot);
+                return watch::serve(stream, subscription, WatchStart { sight, filter }).await;
+            }
+            Err(refused) => Err(refused),
+        },
         Err(refused) => Err(refused),
     };
     let (outcome, sent) = match &answer {
         Ok(Found::Asked(Answer::Containers(rows))) => {
             (Outcome::Answered, timeout(SEND_TIMEOUT, send_rows(&mut stream, rows)).await)
         }
-        Ok(Found::Status(status)) => {
-            let reply = Reply::Status(status.clone());
-            (Outcome::Answered, timeout(SEND_TIMEOUT, send(&mut stream, &reply)).await)
-        }
+        Ok(Found::Told(reply)) => (Outcome::Answered, timeout(SEND_TIMEOUT, send(&mut stream, reply)).await),
         Ok(Found::Caps(listing)) => {
             (Outcome::Answered, timeout(SEND_TIMEOUT, send_caps(&mut stream, listing)).await)
         }
         // It was asked for containers.
-        Ok(Found::Asked(Answer::Capabilities(_))) => return Outcome::Unavailable,
+        Ok(Found::Asked(Answer::Capabilities(_) | Answer::Top(_))) => return Outcome::Unavailable,
         Err((Outcome::Disconnected, _)) => return Outcome::Disconnected,
         Err((outcome, message)) => {
             (*outcome, timeout(SEND_TIMEOUT, refuse(&mut stream, *outcome, message)).await)
@@ -192,7 +211,7 @@ async fn request(stream: &mut UnixStream) -> Result<Request, (Outcome, String)> 
     serde_json::from_slice(&line).map_err(|error| {
         // The library's text names what it found, and a client may print what it gets.
         let what = json_visible(&error.to_string());
-        let known = r#"known: {"request":"containers"}, {"request":"status"}, {"request":"caps"}; is the daemon older than the command?"#;
+        let known = r#"known: {"request":"containers"}, {"request":"status"}, {"request":"caps"}, {"request":"top"}, {"request":"watch"}; is the daemon older than the command?"#;
         (Outcome::Malformed, format!("no request that this daemon knows: {what}; {known}"))
     })
 }
@@ -282,7 +301,7 @@ async fn send_caps(stream: &mut UnixStream, listing: &CapsListing) -> io::Result
     stream.write_all(b"\n").await
 }
 
-fn json_line(value: &impl serde::Serialize) -> io::Result<String> {
+pub(super) fn json_line(value: &impl serde::Serialize) -> io::Result<String> {
     Ok(json_visible(&serde_json::to_string(value)?))
 }
 

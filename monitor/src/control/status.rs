@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::alert::WallClock;
 use crate::attach::{Attached, Probe};
+use crate::control::{TopListing, TopParts};
 use crate::http::{Health, State};
 use crate::ledger::Ledger;
 use crate::metrics::{KernelCounters as _, Metrics, ReloadOutcome};
@@ -215,6 +216,25 @@ impl Board {
         sleep_until((*next).into()).await;
         *next = Instant::now() + PAUSE;
         self.make()
+    }
+
+    /// What containers do, from what the owner of the tables gave; of one alone, if it is wanted.
+    pub(super) fn top(&self, parts: TopParts, wanted: Option<&str>) -> TopListing {
+        let ledger = self.ledger.as_ref();
+        let lost = ledger.map(|ledger| ledger.lost_by_cgroup()).unwrap_or_default();
+        let lost: Vec<_> = lost.into_iter().map(|(cgroup, _, count)| (cgroup, count)).collect();
+        let events = self.events();
+        let snapshot = ledger.and_then(|ledger| ledger.snapshot().ok());
+        TopListing {
+            up_ms: self.since.elapsed().as_millis() as u64,
+            state: self.health.state().0.name().to_owned(),
+            ring_bytes: snapshot.map_or(0, |snapshot| snapshot.ring_capacity_bytes),
+            ring_used_bytes: None,
+            seen: events.seen,
+            delivered: events.delivered,
+            lost: events.lost,
+            ..parts.listing(wanted, &lost)
+        }
     }
 
     fn make(&self) -> Status {

@@ -23,6 +23,7 @@ use crate::enrich::names::tests::metrics;
 use crate::http::{Health, Readiness};
 use crate::reload::{RulesBoard, RulesState};
 use crate::rules::RuleSet;
+use crate::watchers::Hub;
 
 pub(super) const ID: &str = "4d5ce26ae5a9ffaf0c3d8d0ee4bd04f5a07e69b7c1c0a1e4e1bd3c1fbd4e3a21";
 pub(super) const REQUEST: &[u8] = b"{\"request\":\"containers\"}\n";
@@ -44,7 +45,8 @@ fn board() -> Arc<Board> {
 
 /// What a daemon without a capability ledger knows.
 fn sources(asker: Asker) -> Sources {
-    Sources { asker: Arc::new(asker), board: board(), capabilities: None }
+    let desk = Arc::new(Desk::new(Arc::default(), Vec::new()));
+    Sources { asker: Arc::new(asker), board: board(), capabilities: None, desk }
 }
 
 fn at(path: &Path) -> ControlSocket {
@@ -57,6 +59,7 @@ pub(super) struct Served {
     pub(super) path: PathBuf,
     outcomes: Vec<IntCounter>,
     asked: IntCounter,
+    hub: Arc<Hub>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -83,7 +86,9 @@ impl Served {
         let (asker, mut questions) = channel();
         let _inside = runtime.enter();
         let bound = bind(&at(&path)).unwrap().unwrap();
-        runtime.spawn(serve(bound, sources(asker), outcomes.clone()));
+        let hub = Arc::<Hub>::default();
+        let desk = Arc::new(Desk::new(Arc::clone(&hub), Vec::new()));
+        runtime.spawn(serve(bound, Sources { desk, ..sources(asker) }, outcomes.clone()));
         let count = asked.clone();
         runtime.spawn(async move {
             while let Some(question) = questions.recv().await {
@@ -91,7 +96,12 @@ impl Served {
                 question.answer(&answer);
             }
         });
-        Served { dir, path, outcomes, asked, runtime: Some(runtime) }
+        Served { dir, path, outcomes, asked, hub, runtime: Some(runtime) }
+    }
+
+    /// Where watchers come in.
+    pub(super) fn hub(&self) -> Arc<Hub> {
+        Arc::clone(&self.hub)
     }
 
     /// Sends, says that this was all, and reads until the other side closes.

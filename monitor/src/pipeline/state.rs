@@ -126,6 +126,8 @@ impl Pipeline {
     pub(super) fn expire(&mut self, now: BootNs) {
         if self.cgroups.expire(now) {
             self.granted.keep(&self.cgroups);
+            let cgroups = &self.cgroups;
+            self.alerting.forget_tallies(|id| cgroups.known(id).is_some());
         }
         self.namespaces.expire(now);
     }

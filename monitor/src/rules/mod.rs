@@ -53,6 +53,7 @@ pub use self::exception::Exception;
 pub use self::explain::{Explained, Part, Reason};
 pub use self::file::ENGINE_VERSION;
 pub use self::grouping::{GROUP_BY, GroupDefault, Grouping, MAX_GROUP_SECONDS, check_group_seconds};
+pub(crate) use self::operand::bracketed_text;
 pub use self::operand::field_text;
 pub use self::options::{AppendOutput, LoadOptions, OutputOf, Selection, Which};
 pub use self::partial::Maybe;

@@ -165,7 +165,7 @@ pub fn field_text(field: FieldRef) -> String {
 }
 
 /// A text as it can stand in brackets: in quotes if it needs them.
-fn bracketed_text(text: &str) -> Cow<'_, str> {
+pub(crate) fn bracketed_text(text: &str) -> Cow<'_, str> {
     let needs_quotes = |c: char| c.is_whitespace() || matches!(c, '[' | ']' | '"' | '\'' | '\\');
     if text.contains(needs_quotes) {
         Cow::Owned(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))

@@ -253,6 +253,11 @@ impl Daemon {
         &self.address
     }
 
+    /// Where it serves metrics, as `ADDRESS:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.placed.as_ref().map_or(self.child.id() as i32, Placed::pid)

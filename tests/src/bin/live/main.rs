@@ -15,6 +15,8 @@ mod capability_place;
 mod cases;
 mod churn;
 mod corpus;
+mod docs;
+mod docs_terminal;
 mod engine_record;
 mod evasions;
 mod faults;
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
     trials.extend(sinks::trials(&settings));
     trials.extend(prometheus::trials(&settings));
     trials.extend(outputs::trials(&settings));
+    trials.extend(docs::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
     trials.extend(capability_limits::trials(&settings));
