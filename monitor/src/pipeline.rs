@@ -413,11 +413,6 @@ impl Pipeline {
         self.alerting.tick(boot_now().0);
     }
 
-    /// Takes the recorder out, to end it.
-    pub fn take_recorder(&mut self) -> Option<Recorder> {
-        self.recorder.take()
-    }
-
     /// Ends the pipeline; the sinks still hold lines.
     pub fn into_outputs(self) -> Vec<Output> {
         self.alerting.into_outputs()

@@ -96,6 +96,26 @@ fn of_console(text: &str) -> String {
     commands.map(|command| format!("{command}\n")).collect()
 }
 
+/// Programs that a block may use to be run: none of them changes the machine.
+const HARMLESS: &[&str] = &["ringfence", "tar", "cat", "echo", "head", "jq", "true"];
+
+impl Block {
+    /// A program of the block that keeps it from being run, since it may change the machine. Each line begins with a
+    /// program, behind variables, and so does what follows `|`, `;` or `&&`.
+    pub fn harmful(&self) -> Option<String> {
+        let joined = self.commands.replace("\\\n", " ");
+        let parts = joined.split(['\n', '|', ';', '&']).map(str::trim);
+        let program = |part: &str| {
+            let mut words = part.split_whitespace().skip_while(|word| {
+                word.split_once('=')
+                    .is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+            });
+            words.next().filter(|word| !word.starts_with('#')).map(str::to_owned)
+        };
+        parts.filter_map(program).find(|program| !HARMLESS.contains(&program.as_str()))
+    }
+}
+
 /// A heading's anchor.
 fn slug(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
@@ -232,6 +252,31 @@ mod tests {
             "leaves out new.md",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:#?}");
+        }
+    }
+
+    #[test]
+    fn every_block_can_be_run_or_says_why_not() {
+        let documents = documents(&root()).unwrap();
+        let blocks = || documents.values().flat_map(|document| &document.blocks);
+        let wrong: Vec<String> = blocks()
+            .filter(|block| block.not_run.is_none())
+            .filter_map(|block| {
+                Some(format!("{}: `{}` is not for tests to run", block.place, block.harmful()?))
+            })
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "a block of commands is run, or `{MARK} REASON -->` stands before it:\n{}",
+            wrong.join("\n")
+        );
+        assert!(blocks().filter(|block| block.not_run.is_none()).count() >= 4);
+        let block =
+            |commands: &str| Block { place: String::new(), commands: commands.to_owned(), not_run: None };
+        assert_eq!(block("A=b ringfence x | jq . # rm\n# rm\nB='c' ringfence y; tar x").harmful(), None);
+        for commands in ["rm -r /", "ringfence x && rm y", "A=b \\\nrm x", "ringfence x\n mount y", "$(rm x)"]
+        {
+            assert!(block(commands).harmful().is_some(), "{commands}");
         }
     }
 

@@ -1,9 +1,10 @@
-//! What others want of the pipeline: answers from its tables, and to watch.
+//! What others want of the pipeline: answers from its tables, to watch, and the recorder at the end.
 
 use std::sync::Arc;
 
 use super::Pipeline;
 use crate::control::{self, Answer, Question, Tables, Topic};
+use crate::recording::Recorder;
 use crate::watchers::Hub;
 
 impl Pipeline {
@@ -26,5 +27,10 @@ impl Pipeline {
             Topic::Top => Answer::Top(Box::new(control::top(tables, self.alerting.tallies()))),
             Topic::Capabilities => Answer::Capabilities(self.places()),
         });
+    }
+
+    /// Takes the recorder out, to end it.
+    pub fn take_recorder(&mut self) -> Option<Recorder> {
+        self.recorder.take()
     }
 }
