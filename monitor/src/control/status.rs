@@ -229,7 +229,7 @@ impl Board {
             up_ms: self.since.elapsed().as_millis() as u64,
             state: self.health.state().0.name().to_owned(),
             ring_bytes: snapshot.map_or(0, |snapshot| snapshot.ring_capacity_bytes),
-            ring_used_bytes: None,
+            ring_used_bytes: self.metrics.encode().ok().and_then(|text| ring_used(&text)),
             seen: events.seen,
             delivered: events.delivered,
             lost: events.lost,
@@ -297,6 +297,12 @@ impl Board {
     }
 }
 
+/// The fill of the ring buffer among all metrics.
+fn ring_used(metrics: &str) -> Option<u64> {
+    let line = |line: &str| line.strip_prefix("ringfence_ring_used_bytes ")?.trim().parse().ok();
+    metrics.lines().find_map(line)
+}
+
 fn output(name: &str, stats: &SinkStats) -> OutputStatus {
     OutputStatus {
         name: name.to_owned(),
@@ -314,4 +320,16 @@ pub(crate) fn rfc3339(unix_ns: i64) -> String {
     let mut text = Vec::new();
     WallClock::default().push_rfc3339(unix_ns, &mut text);
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ring_used;
+
+    #[test]
+    fn the_rings_fill_is_found_among_the_metrics() {
+        let text = "# HELP ringfence_ring_used_bytes x\nringfence_ring_capacity_bytes 4096\nringfence_ring_used_bytes 96\n";
+        assert_eq!(ring_used(text), Some(96));
+        assert_eq!(ring_used("ringfence_ring_used_bytes_total 1\n"), None);
+    }
 }
