@@ -185,7 +185,7 @@ impl Daemon {
         meanwhile: impl FnOnce(&str) -> Result<(), String>,
     ) -> Result<Daemon, String> {
         let mut command = settings.command();
-        let daemon = Self::spawn(command.args(arguments).stdout(Stdio::null()))?;
+        let daemon = Self::spawn(command.args(arguments).stdout(Stdio::null()), None)?;
         daemon.inbox.close();
         let listening = daemon.log.wait(|line| line.contains("listening"))?;
         meanwhile(&address_in(&listening).ok_or(format!("no address in: {listening}"))?)?;
@@ -246,11 +246,6 @@ impl Daemon {
     pub fn control_socket(&self) -> PathBuf {
         let own = || self.control.path().join(CONTROL_SOCKET);
         self.placed.as_ref().map_or_else(own, Placed::control_socket)
-    }
-
-    /// Where it serves its metrics.
-    pub fn address(&self) -> &str {
-        &self.address
     }
 
     /// Where it serves metrics, as `ADDRESS:PORT`.
