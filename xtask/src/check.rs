@@ -105,7 +105,11 @@ pub(crate) fn all(fast: bool, only: Option<StepName>) -> Result<bool> {
         .copied()
         .filter(|step| only.is_none_or(|only| only == *step))
         .filter(|step| {
-            !(fast && matches!(step, StepName::Dist | StepName::Live | StepName::Pod | StepName::Vm | StepName::Coverage))
+            !(fast
+                && matches!(
+                    step,
+                    StepName::Dist | StepName::Live | StepName::Pod | StepName::Vm | StepName::Coverage
+                ))
         })
         .collect();
     let needs_nothing = steps.iter().all(|step| matches!(step, StepName::Fmt | StepName::Tidy));

@@ -12,9 +12,7 @@ use monitor_common::wire::kind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{
-    DaemonError, FLUSH, check_machine, drive, missing_map, program_files, system, take_ledger,
-};
+use super::{DaemonError, FLUSH, check_machine, drive, missing_map, program_files, system, take_ledger};
 use crate::attach::{Wanted, attach};
 use crate::config::Settings;
 use crate::control;

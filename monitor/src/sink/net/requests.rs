@@ -60,8 +60,11 @@ mod tests {
     use crate::rules::Priority;
     use crate::sink::Fate;
 
+    /// What was sent, and how many were taken before one that was not, and whether that was refused.
+    type Told = (Vec<Vec<String>>, Result<(), (usize, bool)>);
+
     /// Delivers lines to a peer that refuses `bad`, is away for `away`, and cannot be made of `unread`.
-    fn run(lines: &[&str], most: usize) -> (Vec<Vec<String>>, Result<(), (usize, bool)>) {
+    fn run(lines: &[&str], most: usize) -> Told {
         let batch: Vec<_> =
             lines.iter().map(|line| Record { line: line.as_bytes(), priority: Priority::Error }).collect();
         let mut sent = Vec::new();
