@@ -168,7 +168,7 @@ fn main() -> ExitCode {
         trials.retain(|trial| !BESIDE_PROBES.iter().any(|family| trial.name().starts_with(family)));
     }
     if settings.pod.is_some()
-        && let Err(fault) = pods::choose(&mut trials)
+        && let Err(fault) = pods::choose(&mut trials, arguments.filter.is_some())
     {
         eprintln!("live: {fault}");
         return ExitCode::from(2);
