@@ -66,6 +66,8 @@ const VALUES: &[(&str, Value)] = &[
     ("crio_roots", |s| paths(&s.roots.crio)),
     ("podman_roots", |s| paths(&s.roots.podman)),
     ("state_dir", |s| s.state_dir.to_string().into()),
+    ("probe_cost", |s| s.probe_cost.into()),
+    ("hostname", |s| optional(s.hostname.clone())),
     ("pin_dir", |s| s.pin_dir.to_string().into()),
     ("capability_unused_series", |s| s.capability_unused_series.into()),
 ];
@@ -162,7 +164,9 @@ impl Loaded {
             each_named(value, &mut |name, text| {
                 if name.ends_with("_env") {
                     secrets.extend(std::env::var(text));
-                } else if name.ends_with("_file") {
+                } else if name.ends_with("_file")
+                    && !["template", "ca", "cert"].iter().any(|kind| name.starts_with(kind))
+                {
                     secrets.extend(lines_of(text));
                 }
             });

@@ -12,7 +12,14 @@ use super::file::{ConfigError, keys, suggest};
 pub(super) const PREFIX: &str = "RINGFENCE_";
 
 /// Names that are no settings: the log's filter; and what builds and tests of Ringfence itself are told.
-const OTHERS: &[&str] = &["RINGFENCE_LOG", "RINGFENCE_BLESS", "RINGFENCE_BPF_OBJECT", "RINGFENCE_SKIP_BPF"];
+const OTHERS: &[&str] = &[
+    "RINGFENCE_LOG",
+    "RINGFENCE_BLESS",
+    "RINGFENCE_BPF_OBJECT",
+    "RINGFENCE_BPF_SOURCE_LINES",
+    "RINGFENCE_REVISION",
+    "RINGFENCE_SKIP_BPF",
+];
 
 /// The settings in an environment, by the variable's name, in the order of the keys. Variables of `named` are used by
 /// the configuration for something else.
