@@ -87,6 +87,8 @@ fn optional(text: Option<String>) -> Json {
 /// Names of members whose values are no secrets, whatever the output.
 const PLAIN: &[&str] = &[
     "type",
+    "file",
+    "env",
     "name",
     "min_priority",
     "priority",
@@ -162,9 +164,9 @@ impl Loaded {
         for (key, value) in self.written().filter(|(key, _)| !VALUES.iter().any(|(known, _)| known == key)) {
             each_hidden(key, value, &mut |text| secrets.push(text.to_owned()));
             each_named(value, &mut |name, text| {
-                if name.ends_with("_env") {
+                if name == "env" || name.ends_with("_env") {
                     secrets.extend(std::env::var(text));
-                } else if name.ends_with("_file")
+                } else if (name == "file" || name.ends_with("_file"))
                     && !["template", "ca", "cert"].iter().any(|kind| name.starts_with(kind))
                 {
                     secrets.extend(lines_of(text));
