@@ -246,13 +246,12 @@ impl Watcher {
         let why = if let State::Untested(why) = state { Some(why.clone()) } else { None };
         let is_up = matches!(state, State::Up(_));
         // Of two probes on one hook the tested one speaks for it.
-        if why.is_none() || !self.is_tested_by_another(position) {
-            if let Some(probe) = metrics.probes().get(position) {
-                probe.canary_up.set(is_up.into());
-                probe.canary_untested.set(why.is_some().into());
-                if is_up {
-                    probe.canary_last_success.set(unix_seconds());
-                }
+        let speaks = why.is_none() || !self.is_tested_by_another(position);
+        if let Some(probe) = metrics.probes().get(position).filter(|_| speaks) {
+            probe.canary_up.set(is_up.into());
+            probe.canary_untested.set(why.is_some().into());
+            if is_up {
+                probe.canary_last_success.set(unix_seconds());
             }
         }
         let Some(known) = self.untested.get_mut(position) else { return };
