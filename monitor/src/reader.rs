@@ -80,7 +80,7 @@ pub async fn read(
             () = due(&bell, pipeline.deadline()) => pipeline.tend(),
             ready = ring.readable_mut() => {
                 let mut ready = ready?;
-                while drain(ready.get_inner_mut(), &mut pipeline, &looked_at).await > 0 {
+                while drain(ready.get_inner_mut(), &mut pipeline, &mut questions, &looked_at).await > 0 {
                     if is_stopping(&looked_at) {
                         break;
                     }
@@ -95,7 +95,7 @@ pub async fn read(
         }
     }
     let mut ring = ring.into_inner();
-    drain(&mut ring, &mut pipeline, &looked_at).await;
+    drain(&mut ring, &mut pipeline, &mut questions, &looked_at).await;
     pipeline.finish();
     Ok((ring, pipeline))
 }
@@ -125,6 +125,7 @@ fn is_stopping(stop: &watch::Receiver<Stop>) -> bool {
 pub async fn drain(
     ring: &mut RingBuf<MapData>,
     pipeline: &mut Pipeline,
+    questions: &mut Questions,
     stop: &watch::Receiver<Stop>,
 ) -> usize {
     let leaves = || *stop.borrow() == Stop::Leave;
@@ -139,6 +140,10 @@ pub async fn drain(
         if count % TURN == 0 {
             pipeline.hand_over();
             tokio::task::yield_now().await;
+            // What waited for a restart may take long, and who ends asks once more.
+            if let Ok(question) = questions.try_recv() {
+                pipeline.answer(question);
+            }
             if leaves() {
                 return count;
             }

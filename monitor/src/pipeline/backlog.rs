@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use monitor_common::ids::CgroupId;
+use monitor_common::wire::kind;
 
 use super::Pipeline;
 use crate::decode::{ProcessKey, RawEvent, decode};
@@ -29,7 +30,11 @@ impl Backlog {
     /// Takes the next record.
     pub fn look(&mut self, bytes: &[u8]) {
         self.records += 1;
-        if let Ok(event) = decode(bytes) {
+        // Most are calls, which tell nothing of that; they are not even decoded.
+        let kind = bytes.get(2..4).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]) & !kind::CANARY_BIT);
+        if kind != Some(kind::CALL)
+            && let Ok(event) = decode(bytes)
+        {
             self.take(&event);
         }
     }
