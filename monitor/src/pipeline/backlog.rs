@@ -31,8 +31,8 @@ impl Backlog {
     pub fn look(&mut self, bytes: &[u8]) {
         self.records += 1;
         // Most are calls, which tell nothing of that; they are not even decoded.
-        let kind = bytes.get(2..4).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]) & !kind::CANARY_BIT);
-        if kind != Some(kind::CALL)
+        let number = bytes.get(2..4).and_then(|number| number.try_into().ok()).map(u16::from_ne_bytes);
+        if number.is_none_or(|number| number & !kind::CANARY_BIT != kind::CALL)
             && let Ok(event) = decode(bytes)
         {
             self.take(&event);
