@@ -198,7 +198,7 @@ fn device() -> Option<OwnedFd> {
 /// A file without a name that nobody may open, its owner included, who could only with a capability.
 fn closed_file() -> io::Result<OwnedFd> {
     let file = fs::File::from(memfd_create("canary", MemfdFlags::CLOEXEC)?);
-    file.set_permissions(Permissions::from_mode(0))?;
+    file.set_permissions(Permissions::from_mode(0o0))?;
     Ok(file.into())
 }
 

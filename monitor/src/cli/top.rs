@@ -139,14 +139,13 @@ fn drive(
         screen.draw(|frame| view::draw(frame, app))?;
         let mut now = false;
         if event::poll(TICK)? {
-            match event::read()? {
-                Event::Key(key) => match app.key(key) {
+            // A new size needs no answer: everything is drawn anew in any case.
+            if let Event::Key(key) = event::read()? {
+                match app.key(key) {
                     Step::Stay => {}
                     Step::Ask => now = true,
                     Step::Quit => return Ok(()),
-                },
-                // A new size: everything is drawn anew in any case.
-                _ => {}
+                }
             }
         }
         while let Ok(answer) = answers.try_recv() {

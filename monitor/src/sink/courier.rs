@@ -386,14 +386,13 @@ impl Courier {
         self.spool_not_before = failed.as_ref().map(|_| Instant::now() + SPOOL_PAUSE);
         match failed {
             None => {}
-            Some(AppendError::Full) => {
-                if self.spool_log_is_due() {
-                    tracing::error!(
-                        output = &*self.name,
-                        "the spool is full; what memory has no room for is lost"
-                    );
-                }
+            Some(AppendError::Full) if self.spool_log_is_due() => {
+                tracing::error!(
+                    output = &*self.name,
+                    "the spool is full; what memory has no room for is lost"
+                );
             }
+            Some(AppendError::Full) => {}
             Some(AppendError::Io(error)) => self.name_spool_failure(&error),
         }
     }

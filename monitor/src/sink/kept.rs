@@ -38,7 +38,7 @@ impl Load {
     }
 
     pub(super) fn records(&self) -> Vec<Record<'_>> {
-        self.0.iter().flat_map(|batch| records(batch)).collect()
+        self.0.iter().flat_map(records).collect()
     }
 
     /// The batches behind the first `done` records, each with how many of its records are among those.

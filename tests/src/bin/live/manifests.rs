@@ -172,7 +172,8 @@ fn check_pod(all: &[Value], components: &[String]) -> Result<(), String> {
         if let Some(socket) = SOCKETS.iter().find(is_way) {
             return Err(format!("{path} holds {socket}"));
         }
-        if !mount.read_only && !(has(KEEPS_STATE) && path == "/var/lib/ringfence") {
+        let keeps_state = has(KEEPS_STATE) && path == "/var/lib/ringfence";
+        if !(mount.read_only || keeps_state) {
             return Err(format!("{path} can be written to"));
         }
     }

@@ -151,7 +151,7 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
         end: |_: &Settings, place: Place| place.daemon.stop()?.check(),
     };
     let mut trials = shared::trials(settings, life, &CASES);
-    let own: [(&str, fn(&Settings) -> Result<(), String>); 3] = [
+    let own: [(&str, crate::cases::Case); 3] = [
         ("pods::take_up_a_config_map_that_changes", take_up_a_config_map),
         ("pods::need_each_capability", need_each_capability),
         ("pods::say_which_filter_keeps_them_from_starting", say_which_filter),
