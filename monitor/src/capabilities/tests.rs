@@ -24,7 +24,7 @@ use super::programs::{Begun, Programs};
 use super::source::{Overlooked, Source, SourceError};
 use super::state::State;
 use super::table::Now;
-use super::{CapInfo, CapsInfo};
+use super::{CapInfo, CapsInfo, Mark};
 use crate::enrich::container::Cgroup;
 use crate::enrich::metadata::Metadata;
 
