@@ -46,7 +46,7 @@ mod tests {
         let set = |text: &str| {
             let assignment: Assignment = text.parse().unwrap();
             let mut settings = Settings::default();
-            assignment.apply(&mut settings).map(|()| settings.hostname())
+            assignment.apply(&mut settings).map(|_| settings.hostname())
         };
         assert_eq!(set("hostname=node-7.example").unwrap(), "node-7.example");
         assert_eq!(set("hostname=7").unwrap(), "7");
