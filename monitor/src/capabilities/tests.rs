@@ -18,7 +18,6 @@ use monitor_common::ids::{BootNs, CgroupId};
 use super::files::{Looked, Looker, Wanted};
 use super::granted::{Grant, Place, Sets};
 use super::keeper::{Keeper, KeeperParts};
-use super::marks::Mark;
 use super::metrics::CapabilitySource;
 use super::programs::{Begun, Programs};
 use super::source::{Overlooked, Source, SourceError};
