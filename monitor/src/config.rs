@@ -34,6 +34,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::confine::Confine;
 use crate::control::ControlSocket;
 use crate::enrich::metadata::Roots;
 use crate::hierarchy::HierarchyChoice;
@@ -223,6 +224,8 @@ pub struct Settings {
     pub pin_dir: PinChoice,
     /// Series of the metric `capability_unused_info`, at most; 0 for none.
     pub capability_unused_series: u32,
+    /// What the daemon takes from itself once it has attached.
+    pub confine: Confine,
 }
 
 impl Default for Settings {
@@ -257,6 +260,7 @@ impl Default for Settings {
             state_dir: StateDir::default(),
             pin_dir: PinChoice::default(),
             capability_unused_series: 0,
+            confine: Confine::default(),
         }
     }
 }
@@ -328,9 +332,11 @@ impl Settings {
             state_dir,
             pin_dir,
             capability_unused_series,
+            confine,
         } = file;
         set(&mut self.attach, attach);
         set(&mut self.strict, strict);
+        set(&mut self.confine, confine);
         set(&mut self.syscall_sets, syscall_sets);
         set(&mut self.probe_cost, probe_cost);
         set(&mut self.rules, rules);

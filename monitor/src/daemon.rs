@@ -31,6 +31,7 @@ use crate::bpf_files::{BpfFiles, ProgramFile};
 use crate::bpf_maps::BpfMaps;
 use crate::canary::{self, Canaries, Reporter, Trial, Watch};
 use crate::config::{CanaryInterval, Settings};
+use crate::confine::Confinement;
 use crate::control::{self, Board, BoardParts, ControlError, Desk};
 use crate::enrich::names::Names;
 use crate::enrich::users::Users;
@@ -162,14 +163,24 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let (metrics, health) = (Arc::clone(&shown.metrics), Arc::clone(&shown.health));
     let pins = open_pins(&settings)?;
     let trial = try_canaries(&settings, pinned_enrolment(pins.as_ref()))?;
-    let mut attached = attach_all(&settings, pins, hierarchy.as_ref())?;
+    let mut confinement = Confinement::new(&settings, rules.sources());
+    metrics.add_source(confinement.said())?;
+    let for_canaries = confinement.of_canaries();
+    let (mut attached, canaries) = confinement
+        .apart(|| {
+            let mut attached = attach_all(&settings, pins, hierarchy.as_ref())?;
+            let start = |trial| Canaries::start(trial, &mut attached, settings.ring_bytes, for_canaries);
+            let canaries = trial.map(start);
+            Ok::<_, DaemonError>((attached, canaries))
+        })
+        .map_err(system("cannot start the thread that attaches"))??;
     shown.maps(BpfMaps::new(attached.map_files()));
     let carried = carried(&attached, &metrics);
     let ledger = take_ledger(&mut attached, settings.ring_bytes, carried.clone())?;
     let misses = shown.attached(&attached, &ledger, &settings)?;
     let ring = attached.take_ring().ok_or(missing_map())?;
     let earlier_canaries = canary::sent(&ledger);
-    let canaries = trial.and_then(|trial| start_canaries(trial, &mut attached, &shown, settings.ring_bytes));
+    let canaries = canaries.and_then(|canaries| started_canaries(canaries, &shown));
     let since = canaries.as_ref().map_or_else(pipeline::boot_now, Canaries::since);
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
     let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
@@ -183,6 +194,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         outputs: &outputs,
         rules: Arc::clone(&rules_board),
         metrics: Arc::clone(&metrics),
+        confinement: confinement.said(),
     }));
     let reloader = Reloader::new(reload::Parts {
         watch,
@@ -213,9 +225,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         recorder,
     })?
     .with_carried(carried.clone(), since);
+    confinement.close_calls(hierarchy.as_ref());
     pins::seed(&mut pipeline, &mut attached, &ring, settings.ring_bytes);
     release_start_memory();
-    announce(&attached, hierarchy.as_ref(), &health, rule_count);
 
     let (asker, questions) = control::channel();
     let asker = Arc::new(asker);
@@ -230,12 +242,15 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let hub = pipeline.watch_hub();
     let desk = Arc::new(Desk::new(Arc::clone(&hub), settings.rule_paths()));
     let sources = control::Sources { asker, board, capabilities: capabilities.clone(), desk };
-    let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
-    let reloading = tokio::spawn(reloader.run(hangup, pipeline.handover()));
+    let handover = pipeline.handover();
     let (stop, stopped) = watch::channel(Stop::No);
     let mut reading =
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
     let watch = start_watch(canaries, &settings, &ledger, reporter, earlier_canaries)?;
+    confinement.close_files();
+    announce(&attached, hierarchy.as_ref(), &health, rule_count);
+    let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
+    let reloading = tokio::spawn(reloader.run(hangup, handover));
     service::ready();
     let attending = tokio::spawn(service::attend(Arc::clone(&health)));
     let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses, carried));
@@ -357,16 +372,14 @@ fn try_canaries(settings: &Settings, pinned: Option<OwnedFd>) -> Result<Option<T
     }
 }
 
-/// Starts the canary thread; where it cannot be, the daemon watches without and says so.
-fn start_canaries(trial: Trial, attached: &mut Attached, shown: &Shown, ring_bytes: u32) -> Option<Canaries> {
-    match Canaries::start(trial, attached, ring_bytes) {
-        Ok(canaries) => Some(canaries),
-        Err(reason) => {
+/// Where the canary thread could not be started, the daemon watches without and says so.
+fn started_canaries(started: Result<Canaries, String>, shown: &Shown) -> Option<Canaries> {
+    started
+        .inspect_err(|reason| {
             tracing::error!(reason, "no hook is tested: blindness is not noticed");
             shown.nothing_is_tested();
-            None
-        }
-    }
+        })
+        .ok()
 }
 
 fn start_watch(

@@ -52,6 +52,7 @@ pub mod wall_clock;
 // Around it: settings, life cycle, commands, health.
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod control;
 pub mod coverage;
 pub mod daemon;

@@ -206,16 +206,36 @@ impl Stopped {
     /// Makes the thread close a descriptor of its process. It must wait inside a system call.
     ///
     /// # Errors
-    /// The kernel's, or what the call answered.
+    /// As [`Stopped::call`].
     pub fn close(&self, fd: u32) -> io::Result<()> {
+        self.call(libc::SYS_close, [fd.into(), 0, 0], None).map(drop)
+    }
+
+    /// Makes the thread make a system call. It must wait inside one. With a path, that is the second argument: it is
+    /// laid below the thread's stack.
+    ///
+    /// # Errors
+    /// The kernel's, what the call answered, or that the thread ended by it.
+    pub fn call(&self, nr: c_long, mut args: [u64; 3], path: Option<&str>) -> io::Result<i64> {
         // SAFETY: plain integers, for which zero is a value.
         let mut saved: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut saved as usize)?;
         let mut registers = saved;
+        if let Some(path) = path {
+            // Beyond the part below the stack that a function may use without saying so.
+            let place = (registers.rsp - 4096) & !7;
+            let mut bytes = path.as_bytes().to_vec();
+            bytes.resize((bytes.len() + 1).next_multiple_of(8), 0);
+            for (offset, word) in bytes.chunks_exact(8).enumerate() {
+                let word = usize::from_ne_bytes(word.try_into().unwrap_or_default());
+                ptrace(libc::PTRACE_POKEDATA, self.0, place as usize + 8 * offset, word)?;
+            }
+            args[1] = place;
+        }
         // The instruction before is the `syscall` that it waits in. No number: nothing is restarted.
         registers.rip -= 2;
-        registers.rax = libc::SYS_close as u64;
-        registers.rdi = fd.into();
+        registers.rax = nr as u64;
+        (registers.rdi, registers.rsi, registers.rdx) = (args[0], args[1], args[2]);
         registers.orig_rax = u64::MAX;
         ptrace(libc::PTRACE_SETREGS, self.0, 0, &raw const registers as usize)?;
         ptrace(libc::PTRACE_SINGLESTEP, self.0, 0, 0)?;
@@ -223,7 +243,7 @@ impl Stopped {
         ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut registers as usize)?;
         ptrace(libc::PTRACE_SETREGS, self.0, 0, &raw const saved as usize)?;
         match registers.rax as i64 {
-            0 => Ok(()),
+            answer if answer >= 0 => Ok(answer),
             error => Err(io::Error::from_raw_os_error(-error as i32)),
         }
     }

@@ -7,6 +7,7 @@
 use monitor_common::call::{Abi, Call};
 
 use super::low::{CLONE_FLAGS, LowPage, OPEN_FLAGS, at};
+use crate::confine::{Answer as Filtered, Rule, Rules, Test};
 
 /// How a canary's call must end. If it ends otherwise, something stands between it and the hook, as a seccomp
 /// filter on the daemon does, and it tests nothing.
@@ -146,6 +147,21 @@ impl CallCanary {
     pub(super) fn may_be_a_filters(&self, ret: i64) -> bool {
         self.answer == DENIED || (self.answer == Answer::Opened && ret < 0)
     }
+}
+
+/// What a filter has to let the canary thread do besides what all threads may: each canary with exactly its arguments, and
+/// the start of its program. The one call that is there to be refused is refused.
+pub(super) fn rules(low: &LowPage, start: Option<Rule>) -> Rules {
+    let mut rules = Rules::default();
+    let filtered = [(0, Test::Word(FILTERED_FD))];
+    rules.x86_64.push(Rule::new(libc::SYS_setns as u32, &filtered, Filtered::Error(libc::EPERM)));
+    rules.x86_64.extend(start);
+    for call in CALLS {
+        let args: Vec<(u32, Test)> = (0..).zip((call.args)(low).map(Test::Exactly)).collect();
+        let rule = Rule::new(call.nr, &args, Filtered::Allow);
+        if call.abi == Abi::I386 { rules.i386.push(rule) } else { rules.x86_64.push(rule) }
+    }
+    rules
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! The canaries of the life cycle: a process that is made, runs a program, is moved into a cgroup and ends, and the
 //! cgroup's directory that comes and goes.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::ptr;
 
 use monitor_common::wire::kind;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::board::{Board, NSPROXY, of_kind};
+use crate::confine::{Answer, Rule, Test};
 use crate::hierarchy::Hierarchy;
 
 /// Names of the daemons' directories begin so; the daemon's process id follows.
@@ -51,20 +55,103 @@ fn elf() -> Vec<u8> {
     file
 }
 
-/// The program in a file without a name.
+/// The program in a file without a name, which nobody can change any more.
 fn program() -> io::Result<OwnedFd> {
-    let make = |flags| memfd_create("canary", flags | MemfdFlags::CLOEXEC);
+    let make = |flags| memfd_create("canary", flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
     // `MFD_EXEC`, since 6.3: needed where `vm.memfd_noexec` is set.
     let file = make(MemfdFlags::EXEC).or_else(|_| make(MemfdFlags::empty()))?;
     let mut file = fs::File::from(file);
     file.write_all(&elf())?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(file.into())
+}
+
+/// The program, and what the call that starts it is given: all at places that stay, by which the thread's filter knows it.
+#[derive(Debug)]
+struct Start {
+    /// Held open.
+    _program: OwnedFd,
+    path: CString,
+    /// The path, and the end.
+    argv: Box<[*const libc::c_char; 2]>,
+    /// The end.
+    envp: Box<[*const libc::c_char; 1]>,
+}
+
+impl Start {
+    fn new() -> io::Result<Self> {
+        let program = program()?;
+        let path = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd()))?;
+        let argv = Box::new([path.as_ptr(), ptr::null()]);
+        Ok(Start { _program: program, path, argv, envp: Box::new([ptr::null()]) })
+    }
+
+    /// The call that starts it, as a filter sees it.
+    fn rule(&self) -> Rule {
+        let address = |pointer: *const libc::c_char| Test::Exactly(pointer as u64);
+        let places = [
+            address(self.path.as_ptr()),
+            address(self.argv.as_ptr().cast()),
+            address(self.envp.as_ptr().cast()),
+        ];
+        let tests: Vec<(u32, Test)> = (0..).zip(places).collect();
+        Rule::new(libc::SYS_execve as u32, &tests, Answer::Allow)
+    }
+
+    /// Starts a child that ends when its standard input does. The standard library's way copies the path.
+    fn spawn(&self) -> io::Result<Child> {
+        let (input, orders) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut actions = std::mem::MaybeUninit::uninit();
+        let checked = |error| if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) };
+        // SAFETY: makes what is destroyed below.
+        checked(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        let mut pid = 0;
+        // SAFETY: the actions were made above; path and lists end as they must, and outlive the call.
+        let spawned = unsafe {
+            checked(libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), input.as_raw_fd(), 0))
+                .and_then(|()| {
+                    checked(libc::posix_spawn(
+                        &raw mut pid,
+                        self.path.as_ptr(),
+                        actions.as_ptr(),
+                        ptr::null(),
+                        self.argv.as_ptr().cast(),
+                        self.envp.as_ptr().cast(),
+                    ))
+                })
+        };
+        // SAFETY: made above, and used no more.
+        unsafe { libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr()) };
+        spawned?;
+        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("the child has no process id"))?;
+        Ok(Child { pid, orders: Some(orders) })
+    }
+}
+
+/// The child, until it is waited for.
+struct Child {
+    pid: Pid,
+    orders: Option<OwnedFd>,
+}
+
+impl Child {
+    /// Ends its standard input, and waits for its end.
+    fn end(&mut self) -> io::Result<()> {
+        self.orders = None;
+        loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
 }
 
 /// What the life cycle's canaries need.
 #[derive(Debug)]
 pub(super) struct Life {
-    program: io::Result<OwnedFd>,
+    start: io::Result<Start>,
     /// The directory that comes and goes, and whether it exists now; or why it cannot be made.
     dir: Result<(PathBuf, bool), String>,
 }
@@ -78,7 +165,12 @@ impl Life {
             Ok((base.join(ROUND), false))
         };
         let dir = base.ok_or("no cgroup hierarchy can be used".to_owned()).and_then(make);
-        Life { program: program(), dir }
+        Life { start: Start::new(), dir }
+    }
+
+    /// The one start of a program that a filter has to let pass, if there is one.
+    pub(super) fn rule(&self) -> Option<Rule> {
+        self.start.as_ref().ok().map(Start::rule)
     }
 
     /// Sends all canaries once.
@@ -91,11 +183,7 @@ impl Life {
             board.ask(NSPROXY);
         }
         // What went wrong stands on the board.
-        let _ = send(board, kind::EXIT, || {
-            // Its standard input ends.
-            drop(child.stdin.take());
-            child.wait().map(drop)
-        });
+        let _ = send(board, kind::EXIT, || child.end());
     }
 
     /// Removes the directory of the last round and makes a new one. Between rounds it stands there empty, because a
@@ -125,13 +213,7 @@ impl Life {
     }
 
     fn spawn(&self, board: &Board) -> Option<Child> {
-        let spawn = || {
-            let program = self.program.as_ref().map_err(|error| io::Error::from(error.kind()))?;
-            Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
-                .env_clear()
-                .stdin(Stdio::piped())
-                .spawn()
-        };
+        let spawn = || self.start.as_ref().map_err(|error| io::Error::from(error.kind()))?.spawn();
         board.ask(of_kind(kind::EXEC));
         match send(board, kind::FORK, spawn) {
             Ok(child) => {
@@ -151,7 +233,7 @@ impl Life {
         match &self.dir {
             Ok((dir, true)) => {
                 let _ = send(board, kind::CGROUP_ATTACH, || {
-                    fs::write(dir.join("cgroup.procs"), child.id().to_string())
+                    fs::write(dir.join("cgroup.procs"), child.pid.as_raw_nonzero().to_string())
                 });
             }
             Ok((dir, false)) => {
@@ -202,11 +284,14 @@ mod tests {
 
     #[test]
     fn the_program_runs_until_its_input_ends() {
-        let file = program().unwrap();
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let mut child = Command::new(path).env_clear().stdin(Stdio::piped()).spawn().unwrap();
-        assert!(child.try_wait().unwrap().is_none());
-        drop(child.stdin.take());
-        assert!(child.wait().unwrap().success());
+        let start = Start::new().unwrap();
+        for _ in 0..2 {
+            let mut child = start.spawn().unwrap();
+            let still_runs = waitpid(Some(child.pid), WaitOptions::NOHANG).unwrap();
+            assert!(still_runs.is_none(), "{still_runs:?}");
+            child.end().unwrap();
+        }
+        let gone = fs::write(format!("/proc/self/fd/{}", start._program.as_raw_fd()), b"x");
+        assert!(gone.is_err(), "nobody changes the program");
     }
 }

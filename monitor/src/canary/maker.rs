@@ -18,10 +18,11 @@ use monitor_common::call::Abi;
 use monitor_common::wire::{CgroupRecord, ExecRecord, GainRecord, OpenRecord};
 
 use super::board::{Board, CAPABILITY, CAPSET, CREDENTIALS, DEVICE, SECCOMP};
-use super::calls::{Answer, CALLS, FILTERED_FD};
+use super::calls::{Answer, CALLS, FILTERED_FD, rules};
 use super::life::{self, Life};
 use super::low;
 use super::trial::Trial;
+use crate::confine::{self, CanaryFilter, Program};
 use crate::hierarchy::Hierarchy;
 
 /// The canaries of one round take at most this part of the ring at a time.
@@ -63,6 +64,7 @@ impl Maker {
         board: Arc<Board>,
         ring_bytes: u32,
         hierarchy: Option<&Hierarchy>,
+        confined: Option<CanaryFilter>,
     ) -> io::Result<Self> {
         let (orders, received) = channel();
         let (ready, is_ready) = channel();
@@ -74,7 +76,7 @@ impl Maker {
             let enrolled = enrol(&enrolment);
             let may_go_on = enrolled.is_ok();
             if ready.send(enrolled).is_ok() && may_go_on {
-                Worker::new(trial, board, ring_bytes, parent.as_deref()).run(&received, &count);
+                Worker::new(trial, board, ring_bytes, parent.as_deref(), confined).run(&received, &count);
             }
         })?;
         is_ready.recv().map_err(|_| io::Error::other("the canary thread ended"))??;
@@ -122,8 +124,8 @@ pub(super) fn enrol(program: &OwnedFd) -> io::Result<()> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Puts a filter on the running thread that answers one setns call with `EPERM` and lets everything else pass.
-fn filter() -> io::Result<()> {
+/// A filter that answers one setns call with `EPERM` and lets everything else pass.
+fn open_filter() -> Program {
     /// Offsets in `struct seccomp_data`.
     const NR: u32 = 0;
     const ARCH: u32 = 4;
@@ -144,7 +146,7 @@ fn filter() -> io::Result<()> {
         k: value,
     };
     let answer = |k| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
-    let mut program = [
+    vec![
         load(ARCH),
         equal(X86_64, 5),
         load(NR),
@@ -153,10 +155,14 @@ fn filter() -> io::Result<()> {
         equal(FILTERED_FD, 1),
         answer(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         answer(libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    ]
+}
+
+/// Puts a filter on the running thread.
+fn filter(mut program: Program) -> io::Result<()> {
+    let program = confine::as_kernel_takes_it(&mut program);
     // SAFETY: the program lives until the calls return, and the kernel copies it. Both calls concern this thread only.
-    // SPEC_ALLOW (since 4.17): the filter is no sandbox, so the thread need not pay for one.
+    // SPEC_ALLOW (since 4.17): the thread need not pay for what only another process's secrets would need.
     let ret = unsafe {
         match libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) {
             0 => libc::syscall(
@@ -187,12 +193,27 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(trial: Trial, board: Arc<Board>, ring_bytes: u32, base: Option<&Path>) -> Self {
-        if let Err(error) = filter() {
+    fn new(
+        trial: Trial,
+        board: Arc<Board>,
+        ring_bytes: u32,
+        base: Option<&Path>,
+        confined: Option<CanaryFilter>,
+    ) -> Self {
+        let life = Life::new(base);
+        let program = match confined {
+            None => Ok(open_filter()),
+            Some(confined) => {
+                // The first canary gives up the rest.
+                confine::empty_bounding_set();
+                confined.program(rules(&trial.low, life.rule()))
+            }
+        };
+        if let Err(error) = program.and_then(filter) {
             board.excuse(SECCOMP, format!("no seccomp filter can be set: {error}"));
         }
         let budget = ring_bytes as usize / RING_PART;
-        Worker { trial, board, life: Life::new(base), budget, sent: 0, out: Vec::new(), patience: DRAIN }
+        Worker { trial, board, life, budget, sent: 0, out: Vec::new(), patience: DRAIN }
     }
 
     fn run(mut self, orders: &Receiver<()>, done: &AtomicU64) {

@@ -34,6 +34,7 @@ use monitor_common::ids::{BootNs, Tid};
 
 use crate::attach::{AttachMode, Attached, CanaryMap, Probe};
 use crate::bpf_files::{BpfFiles, LinkFile};
+use crate::confine::CanaryFilter;
 use crate::rules::LoadError;
 use board::{Board, COUNT, CREDENTIALS, NSPROXY};
 use maker::Maker;
@@ -167,11 +168,17 @@ impl fmt::Debug for Canaries {
 }
 
 impl Canaries {
-    /// Starts the canary thread; it is enrolled when this returns, and has made no call.
+    /// Starts the canary thread; it is enrolled when this returns, and has made no call. What it is confined by, it sets
+    /// itself.
     ///
     /// # Errors
     /// A text: the thread cannot be enrolled or started here. Then no hook can be tested.
-    pub fn start(mut trial: Trial, attached: &mut Attached, ring_bytes: u32) -> Result<Self, String> {
+    pub fn start(
+        mut trial: Trial,
+        attached: &mut Attached,
+        ring_bytes: u32,
+        confined: Option<CanaryFilter>,
+    ) -> Result<Self, String> {
         for canary in [NSPROXY, CREDENTIALS] {
             let is_hooked = |probe: &Probe| board::tests(canary, attached.mode, &probe.name);
             if !attached.probes.iter().any(is_hooked) {
@@ -185,9 +192,15 @@ impl Canaries {
         let hooks = attached.probes.iter().map(|probe| Hook::of(probe, attached.mode, &files)).collect();
         let tasks = attached.take_canaries().ok_or("a map is missing from the object")?;
         let enrolment = attached.enrolment()?;
-        let maker =
-            Maker::start(trial, enrolment, Arc::clone(&board), ring_bytes, attached.hierarchy.as_ref())
-                .map_err(|error| format!("the canary thread cannot be enrolled: {error}"))?;
+        let maker = Maker::start(
+            trial,
+            enrolment,
+            Arc::clone(&board),
+            ring_bytes,
+            attached.hierarchy.as_ref(),
+            confined,
+        )
+        .map_err(|error| format!("the canary thread cannot be enrolled: {error}"))?;
         let mut canaries = Canaries { board, maker, hooks, tasks, enrolled: [0; 2], ordered: Cell::new(0) };
         canaries.enrolled = canaries.thread();
         if canaries.enrolled[0] == 0 {

@@ -34,7 +34,7 @@ pub fn checks(trial: Trial, attached: &mut Attached) -> Vec<Check> {
 }
 
 fn run(trial: Trial, attached: &mut Attached) -> Result<Canaries, String> {
-    let canaries = Canaries::start(trial, attached, DEFAULT_RING_BYTES)?;
+    let canaries = Canaries::start(trial, attached, DEFAULT_RING_BYTES, None)?;
     let mut ring = attached.take_ring().ok_or("a map is missing from the object")?;
     let metrics = Arc::new(pipeline::metrics().map_err(|error| error.to_string())?);
     let mut pipeline = Pipeline::new(Parts {

@@ -76,6 +76,10 @@ fn text(status: &Status) -> String {
             ),
         );
     }
+    if !status.confinement.is_empty() {
+        let layers = status.confinement.iter().map(|(layer, what)| format!("{layer} {what}"));
+        lines.add("confined", layers.collect::<Vec<_>>().join("; "));
+    }
     lines.0
 }
 
@@ -176,6 +180,9 @@ mod tests {
                 waiting: 1,
                 dropped: [("queue_full", 2), ("shutdown", 0)].map(|(k, v)| (k.to_owned(), v)).into(),
             }],
+            confinement: [("seccomp", "in force"), ("landlock", "missing: too old")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
         }
     }
 
@@ -195,6 +202,7 @@ mod tests {
             "           a.yaml:1:2: x",
             "events     10 seen, 8 delivered, 0 held back, 2 lost",
             "output     stdout: 3 written, 1 waiting, 2 dropped (queue_full 2)",
+            "confined   landlock missing: too old; seccomp in force",
         ] {
             assert!(text.lines().any(|shown| shown.starts_with(line)), "{line}\n{text}");
         }

@@ -15,6 +15,7 @@ use crate::config::{
     check_metadata_wait_ms, check_process_table_entries, check_ring_bytes, check_root, check_unused_series,
     parse_priority,
 };
+use crate::confine::Confine;
 use crate::control::ControlSocket;
 use crate::hierarchy::HierarchyChoice;
 use crate::recording::check_record_bytes;
@@ -62,6 +63,7 @@ pub struct FileConfig {
     pub(super) state_dir: Option<Checked<StateDir>>,
     pub(super) pin_dir: Option<Checked<PinChoice>>,
     pub(super) capability_unused_series: Option<UnusedSeries>,
+    pub(super) confine: Option<Confine>,
 }
 
 /// A value that is read by a parser of ours, so that the error stands at the value.

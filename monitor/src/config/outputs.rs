@@ -15,7 +15,8 @@ use super::file::{Checked, suggest};
 use crate::alert::Shape;
 use crate::rules::Priority;
 use crate::sink::net::{
-    AlertmanagerConfig, FalcosidekickConfig, JournaldConfig, OtlpConfig, SyslogConfig, WebhookConfig,
+    AlertmanagerConfig, FalcosidekickConfig, JournaldConfig, OtlpConfig, SyslogAddress, SyslogConfig,
+    WebhookConfig,
 };
 use crate::sink::{DEFAULT_QUEUE_BYTES, FileOutput};
 
@@ -129,6 +130,30 @@ impl OutputKind {
     /// Whether it writes lines of bytes here and now, and so has no use for a spool.
     pub const fn is_local(&self) -> bool {
         matches!(self, OutputKind::Stdout(_) | OutputKind::File(_))
+    }
+
+    /// Whether it makes connections beyond this machine's own sockets.
+    pub const fn is_networked(&self) -> bool {
+        match self {
+            OutputKind::Stdout(_) | OutputKind::File(_) | OutputKind::Journald(_) => false,
+            OutputKind::Syslog(syslog) => !matches!(syslog.address, SyslogAddress::Unix(_)),
+            OutputKind::Webhook(_)
+            | OutputKind::Alertmanager(_)
+            | OutputKind::Otlp(_)
+            | OutputKind::Falcosidekick(_) => true,
+        }
+    }
+
+    /// The files that it reads while it runs: secrets and certificates.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            OutputKind::Stdout(_) | OutputKind::File(_) | OutputKind::Journald(_) => Vec::new(),
+            OutputKind::Syslog(config) => config.files(),
+            OutputKind::Webhook(config) => config.files(),
+            OutputKind::Alertmanager(config) => config.files(),
+            OutputKind::Otlp(config) => config.files(),
+            OutputKind::Falcosidekick(config) => config.files(),
+        }
     }
 }
 

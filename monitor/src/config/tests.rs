@@ -8,6 +8,7 @@ use miette::Diagnostic as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::confine::Confine;
 use crate::rules::reference::configuration_examples;
 use crate::rules::{NamedField, Which};
 
@@ -25,7 +26,7 @@ fn every_setting_is_read() {
          process_table_entries: 2048\ncgroup_hierarchy: pids\ncanary_interval_ms: 5000\n\
          metadata_wait_ms: 0\nhost_root: /host\ndocker_roots: [/d, /e]\ncontainerd_roots: [/c]\n\
          crio_roots: []\npodman_roots: [/p]\nrule_selection: [{disable: {rule: '*'}}, {enable: {tag: t}}]\n\
-         append_output: [{extra_output: o}]\ngroup_by: [proc.name]\ngroup_seconds: 7\noutputs: [{type: stdout, format: off}]\nstate_dir: /s\npin_dir: /p\ncapability_unused_series: 5\n",
+         append_output: [{extra_output: o}]\ngroup_by: [proc.name]\ngroup_seconds: 7\noutputs: [{type: stdout, format: off}]\nstate_dir: /s\npin_dir: /p\ncapability_unused_series: 5\nconfine: {landlock: false}\n",
     )
     .unwrap();
     assert_eq!(
@@ -78,6 +79,7 @@ fn every_setting_is_read() {
             state_dir: StateDir::At("/s".into()),
             pin_dir: PinChoice::At("/p".into()),
             capability_unused_series: 5,
+            confine: Confine { landlock: false, ..Confine::default() },
         }
     );
 }

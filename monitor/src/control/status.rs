@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::alert::WallClock;
 use crate::attach::{Attached, Probe};
+use crate::confine::{Report, Said};
 use crate::control::{TopListing, TopParts};
 use crate::http::{Health, State};
 use crate::ledger::Ledger;
@@ -52,6 +53,9 @@ pub struct Status {
     pub events: EventsStatus,
     /// Where alerts go.
     pub outputs: Vec<OutputStatus>,
+    /// What the daemon took from itself, by layer: `in force`, `switched off`, or `missing` and why.
+    #[serde(default)]
+    pub confinement: BTreeMap<String, String>,
 }
 
 /// A probe that is not attached.
@@ -150,6 +154,8 @@ pub struct BoardParts<'p> {
     pub rules: Arc<RulesBoard>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What came of the daemon's confinement.
+    pub confinement: Said,
 }
 
 /// Knows how the daemon is.
@@ -164,6 +170,7 @@ pub struct Board {
     outputs: Vec<(String, Arc<SinkStats>)>,
     rules: Arc<RulesBoard>,
     metrics: Arc<Metrics>,
+    confinement: Said,
     /// When the next answer may be made. Held while one waits for that.
     next: Mutex<Instant>,
 }
@@ -171,7 +178,7 @@ pub struct Board {
 impl Board {
     /// From parts of a daemon that has just attached its probes.
     pub fn new(parts: BoardParts<'_>) -> Self {
-        let BoardParts { attached, health, ledger, outputs, rules, metrics } = parts;
+        let BoardParts { attached, health, ledger, outputs, rules, metrics, confinement } = parts;
         let missing = |probe: &Probe| {
             probe.missing.as_ref().map(|reason| MissingProbe {
                 hook: probe.hook.clone(),
@@ -189,6 +196,7 @@ impl Board {
                 .iter()
                 .map(|output| (output.sink.name().to_owned(), Arc::clone(output.sink.stats())))
                 .collect(),
+            confinement,
             ..Board::bare(health, rules, metrics)
         }
     }
@@ -206,6 +214,7 @@ impl Board {
             outputs: Vec::new(),
             rules,
             metrics,
+            confinement: Said::default(),
             next: Mutex::new(Instant::now()),
         }
     }
@@ -251,6 +260,7 @@ impl Board {
             rules: self.rules(),
             events: self.events(),
             outputs: self.outputs.iter().map(|(name, stats)| output(name, stats)).collect(),
+            confinement: self.confinement.get().map(Report::texts).unwrap_or_default(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::confine;
 use crate::ledger::Ledger;
 use crate::misses::Misses;
 use crate::pins::Carried;
@@ -14,6 +15,7 @@ const LOSS_PERIOD: Duration = Duration::from_secs(1);
 /// was lost while no process ran is new to the next one.
 pub(super) async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>, carried: Option<Arc<Carried>>) {
     let (mut before, mut skipped_before) = carried.as_ref().map_or((0, 0), |carried| carried.told());
+    let mut refused_before = 0;
     let mut period = tokio::time::interval(LOSS_PERIOD);
     loop {
         period.tick().await;
@@ -26,6 +28,7 @@ pub(super) async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>, carr
             );
             skipped_before = skipped;
         }
+        refused_before = report_refused(refused_before);
         let Ok(counters) = ledger.counters() else { continue };
         let lost: u64 = counters.iter().map(|counter| counter.lost).sum();
         if lost > before {
@@ -48,4 +51,18 @@ pub(super) async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>, carr
         }
         carried.iter().for_each(|carried| carried.tell(before, skipped_before));
     }
+}
+
+/// Logs what the filter on the daemon itself refused, if there is more of it than before; gives how much there is.
+fn report_refused(before: u64) -> u64 {
+    let calls = confine::refused();
+    let total = calls.iter().map(|(_, count)| count).sum();
+    if total > before {
+        let calls: Vec<String> = calls.iter().map(|(name, count)| format!("{name}: {count}")).collect();
+        tracing::error!(
+            since_start = calls.join(", "),
+            "Ringfence asked for system calls that its own filter refuses: a gap in its list (please report it), or somebody else's code in it"
+        );
+    }
+    total
 }

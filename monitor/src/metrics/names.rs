@@ -114,6 +114,8 @@ metrics! {
     ATTACH_MODE "attach_mode_info" Gauge ["mode"] "1 for the attach mode in force.";
     HIERARCHY "cgroup_hierarchy_info" Gauge ["hierarchy"] "1 for the cgroup hierarchy by which containers are known: v2, a version 1 controller, or none.";
     BUILD_INFO "build_info" Gauge ["version", "revision"] "The running version, and the commit that it was built from (unknown if the build was not told).";
+    CONFINED "confined" Gauge ["layer"] "1 where Ringfence has taken this from itself: capabilities, no_new_privs, seccomp, landlock.";
+    CONFINEMENT_REFUSED "confinement_refused_total" Counter [] "System calls that Ringfence's filter on itself refused: a gap in its list, or somebody else's code.";
 }
 
 /// Where a rule's `maturity` is missing.

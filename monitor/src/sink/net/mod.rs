@@ -31,7 +31,7 @@ pub use falcosidekick::{Falcosidekick, FalcosidekickConfig};
 pub use journald::{Journald, JournaldConfig};
 pub use otlp::{Otlp, OtlpConfig};
 pub use peer::{HeaderSource, Url};
-pub use syslog::{Syslog, SyslogConfig};
+pub use syslog::{Address as SyslogAddress, Syslog, SyslogConfig};
 pub use tls::TlsConfig;
 pub use webhook::{Webhook, WebhookConfig};
 

@@ -14,6 +14,7 @@ mod capability_limits;
 mod capability_place;
 mod cases;
 mod churn;
+mod confined;
 mod corpus;
 mod docs;
 mod docs_terminal;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
     trials.extend(prometheus::trials(&settings));
     trials.extend(outputs::trials(&settings));
     trials.extend(docs::trials(&settings));
+    trials.extend(confined::trials(&settings));
     trials.extend(processes::trials(&settings));
     trials.extend(capability::trials(&settings));
     trials.extend(capability_limits::trials(&settings));
