@@ -45,10 +45,10 @@ fn commands(script: &str) -> Vec<Vec<String>> {
     let mut chars = script.chars().peekable();
     let mut skip_next = false;
     let end_word = |word: &mut Option<String>, all: &mut Vec<Vec<String>>, skip_next: &mut bool| {
-        if let (Some(word), Some(last)) = (word.take(), all.last_mut()) {
-            if !std::mem::take(skip_next) {
-                last.push(word);
-            }
+        if let (Some(word), Some(last)) = (word.take(), all.last_mut())
+            && !std::mem::take(skip_next)
+        {
+            last.push(word);
         }
     };
     while let Some(c) = chars.next() {

@@ -211,7 +211,11 @@ pub(super) mod tests {
                         ARCH => made.arch,
                         offset => {
                             let argument = made.args[((offset - ARGS) / 8) as usize];
-                            if (offset - ARGS) % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+                            if (offset - ARGS).is_multiple_of(8) {
+                                argument as u32
+                            } else {
+                                (argument >> 32) as u32
+                            }
                         }
                     };
                 }

@@ -15,7 +15,7 @@ fn settings_are_places() {
         ..Settings::default()
     };
     let places = places(&settings, &Sources::default());
-    assert_eq!(places.read, [rules.clone()]);
+    assert_eq!(places.read, std::slice::from_ref(&rules));
     assert!(places.write.contains(&dir.path().to_owned()) && places.write.contains(&rules), "{places:?}");
     assert!(!places.any_port);
 }
