@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use super::file::keys;
 use super::layers::each_text;
 use super::{CanaryInterval, Loaded, Origin, Settings};
+use crate::confine::Confine;
 
 /// Stands for a value that is not shown.
 const HIDDEN: &str = "(not shown)";
@@ -69,6 +70,10 @@ const VALUES: &[(&str, Value)] = &[
     ("probe_cost", |s| s.probe_cost.into()),
     ("hostname", |s| optional(s.hostname.clone())),
     ("pin_dir", |s| s.pin_dir.to_string().into()),
+    ("confine", |s| {
+        let Confine { capabilities, seccomp, landlock } = s.confine;
+        json!({"capabilities": capabilities, "seccomp": seccomp, "landlock": landlock})
+    }),
     ("capability_unused_series", |s| s.capability_unused_series.into()),
 ];
 

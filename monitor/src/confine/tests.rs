@@ -1,3 +1,5 @@
+//! Confinement under test: what stays open, and what a filter lets pass, tried in processes of its own.
+
 use std::fs;
 use std::process::Command;
 

@@ -66,6 +66,7 @@ fn every_series_is_there_from_the_start() {
     .unwrap();
     assert!(metrics.probes().is_empty() && !metrics.encode().unwrap().contains("canary_up"));
     let alerts = metrics.rule_alerts(rules.rules()).unwrap();
+    metrics.rule_suppressed(rules.rules()).unwrap();
     metrics.set_rules_loaded(rules.rules());
     metrics.set_attach_mode(AttachMode::Trampoline);
     metrics.set_attach_mode(AttachMode::Tracepoint);
@@ -79,6 +80,7 @@ fn every_series_is_there_from_the_start() {
     metrics.add_sinks([&sink]).unwrap();
     metrics.add_source(crate::recording::RecordSource::default()).unwrap();
     metrics.add_source(crate::capabilities::CapabilitySource::default()).unwrap();
+    metrics.add_source(crate::confine::Said::default()).unwrap();
     metrics.add_source(Late::<crate::bpf_maps::BpfMaps>::default()).unwrap();
     let programs = vec![("sys_exit".to_owned(), None)];
     metrics.add_source(Arc::new(crate::misses::Misses::new(programs))).unwrap();

@@ -2,10 +2,10 @@
 
 pub mod alerts;
 pub mod http;
+mod lines;
 mod log;
 mod undisturbed;
 
-use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -17,9 +17,8 @@ use crate::kubernetes::Manifests;
 use crate::kubernetes::runner::{Change, Placed, Runner};
 use alerts::{Alert, Expectation, Inbox, first_control};
 use http::Metrics;
-use jsonschema::Validator;
+use lines::{CHECKED, CHECKED_IN_GUESTS, Form, judge_lines, read_lines, read_schema};
 use log::Log;
-use serde_json::Value;
 use tempfile::TempDir;
 pub use undisturbed::MOST_TURNS;
 
@@ -425,59 +424,6 @@ fn address_in(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("127.0.0.1:")?;
     let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
     port.parse::<u16>().ok().map(|port| format!("127.0.0.1:{port}"))
-}
-
-fn read_schema(path: &std::path::Path) -> Result<Validator, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let json = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    jsonschema::validator_for(&json).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// Takes lines off the pipe as fast as they come, so that the suite is never the reader that stalls.
-fn read_lines(out: ChildStdout, lines: &mpsc::Sender<(Instant, Vec<u8>)>) {
-    for line in BufReader::with_capacity(1 << 20, out).split(b'\n').map_while(Result::ok) {
-        if lines.send((Instant::now(), line)).is_err() {
-            return;
-        }
-    }
-}
-
-/// Alerts of one rule that are held against the schema, natively and in a guest, which takes milliseconds for each.
-const CHECKED: u32 = 500;
-const CHECKED_IN_GUESTS: u32 = 25;
-
-/// The schema of alerts, and how many of each rule are held against it.
-struct Form {
-    schema: Validator,
-    checked: u32,
-}
-
-fn judge_lines(lines: &mpsc::Receiver<(Instant, Vec<u8>)>, inbox: &Inbox, form: Option<&Form>) {
-    let mut checked = HashMap::new();
-    for (arrived, line) in lines {
-        if let Some(control) = first_control(&String::from_utf8_lossy(&line)) {
-            inbox.fault(format!("{control:?} in an alert line: {}", line.escape_ascii()));
-        }
-        match serde_json::from_slice::<Value>(&line) {
-            Ok(json) => {
-                // One alert of a rule has the form of the next: some hundred of each show it.
-                let seen = checked.entry(json["rule"].to_string()).or_insert(0_u32);
-                *seen += 1;
-                if let Some(form) = form.filter(|form| *seen <= form.checked) {
-                    for error in form.schema.iter_errors(&json) {
-                        let at = error.instance_path().to_string();
-                        inbox.fault(format!("alert line against the schema, at `{at}`: {error}\n  {json}"));
-                    }
-                }
-                inbox.push(Alert { json, arrived });
-            }
-            Err(error) => {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                inbox.fault(format!("standard output has a line that is no JSON ({error}): {line}"));
-            }
-        }
-    }
-    inbox.close();
 }
 
 #[cfg(test)]
