@@ -231,8 +231,10 @@ const DEADLY: &[i64] = &[
 /// the batches of the first three.
 const BPF_COMMANDS: &[u32] = &[1, 2, 3, 4, 15, 24, 25, 26, 27];
 
-/// Requests of ioctl(2): is it a terminal, how large, bytes that wait, not to block; and to switch an event of perf off.
-const IOCTLS: &[u64] = &[libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, 0x2401];
+/// Requests of ioctl(2): is it a terminal, how large, bytes that wait to be read, bytes that a peer has not acknowledged,
+/// not to block; and to switch an event of perf off.
+const IOCTLS: &[u64] =
+    &[libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::TIOCOUTQ, libc::FIONBIO, 0x2401];
 
 /// Options of prctl(2): names of threads and of memory, and what one has.
 const PRCTLS: &[i32] = &[
@@ -291,6 +293,9 @@ pub(super) fn rules(wanted: Wanted) -> Rules {
     } else {
         add(libc::SYS_mmap, &data_only, Answer::Allow);
     }
+    // Memory for journald, which takes it only sealed.
+    let sealable = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    add(libc::SYS_memfd_create, &[(1, Test::Word(sealable))], Answer::Allow);
     // Limits are read, not set.
     add(libc::SYS_prlimit64, &[(2, Test::Exactly(0))], Answer::Allow);
     // abort(), and what takes turns at its rulesets; to threads of this process only.
@@ -394,6 +399,9 @@ mod tests {
             (libc::SYS_mmap, [0, 4096, 3, 34]),
             (libc::SYS_clone, [0x3d_0f00, 0, 0, 0]),
             (libc::SYS_socket, [libc::AF_UNIX as u64, 2, 0, 0]),
+            // What outputs ask for: what a syslog server has not acknowledged, memory for journald.
+            (libc::SYS_ioctl, [0, libc::TIOCOUTQ, 0, 0]),
+            (libc::SYS_memfd_create, [0, 3, 0, 0]),
         ] {
             assert_eq!(answer(nr, args), ALLOW, "{nr} {args:?}");
         }

@@ -233,8 +233,13 @@ fn places(settings: &Settings, rules: &Sources) -> Places {
         places.write.extend(output.spool.as_ref().map(|spool| existing(&spool.dir)));
         match &output.kind {
             OutputKind::File(file) => places.write.push(directory_of(&file.path)),
-            // Secrets may be put in other places anew: the directories count.
-            kind => places.read.extend(kind.files().into_iter().map(directory_of)),
+            // Secrets may be put in other places anew: the directories count, and those that links lead to.
+            kind => {
+                for file in kind.files() {
+                    places.read.push(directory_of(file));
+                    places.read.extend(file.canonicalize().ok().as_deref().map(directory_of));
+                }
+            }
         }
         places.any_port |= output.kind.is_networked();
     }
