@@ -166,20 +166,22 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let mut confinement = Confinement::new(&settings, rules.sources());
     metrics.add_source(confinement.said())?;
     let for_canaries = confinement.of_canaries();
-    let (mut attached, canaries) = confinement
+    let (mut attached, carried, ledger, misses, earlier_canaries, canaries) = confinement
         .apart(|| {
             let mut attached = attach_all(&settings, pins, hierarchy.as_ref())?;
+            shown.maps(BpfMaps::new(attached.map_files()));
+            let carried = carried(&attached, &metrics);
+            let ledger = take_ledger(&mut attached, settings.ring_bytes, carried.clone())?;
+            // Here, because what probes cost is measured only for who may.
+            let misses = shown.attached(&attached, &ledger, &settings)?;
+            // Before the canaries make a directory, which is a record of theirs.
+            let earlier = canary::sent(&ledger);
             let start = |trial| Canaries::start(trial, &mut attached, settings.ring_bytes, for_canaries);
             let canaries = trial.map(start);
-            Ok::<_, DaemonError>((attached, canaries))
+            Ok::<_, DaemonError>((attached, carried, ledger, misses, earlier, canaries))
         })
         .map_err(system("cannot start the thread that attaches"))??;
-    shown.maps(BpfMaps::new(attached.map_files()));
-    let carried = carried(&attached, &metrics);
-    let ledger = take_ledger(&mut attached, settings.ring_bytes, carried.clone())?;
-    let misses = shown.attached(&attached, &ledger, &settings)?;
     let ring = attached.take_ring().ok_or(missing_map())?;
-    let earlier_canaries = canary::sent(&ledger);
     let canaries = canaries.and_then(|canaries| started_canaries(canaries, &shown));
     let since = canaries.as_ref().map_or_else(pipeline::boot_now, Canaries::since);
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;

@@ -53,6 +53,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_flock,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
+    libc::SYS_syncfs,
     libc::SYS_fallocate,
     libc::SYS_ftruncate,
     libc::SYS_rename,
