@@ -163,8 +163,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let (metrics, health) = (Arc::clone(&shown.metrics), Arc::clone(&shown.health));
     let pins = open_pins(&settings)?;
     let trial = try_canaries(&settings, pinned_enrolment(pins.as_ref()))?;
-    let mut confinement = Confinement::new(&settings, rules.sources());
-    metrics.add_source(confinement.said())?;
+    let mut confinement = Confinement::new(&settings, rules.sources(), Arc::clone(&shown.confined));
     let for_canaries = confinement.of_canaries();
     let (mut attached, carried, ledger, misses, earlier_canaries, canaries) = confinement
         .apart(|| {

@@ -68,15 +68,15 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// For a daemon with these settings. Nothing is given up yet.
-    pub fn new(settings: &Settings, rules: &Sources) -> Self {
+    /// For a daemon with these settings; what comes of it is told to `said`. Nothing is given up yet.
+    pub fn new(settings: &Settings, rules: &Sources, said: Said) -> Self {
         Confinement {
             wanted: settings.confine,
             calls: Wanted { network: settings.outputs.iter().any(|output| output.kind.is_networked()) },
             places: places(settings, rules),
             rulesets: Err(Outcome::SwitchedOff),
             report: Report::default(),
-            said: Said::default(),
+            said,
         }
     }
 

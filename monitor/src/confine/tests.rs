@@ -50,7 +50,7 @@ fn every_thread_gives_up_what_it_is_told_to() {
 fn confined_child() {
     let settings =
         Settings { confine: Confine { landlock: false, ..Confine::default() }, ..Settings::default() };
-    let mut confinement = Confinement::new(&settings, &Sources::default());
+    let mut confinement = Confinement::new(&settings, &Sources::default(), Said::default());
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let idle = std::thread::spawn(move || {
         let _ = stopped.recv();

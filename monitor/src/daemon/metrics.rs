@@ -11,6 +11,7 @@ use crate::attach::Attached;
 use crate::bpf_maps::BpfMaps;
 use crate::capabilities::CapabilitySource;
 use crate::config::{CanaryInterval, Settings};
+use crate::confine::Said;
 use crate::generation::FIRST;
 use crate::hierarchy::Hierarchy;
 use crate::http::{self, Health};
@@ -28,6 +29,7 @@ pub(super) struct Shown {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
     pub(super) capabilities: CapabilitySource,
+    pub(super) confined: Said,
     pub(super) server: Option<JoinHandle<()>>,
     ledger: Arc<LateLedger>,
     maps: Late<BpfMaps>,
@@ -63,13 +65,15 @@ impl Shown {
         metrics.add_source(RecordSource(recorded.unwrap_or_default()))?;
         let capabilities = CapabilitySource::default();
         metrics.add_source(capabilities.clone())?;
+        let confined = Said::default();
+        metrics.add_source(Arc::clone(&confined))?;
         let ledger = Arc::new(LateLedger::new(settings.ring_bytes));
         metrics.add_kernel(Arc::clone(&ledger) as Arc<_>)?;
         let maps = Late::default();
         metrics.add_source(maps.clone())?;
         let health = Health::new(Arc::clone(&metrics));
         let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
-        Ok(Shown { metrics, health, capabilities, server, ledger, maps })
+        Ok(Shown { metrics, health, capabilities, confined, server, ledger, maps })
     }
 
     /// Adds what there is once the probes are attached; before any map but those of the ledger is taken.
