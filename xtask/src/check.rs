@@ -28,14 +28,14 @@ pub(crate) enum StepName {
     ClippyBpf,
     /// Tests without root.
     Unit,
-    /// Random input, for a minute per target.
-    Fuzz,
     /// What is shipped: made, made again, installed.
     Dist,
     /// The live suite on this kernel.
     Live,
     /// Part of it against a daemon that runs as the DaemonSet's pod.
     Pod,
+    /// Random input, for a minute per target.
+    Fuzz,
     /// The live suite on other kernels, in QEMU.
     Vm,
     /// Whether docs/coverage.md is what the two found.
@@ -122,7 +122,15 @@ pub(crate) fn all(fast: bool, only: Option<StepName>) -> Result<bool> {
         logs: work_dir("xtask/logs")?,
         total: Counts::default(),
     };
+    let mut fuzz_targets = None;
     for step in steps {
+        match step {
+            // The live suite waits more than it computes: what it leaves is enough to build them.
+            StepName::Live if only.is_none() => fuzz_targets = Some(fuzz::build_aside()),
+            // If they do not build, the step says so.
+            StepName::Fuzz => drop(fuzz_targets.take()),
+            _ => {}
+        }
         suite.step(step);
     }
     println!("\n== All steps: {}", seconds(start.elapsed()));
