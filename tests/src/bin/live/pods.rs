@@ -87,6 +87,10 @@ const NOT_AS_POD: &[(&str, &str)] = &[
     ),
     ("races", "it is about the kernel's side, which is the same for all"),
     ("starts", "the command line, terminals and files of the host"),
+    (
+        "confined",
+        "each case steers a daemon of its own from the host; what a pod gives up is read in `pods::`",
+    ),
     ("service", "systemd's protocol; the kubelet's probes are asked in `pods::`"),
     ("process", "as `races`"),
     ("faults", "outputs to files and pipes of the host"),
