@@ -105,67 +105,15 @@ fn main() -> ExitCode {
         eprintln!("live: {fault}");
         return ExitCode::from(2);
     }
-    let guest_trials = if settings.guest { guest::trials() } else { Vec::new() };
     let settings = Arc::new(settings);
-    let suite = Arc::new(places::Suite::new(settings.clone()));
-    // Floods and races come before the daemon that serves all places is started: it would report each call, and
-    // the suite would keep them all.
-    let mut trials: Vec<Trial> = races::trials(&settings);
-    trials.extend(law::trials(&settings));
-    trials.extend(reload::trials(&settings));
-    trials.extend(blind::trials(&settings));
-    trials.extend(starts::trials(&settings));
-    trials.extend(restart::trials(&settings));
-    trials.extend(service::trials(&settings));
-    trials.extend(sinks::trials(&settings));
-    trials.extend(prometheus::trials(&settings));
-    trials.extend(outputs::trials(&settings));
-    trials.extend(docs::trials(&settings));
-    trials.extend(confined::trials(&settings));
-    trials.extend(processes::trials(&settings));
-    trials.extend(capability::trials(&settings));
-    trials.extend(capability_limits::trials(&settings));
-    trials.extend(faults::trials(&settings));
-    trials.extend(recording::trials(&settings));
-    trials.extend(many::trials(&suite, arguments.filter.as_deref().unwrap_or_default()));
-    trials.extend(manifests::trials(&settings));
-    trials.extend(pods::trials(&settings));
-    trials.extend(podman::trials(&settings));
-    trials.extend(state_files::trials(&settings));
-    trials.extend(churn::trials(&settings));
-    trials.extend(whose::trials(&suite));
-    trials.extend(outside::trials(&suite));
-    trials.extend(listing::trials(&suite));
-    trials.extend(syscalls::trials(&suite));
-    trials.extend(hostile::trials(&suite));
-    trials.extend(probing::trials(&settings));
-    trials.extend(evasions::trials(&suite));
-    match capability_place::Place::new(&suite).map(Arc::new) {
-        Ok(place) => {
-            trials.extend(nine::trials(&place));
-            trials.extend(advice::trials(&place));
-            trials.push(nine::the_end(&place));
-        }
-        Err(error) => {
-            eprintln!("live: there is no room for a state directory: {error}");
+    let gathered = gather(settings.clone(), arguments.filter.as_deref().unwrap_or_default());
+    let Gathered { mut trials, suite, matrix } = match gathered {
+        Ok(gathered) => gathered,
+        Err(fault) => {
+            eprintln!("live: {fault}");
             return ExitCode::from(2);
         }
-    }
-    trials.extend(places::trials(&suite));
-    let matrix = Arc::new(matrix::Matrix::new(suite.clone()));
-    trials.extend(matrix::trials(&matrix));
-    trials.extend(corpus::trials(&suite));
-    trials.extend(engine_record::trials(&suite));
-    match identity::trials(&suite) {
-        Ok(of_identity) => trials.extend(of_identity),
-        Err(error) => {
-            eprintln!("live: the cgroup hierarchies cannot be listed: {error}");
-            return ExitCode::from(2);
-        }
-    }
-    trials.extend(features::trials(&suite));
-    trials.extend(pods::memory(&suite));
-    trials.extend(guest_trials);
+    };
     if settings.guest && settings.attach == "trampoline" && arguments.filter.is_none() {
         trials.retain(|trial| !BESIDE_PROBES.iter().any(|family| trial.name().starts_with(family)));
     }
@@ -202,6 +150,70 @@ fn main() -> ExitCode {
             ExitCode::from(101)
         }
     }
+}
+
+/// Every trial, and what they share.
+struct Gathered {
+    trials: Vec<Trial>,
+    suite: Arc<places::Suite>,
+    matrix: Arc<matrix::Matrix>,
+}
+
+/// Lists the trials in the order in which they run; none begins yet.
+///
+/// # Errors
+/// There is no room for a state directory, or the cgroup hierarchies cannot be listed.
+fn gather(settings: Arc<Settings>, asked_for: &str) -> Result<Gathered, String> {
+    let guest_trials = if settings.guest { guest::trials() } else { Vec::new() };
+    let suite = Arc::new(places::Suite::new(settings.clone()));
+    // Floods and races come before the daemon that serves all places is started: it would report each call, and
+    // the suite would keep them all.
+    let mut trials: Vec<Trial> = races::trials(&settings);
+    trials.extend(law::trials(&settings));
+    trials.extend(reload::trials(&settings));
+    trials.extend(blind::trials(&settings));
+    trials.extend(starts::trials(&settings));
+    trials.extend(restart::trials(&settings));
+    trials.extend(service::trials(&settings));
+    trials.extend(sinks::trials(&settings));
+    trials.extend(prometheus::trials(&settings));
+    trials.extend(outputs::trials(&settings));
+    trials.extend(docs::trials(&settings));
+    trials.extend(confined::trials(&settings));
+    trials.extend(processes::trials(&settings));
+    trials.extend(capability::trials(&settings));
+    trials.extend(capability_limits::trials(&settings));
+    trials.extend(faults::trials(&settings));
+    trials.extend(recording::trials(&settings));
+    trials.extend(many::trials(&suite, asked_for));
+    trials.extend(manifests::trials(&settings));
+    trials.extend(pods::trials(&settings));
+    trials.extend(podman::trials(&settings));
+    trials.extend(state_files::trials(&settings));
+    trials.extend(churn::trials(&settings));
+    trials.extend(whose::trials(&suite));
+    trials.extend(outside::trials(&suite));
+    trials.extend(listing::trials(&suite));
+    trials.extend(syscalls::trials(&suite));
+    trials.extend(hostile::trials(&suite));
+    trials.extend(probing::trials(&settings));
+    trials.extend(evasions::trials(&suite));
+    let place = capability_place::Place::new(&suite).map(Arc::new);
+    let place = place.map_err(|error| format!("there is no room for a state directory: {error}"))?;
+    trials.extend(nine::trials(&place));
+    trials.extend(advice::trials(&place));
+    trials.push(nine::the_end(&place));
+    trials.extend(places::trials(&suite));
+    let matrix = Arc::new(matrix::Matrix::new(suite.clone()));
+    trials.extend(matrix::trials(&matrix));
+    trials.extend(corpus::trials(&suite));
+    trials.extend(engine_record::trials(&suite));
+    let of_identity = identity::trials(&suite);
+    trials.extend(of_identity.map_err(|error| format!("the cgroup hierarchies cannot be listed: {error}"))?);
+    trials.extend(features::trials(&suite));
+    trials.extend(pods::memory(&suite));
+    trials.extend(guest_trials);
+    Ok(Gathered { trials, suite, matrix })
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {

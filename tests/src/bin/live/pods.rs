@@ -1,6 +1,8 @@
 //! Ringfence as the DaemonSet's pod: a container of Docker Engine with the manifest's rights and nothing more, beside the
 //! containers that it watches. With `--pod` every daemon of the suite runs so; the cases here are about the pod itself.
 
+mod families;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use crate::capability_counts::await_told;
 use crate::places::{Suite, suite_rules};
 use crate::shared::{self, Life};
 
+pub(crate) use families::choose;
+
 /// What is rendered on top of the base: the suite's engine is Docker, and our own profile is what a test of the hooks
 /// needs; Docker's of 20.10 also refuses bpf(2) without `CAP_SYS_ADMIN`.
 const COMPONENTS: [&str; 2] = ["docker", "own-seccomp"];
@@ -33,99 +37,9 @@ const MARKER: &str = "Marker";
 /// The program of whoever ran before the daemon, as the alert of what it makes has it.
 const SHELL: &str = "proc.aexepath[2]";
 
-/// Families of the suite that run against a daemon in a pod.
-const AS_POD: &[&str] = &[
-    "pods",
-    "docker",
-    "docker+SYS_ADMIN",
-    "docker+SYSLOG",
-    "docker+SYS_RAWIO",
-    "docker+SYS_TIME",
-    "docker-unconfined",
-    "docker-cgroupfs",
-    "docker-systemd",
-    "containerd-systemd",
-    "cri-cgroupfs",
-    "crio-systemd",
-    "podman-systemd",
-    "evasions",
-];
-
-/// Those that do when a filter asks for them: they take long, and make most of their attempts in cgroups of the suite's own.
-const IF_ASKED: &[&str] = &["matrix", "law"];
-
-/// Those that do not, and why.
-const NOT_AS_POD: &[(&str, &str)] = &[
-    ("restart", "probes are pinned in a BPF file system, which a pod does not mount"),
-    ("sinks", "outputs to servers on the host's loopback, which a pod's network has not"),
-    ("outputs", "as `sinks`"),
-    ("prometheus", "Prometheus runs on the host's loopback, as with `sinks`"),
-    ("docs", "commands of the documents, on the host"),
-    ("host", "the host's own attempts, which no container makes; the process runs them"),
-    ("seccomp", "as `host`, under a filter"),
-    (
-        "identity",
-        "it changes which hierarchies the daemon finds mounted, or asks `doctor` of the host; a pod's mounts are given",
-    ),
-    (
-        "reload",
-        "it writes rule files in place, which a mounted ConfigMap does not allow; `pods::` exchanges the ConfigMap",
-    ),
-    ("recording", "recordings are files, and a pod writes none"),
-    ("state-files", "a pod keeps no state unless the component keep-state is taken, a directory of the node"),
-    ("nine", "it restarts the daemon over its state directory, which a pod has not"),
-    ("advice", "as `nine`"),
-    (
-        "capability",
-        "it reads the daemon's maps by its links, which hold in any mount namespace, and takes a minute",
-    ),
-    ("capability-limits", "as `capability`"),
-    ("syscalls", "it needs `syscall_sets`, and so a daemon of its own for each case"),
-    (
-        "blind",
-        "it harms the daemon through its links, maps and threads, from the host, in the same way as a process's",
-    ),
-    ("races", "it is about the kernel's side, which is the same for all"),
-    ("starts", "the command line, terminals and files of the host"),
-    (
-        "confined",
-        "each case steers a daemon of its own from the host; what a pod gives up is read in `pods::`",
-    ),
-    ("service", "systemd's protocol; the kubelet's probes are asked in `pods::`"),
-    ("process", "as `races`"),
-    ("faults", "outputs to files and pipes of the host"),
-    ("many", "as `races`, with a thousand containers"),
-    ("podman", "Podman's directories lie in a temporary directory that no manifest mounts"),
-    ("churn", "as `races`"),
-    ("whose", "the daemon's own start is part of what is judged"),
-    ("outside", "as `races`"),
-    ("listing", "as `races`"),
-    ("hostile", "as `races`"),
-    ("probing", "the command line"),
-    ("oci-fixture", "no daemon is started"),
-    ("quiet", "what a quiet host does, which another container on it changes"),
-    ("features", "no daemon of its own"),
-    ("manifests", "no daemon is started"),
-];
-
 /// A runner of the pod.
 pub(crate) fn runner(manifests: &Manifests, ringfence: &Path, attempt: &Path, rules: &Path) -> Runner {
     Runner::new(manifests.clone(), &COMPONENTS, [ringfence, attempt], rules)
-}
-
-/// Leaves the trials that a daemon in a pod can be held against.
-///
-/// # Errors
-/// A family that nobody has decided about.
-pub(crate) fn choose(trials: &mut Vec<Trial>, asked: bool) -> Result<(), String> {
-    let family = |trial: &Trial| trial.name().split("::").next().unwrap_or_default().to_owned();
-    let is_run = |family: &str| AS_POD.contains(&family) || IF_ASKED.contains(&family);
-    let is_known = |family: &str| is_run(family) != NOT_AS_POD.iter().any(|(name, _)| *name == family);
-    if let Some(unknown) = trials.iter().map(family).find(|family| !is_known(family)) {
-        return Err(format!("pods.rs does not say whether `{unknown}` is run against a pod"));
-    }
-    trials.retain(|trial| AS_POD.contains(&&*family(trial)) || (asked && is_run(&family(trial))));
-    Ok(())
 }
 
 /// The pod that the cases share, and a container that was there before it.
