@@ -1,9 +1,8 @@
 //! The Debian package through its life: installed, upgraded, removed, purged.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
@@ -24,9 +23,12 @@ const RECORDS: &[&str] = &[
 ];
 /// The links by which systemd starts the units.
 const LINKS: [&str; 2] = [
-    "etc/systemd/system/multi-user.target.wants/ringfence.service",
-    "etc/systemd/system/sockets.target.wants/ringfence.socket",
+    "/etc/systemd/system/multi-user.target.wants/ringfence.service",
+    "/etc/systemd/system/sockets.target.wants/ringfence.socket",
 ];
+
+/// Where the BPF file system with the pins is mounted.
+const PINS: &str = "/run/ringfence/bpf";
 
 pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     let trial = |name: &str, test: fn(&Settings) -> Result<(), String>| {
@@ -37,13 +39,14 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
         trial("is_installed_and_works", installed),
         trial("an_upgrade_keeps_what_was_changed", upgraded),
         trial("nothing_is_left_after_a_purge", purged),
+        trial("a_purge_leaves_a_mount_in_use_alone", purged_while_in_use),
     ]
 }
 
 /// A root with the package in it, and the changes that were there before.
 fn install(settings: &Settings) -> Result<Root, String> {
     let root = Root::new()?;
-    root.put(&settings.file(".deb")?, "tmp/ringfence.deb")?;
+    root.put(&settings.file(".deb")?, "/tmp/ringfence.deb")?;
     root.run(&["dpkg", "--install", "/tmp/ringfence.deb"])?;
     Ok(root)
 }
@@ -67,18 +70,16 @@ fn installed(settings: &Settings) -> Result<(), String> {
 
     // The user, its directories, the units.
     let user = root.run(&["id", "--user", "ringfence"])?;
-    let owner = |path: &str| {
-        let data = fs::metadata(root.at(path)).map_err(|error| format!("{path}: {error}"))?;
-        Ok::<_, String>((data.uid().to_string(), data.mode() & 0o7777))
-    };
-    expect(owner("run/ringfence")? == (user.trim().to_owned(), 0o755), "the control socket's directory")?;
-    expect(owner("var/log/ringfence")? == (user.trim().to_owned(), 0o2750), "the directory of alert files")?;
-    expect(owner("etc/ringfence/rules.d")? == ("0".to_owned(), 0o755), "the directory of local rules")?;
+    let owner = |path: &str| root.run(&["stat", "--format", "%u %a", path]);
+    let user = user.trim();
+    expect(owner("/run/ringfence")?.trim() == format!("{user} 755"), "the control socket's directory")?;
+    expect(owner("/var/log/ringfence")?.trim() == format!("{user} 2750"), "the directory of alert files")?;
+    expect(owner("/etc/ringfence/rules.d")?.trim() == "0 755", "the directory of local rules")?;
     for link in LINKS {
-        expect(fs::symlink_metadata(root.at(link)).is_ok(), format!("{link} is missing: not enabled"))?;
+        expect(root.has(link)?, format!("{link} is missing: not enabled"))?;
     }
     root.run(&["systemd-analyze", "verify", "/usr/lib/systemd/system/ringfence.service"])?;
-    let asked = root.asked_of_systemd();
+    let asked = root.asked_of_systemd()?;
     let expected = ["--system daemon-reload", "--quiet --system start ringfence.socket ringfence.service"];
     expect(asked == expected, format!("systemd was asked {asked:?}"))?;
 
@@ -97,8 +98,7 @@ fn installed(settings: &Settings) -> Result<(), String> {
         format!("ringfence doctor: {:?}\n{text}{}", code, String::from_utf8_lossy(&doctor.stderr)),
     )?;
     // An unknown setting is found where it stands.
-    fs::write(root.at("etc/ringfence/config.d/wrong.yaml"), "atach: auto\n")
-        .map_err(|error| error.to_string())?;
+    root.write("/etc/ringfence/config.d/wrong.yaml", "atach: auto\n")?;
     let wrong = root.command(&["ringfence", "check"]).output().map_err(|error| error.to_string())?;
     let told = String::from_utf8_lossy(&wrong.stderr).into_owned() + &String::from_utf8_lossy(&wrong.stdout);
     expect(!wrong.status.success() && told.contains("atach"), format!("a wrong drop-in: {told}"))
@@ -115,35 +115,30 @@ fn later(root: &Root) -> Result<(), String> {
 
 fn upgraded(settings: &Settings) -> Result<(), String> {
     let root = install(settings)?;
-    let write = |path: &str, text: &str| {
-        let path = root.at(path);
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(|error| error.to_string())?;
-        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
     // The administrator's changes: settings, a rule, one unit that shall not start; and what the daemon counted.
-    write("etc/ringfence/config.yaml", "strict: true\n")?;
-    write("etc/ringfence/rules.d/local.yaml", "- list: mine\n  items: [a]\n")?;
-    write("var/lib/ringfence/state", "counted")?;
-    fs::remove_file(root.at(LINKS[1])).map_err(|error| error.to_string())?;
+    root.write("/etc/ringfence/config.yaml", "strict: true\n")?;
+    root.write("/etc/ringfence/rules.d/local.yaml", "- list: mine\n  items: [a]\n")?;
+    root.write("/var/lib/ringfence/state", "counted")?;
+    root.run(&["rm", LINKS[1]])?;
     later(&root)?;
-    root.asked_of_systemd();
+    root.asked_of_systemd()?;
     root.run(&["dpkg", "--force-confdef", "--force-confold", "--install", "/tmp/later.deb"])?;
     let version = root.run(&["dpkg-query", "-W", "-f", "${Version} ${Status}", "ringfence"])?;
     expect(version.ends_with("+later install ok installed"), version)?;
     for (path, text) in [
-        ("etc/ringfence/config.yaml", "strict: true\n"),
-        ("etc/ringfence/rules.d/local.yaml", "- list: mine\n  items: [a]\n"),
-        ("var/lib/ringfence/state", "counted"),
+        ("/etc/ringfence/config.yaml", "strict: true\n"),
+        ("/etc/ringfence/rules.d/local.yaml", "- list: mine\n  items: [a]\n"),
+        ("/var/lib/ringfence/state", "counted"),
     ] {
-        let now = fs::read_to_string(root.at(path)).unwrap_or_default();
+        let now = root.text(path)?;
         expect(now == text, format!("{path} is now {now:?}"))?;
     }
-    let offered = fs::read_to_string(root.at("etc/ringfence/config.yaml.dpkg-dist")).unwrap_or_default();
+    let offered = root.text("/etc/ringfence/config.yaml.dpkg-dist")?;
     expect(offered.ends_with("# One more default.\n"), "the new settings are not beside the old ones")?;
-    expect(fs::symlink_metadata(root.at(LINKS[0])).is_ok(), "the service is no longer enabled")?;
-    expect(fs::symlink_metadata(root.at(LINKS[1])).is_err(), "a disabled unit was enabled again")?;
+    expect(root.has(LINKS[0])?, "the service is no longer enabled")?;
+    expect(!root.has(LINKS[1])?, "a disabled unit was enabled again")?;
     // The old daemon is not stopped before the new one is there, and one restart takes the socket along.
-    let asked = root.asked_of_systemd();
+    let asked = root.asked_of_systemd()?;
     let expected = ["--system daemon-reload", "--quiet --system restart ringfence.service"];
     expect(asked == expected, format!("systemd was asked {asked:?}"))
 }
@@ -151,31 +146,33 @@ fn upgraded(settings: &Settings) -> Result<(), String> {
 fn purged(settings: &Settings) -> Result<(), String> {
     let root = Root::new()?;
     let before = root.changes()?;
-    root.put(&settings.file(".deb")?, "tmp/ringfence.deb")?;
+    root.put(&settings.file(".deb")?, "/tmp/ringfence.deb")?;
     root.run(&["dpkg", "--install", "/tmp/ringfence.deb"])?;
-    fs::create_dir_all(root.at("var/lib/ringfence")).map_err(|error| error.to_string())?;
-    for file in ["var/lib/ringfence/state", "var/log/ringfence/alerts.jsonl"] {
-        fs::write(root.at(file), "kept").map_err(|error| format!("{file}: {error}"))?;
+    for file in ["/var/lib/ringfence/state", "/var/log/ringfence/alerts.jsonl"] {
+        root.write(file, "kept")?;
     }
     // What an attacker who got the daemon's user could leave: it must not lead the purge elsewhere.
-    fs::create_dir(root.at("srv/precious")).map_err(|error| error.to_string())?;
-    fs::write(root.at("srv/precious/file"), "x").map_err(|error| error.to_string())?;
-    symlink("/srv/precious", root.at("var/lib/ringfence/link")).map_err(|error| error.to_string())?;
-    root.asked_of_systemd();
+    root.write("/srv/precious/file", "x")?;
+    root.run(&["ln", "-s", "/srv/precious", "/var/lib/ringfence/link"])?;
+    // The place of the pins, as where systemd's stop did not come through.
+    root.run(&["mkdir", PINS])?;
+    root.run(&["mount", "-t", "tmpfs", "pins", PINS])?;
+    root.write(&format!("{PINS}/link"), "pinned")?;
+    root.asked_of_systemd()?;
 
     root.run(&["dpkg", "--remove", "ringfence"])?;
-    let asked = root.asked_of_systemd();
+    let asked = root.asked_of_systemd()?;
     let expected = [
         "stop ringfence.service ringfence.socket ringfence-pins.service run-ringfence-bpf.mount",
         "--system daemon-reload",
     ];
     expect(asked == expected, format!("systemd was asked {asked:?}"))?;
-    expect(!root.at("usr/bin/ringfence").exists(), "the program is still there")?;
-    expect(root.at("etc/ringfence/config.yaml").exists(), "removal took the settings")?;
-    expect(root.at("var/lib/ringfence/state").exists(), "removal took the state")?;
+    expect(!root.has("/usr/bin/ringfence")?, "the program is still there")?;
+    expect(root.has("/etc/ringfence/config.yaml")?, "removal took the settings")?;
+    expect(root.has("/var/lib/ringfence/state")?, "removal took the state")?;
 
     root.run(&["dpkg", "--purge", "ringfence"])?;
-    expect(root.at("srv/precious/file").exists(), "the purge followed a link")?;
+    expect(root.has("/srv/precious/file")?, "the purge followed a link")?;
     let mut left = root.changes()?;
     left.retain(|path| {
         !before.contains(path)
@@ -183,12 +180,54 @@ fn purged(settings: &Settings) -> Result<(), String> {
             && !RECORDS.iter().any(|record| path.starts_with(record))
     });
     expect(left.is_empty(), format!("the purge left {left:?}"))?;
-    for directory in ["etc/ringfence", "var/lib/ringfence", "var/log/ringfence", "usr/share/ringfence"] {
-        expect(!root.at(directory).exists(), format!("the purge left /{directory}"))?;
+    for directory in [
+        "/etc/ringfence",
+        "/var/lib/ringfence",
+        "/var/log/ringfence",
+        "/run/ringfence",
+        "/usr/share/ringfence",
+    ] {
+        expect(!root.has(directory)?, format!("the purge left {directory}"))?;
     }
     let status =
         root.command(&["dpkg", "--status", "ringfence"]).output().map_err(|error| error.to_string())?;
     expect(!status.status.success(), "dpkg still knows it")
+}
+
+/// A daemon that is still there holds its mount, and keeps it with all that is in it; and no link leads to another's.
+fn purged_while_in_use(settings: &Settings) -> Result<(), String> {
+    let root = install(settings)?;
+    root.run(&["cp", "/var/lib/dpkg/info/ringfence.postrm", "/tmp/postrm"])?;
+    let pinned = format!("{PINS}/link");
+    root.run(&["mkdir", PINS])?;
+    root.run(&["mount", "-t", "tmpfs", "pins", PINS])?;
+    root.write(&pinned, "pinned")?;
+    let script = format!("cd {PINS}; echo there; exec cat");
+    let mut holder = root.command(&["sh", "-ec", &script]);
+    let mut holder = holder
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("the holder: {error}"))?;
+    let mut line = String::new();
+    if let Some(stdout) = holder.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
+    }
+    let purge = root.run(&["dpkg", "--purge", "ringfence"]);
+    let kept = root.has(&pinned);
+    // It ends with its standard input.
+    drop(holder.stdin.take());
+    let _ = holder.wait();
+    expect(line.trim() == "there", "nobody holds the mount")?;
+    purge?;
+    expect(kept?, "the purge emptied a mount that is in use")?;
+
+    root.run(&["umount", PINS])?;
+    root.run(&["sh", "-ec", "mkdir -p /srv/other; mount -t tmpfs other /srv/other; touch /srv/other/file"])?;
+    root.run(&["sh", "-ec", &format!("rmdir {PINS}; ln -s /srv/other {PINS}")])?;
+    root.run(&["/tmp/postrm", "purge"])?;
+    expect(root.has("/srv/other/file")?, "the purge unmounted where a link led")?;
+    expect(!root.has("/run/ringfence")?, "the purge left the link")
 }
 
 /// Files of the package by path, with their sizes, without directories.
