@@ -277,14 +277,16 @@ impl Suite {
         require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 
-    /// The part of the suite that a daemon in a container can be held against: see tests/src/bin/live/pods.rs.
+    /// The part of the suite that a daemon in a container of the shipped image can be held against: see tests/src/bin/live/pods.rs.
     fn pod(&self, log: &Path, counts: &mut Counts) -> Result<Verdict> {
         if self.privilege == Privilege::None {
             return Ok(Verdict::NoRoot);
         }
         build_suite()?;
+        let image = work_dir("xtask/pod")?.join("ringfence.oci.tar");
+        dist::image(&suite_program("ringfence"), Some(&image))?;
         let mut live = self.live_suite()?;
-        live.arg("--pod");
+        live.arg("--pod").arg(image);
         require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 

@@ -1,6 +1,6 @@
 //! The DaemonSet's pod as a container of Docker Engine, beside the containers that it watches.
 //!
-//! Rights, mounts, limits and arguments are those of the rendered manifest ([`Pod`]). What differs from a pod, and cannot
+//! The image is the shipped one; rights, mounts, limits and arguments are those of the rendered manifest ([`Pod`]). What differs from a pod, and cannot
 //! be otherwise: directories of containerd and Docker are those of the suite's own engine; there is no network but the
 //! loopback of the container's own namespace, where the suite fetches metrics; and a cgroup namespace of its own is asked
 //! for also where version 1 is mounted, which is the harder case.
@@ -35,7 +35,7 @@ const SOCKET: &str = "run/ringfence/ringfence.sock";
 pub struct Runner {
     manifests: Manifests,
     components: Vec<String>,
-    ringfence: PathBuf,
+    image: PathBuf,
     attempt: PathBuf,
     rules: PathBuf,
     ready: OnceLock<Result<Ready, String>>,
@@ -74,14 +74,20 @@ pub struct Placed {
 }
 
 impl Runner {
-    /// A runner of the base with these components. Nothing is started yet.
-    pub fn new(manifests: Manifests, components: &[&str], programs: [&Path; 2], rules: &Path) -> Runner {
-        let [ringfence, attempt] = programs.map(Path::to_owned);
+    /// A runner of the base with these components, of the archive of an image as `cargo xtask dist` makes it. Nothing is
+    /// started yet.
+    pub fn new(
+        manifests: Manifests,
+        components: &[&str],
+        image: PathBuf,
+        attempt: &Path,
+        rules: &Path,
+    ) -> Runner {
         Runner {
             manifests,
             components: components.iter().map(|name| (*name).to_owned()).collect(),
-            ringfence,
-            attempt,
+            image,
+            attempt: attempt.to_owned(),
             rules: rules.to_owned(),
             ready: OnceLock::new(),
             started: AtomicU32::new(0),
@@ -93,7 +99,7 @@ impl Runner {
             let objects = objects(&self.manifests.render_with(&self.components)?)?;
             let pod = Pod::of(only(&objects, "DaemonSet")?)?;
             let engine = Engine::start(&self.attempt).map_err(|error| error.to_string())?;
-            self.make_image(&engine, &pod.image)?;
+            self.load_image(&engine, &pod)?;
             let exchanges = exchange::is_needed(&engine).map_err(|error| error.to_string())?;
             Ok(Ready { engine, objects, pod, exchanges })
         };
@@ -116,36 +122,24 @@ impl Runner {
         self.ready().map(|ready| &ready.pod)
     }
 
-    /// The image: the program and the shipped rules, and nothing else. The program has to bring its C library.
-    fn make_image(&self, engine: &Engine, name: &str) -> Result<(), String> {
-        let say = |error: io::Error| format!("the image: {error}");
-        let root = tempfile::tempdir().map_err(say)?;
-        let (bin, rules) = (root.path().join("usr/bin"), root.path().join("usr/share/ringfence/rules"));
-        for directory in [&bin, &rules] {
-            fs::create_dir_all(directory).map_err(say)?;
-        }
-        let program = fs::read(&self.ringfence).map_err(say)?;
-        if names_interpreter(&program) {
+    /// Gives the engine the image, under the name that the manifest has. What the manifest says in the image's place must
+    /// be what the image says: whoever runs it by hand has the same.
+    fn load_image(&self, engine: &Engine, pod: &Pod) -> Result<(), String> {
+        let docker = |arguments: &[&str]| engine.client(arguments).map_err(|error| error.to_string());
+        let loaded = docker(&["load", "--quiet", "--input", &self.image.display().to_string()])?;
+        if loaded.trim().strip_prefix("Loaded image: ") != Some(&pod.image) {
             return Err(format!(
-                "{} needs a C library, of which an image has none",
-                self.ringfence.display()
+                "the manifest wants the image {}, and docker load says: {loaded}",
+                pod.image
             ));
         }
-        fs::copy(&self.ringfence, bin.join("ringfence")).map_err(say)?;
-        for entry in fs::read_dir(&self.rules).map_err(say)?.flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "yaml") {
-                fs::copy(entry.path(), rules.join(entry.file_name())).map_err(say)?;
-            }
-        }
-        let tar = tempfile::NamedTempFile::new().map_err(say)?;
-        let owned = ["--owner=0", "--group=0", "--mode=go-w", "--dereference"];
-        let mut made = Command::new("tar");
-        made.args(owned).arg("-C").arg(root.path()).arg("-cf").arg(tar.path()).arg("usr");
-        let made = made.output().map_err(say)?;
-        if !made.status.success() {
-            return Err(format!("tar: {}", String::from_utf8_lossy(&made.stderr).trim()));
-        }
-        engine.client(&["import", &tar.path().display().to_string(), name]).map(drop).map_err(say)
+        let config = docker(&["image", "inspect", "--format", "{{json .Config}}", &pod.image])?;
+        let config: Value = serde_json::from_str(&config).map_err(|error| format!("{config}: {error}"))?;
+        let fits = config["Entrypoint"] == Value::from(pod.command.clone())
+            && config["Cmd"] == Value::from(&pod.args[..pod.args.len().min(1)])
+            && config["User"] == format!("{}:{}", pod.user.0, pod.user.1)
+            && config["ExposedPorts"][format!("{}/tcp", pod.port)].is_object();
+        if fits { Ok(()) } else { Err(format!("the manifest does not fit the image: {config}")) }
     }
 
     /// The command that runs the pod with these further arguments of the daemon, of which `--rules` is made the
@@ -241,18 +235,6 @@ struct Arguments<'a> {
     /// What the ConfigMap of rules is to hold.
     rules: Option<Files>,
     rest: Vec<&'a str>,
-}
-
-/// Whether an executable of 64 bits asks for a dynamic linker (`PT_INTERP`).
-fn names_interpreter(elf: &[u8]) -> bool {
-    const INTERPRETER: [u8; 4] = [3, 0, 0, 0];
-    let number = |at: usize, bytes: usize| {
-        let field = elf.get(at..at + bytes).unwrap_or_default();
-        field.iter().rev().fold(0_usize, |number, byte| number << 8 | usize::from(*byte))
-    };
-    let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
-    (0..count)
-        .any(|header| elf.get(headers + header * size..).is_some_and(|rest| rest.starts_with(&INTERPRETER)))
 }
 
 /// A file of rules, or those in a directory, by name.

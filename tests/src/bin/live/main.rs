@@ -63,7 +63,7 @@ use tests::harness::Settings;
 use tests::kubernetes::Manifests;
 
 const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--schema FILE] \
-[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [--deploy DIR [--pod]] [test runner's arguments]";
+[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [--deploy DIR [--pod IMAGE]] [test runner's arguments]";
 
 /// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
 /// trampolines: there these are left to the same kernel's boot with tracepoints, unless they are asked for.
@@ -219,7 +219,7 @@ fn gather(settings: Arc<Settings>, asked_for: &str) -> Result<Gathered, String> 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {
     let (mut ringfence, mut attempt, mut rules, mut schema) = (None, None, None, None);
     let (mut attach, mut guest, mut record) = ("auto".to_owned(), false, None);
-    let (mut benign, mut deploy, mut pod) = (None, None, false);
+    let (mut benign, mut deploy, mut pod) = (None, None, None);
     let mut others = vec!["live".to_owned()];
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -234,7 +234,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
             "--record" => record = Some(value()?.into()),
             "--benign" => benign = Some(value()?.into()),
             "--deploy" => deploy = Some(PathBuf::from(value()?)),
-            "--pod" => pod = true,
+            "--pod" => pod = Some(PathBuf::from(value()?)),
             _ => others.push(argument),
         }
     }
@@ -243,9 +243,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
     let rules: PathBuf = rules.ok_or("--rules is missing")?;
     let manifests = deploy.map(Manifests::new);
     let pod = match (pod, &manifests) {
-        (false, _) => None,
-        (true, None) => return Err("--pod needs --deploy".to_owned()),
-        (true, Some(manifests)) => Some(Arc::new(pods::runner(manifests, &ringfence, &attempt, &rules))),
+        (None, _) => None,
+        (Some(_), None) => return Err("--pod needs --deploy".to_owned()),
+        (Some(image), Some(manifests)) => Some(Arc::new(pods::runner(manifests, image, &attempt, &rules))),
     };
     let settings =
         Settings { ringfence, attempt, rules, schema, attach, guest, record, benign, manifests, pod };

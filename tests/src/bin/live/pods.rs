@@ -37,9 +37,9 @@ const MARKER: &str = "Marker";
 /// The program of whoever ran before the daemon, as the alert of what it makes has it.
 const SHELL: &str = "proc.aexepath[2]";
 
-/// A runner of the pod.
-pub(crate) fn runner(manifests: &Manifests, ringfence: &Path, attempt: &Path, rules: &Path) -> Runner {
-    Runner::new(manifests.clone(), &COMPONENTS, [ringfence, attempt], rules)
+/// A runner of the pod, with the shipped image.
+pub(crate) fn runner(manifests: &Manifests, image: PathBuf, attempt: &Path, rules: &Path) -> Runner {
+    Runner::new(manifests.clone(), &COMPONENTS, image, attempt, rules)
 }
 
 /// The pod that the cases share, and a container that was there before it.
