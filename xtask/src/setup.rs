@@ -114,7 +114,6 @@ const PIECES: &[Piece] = &[
     unpacked("nginx", "nginx", "takes webhooks, and is slow or broken if wanted"),
     unpacked("rsyslog-openssl", "rsyslogd", "takes syslog, over TLS as well"),
     unpacked("prometheus-alertmanager", "prometheus-alertmanager", "takes alerts"),
-    unpacked("libpython3.11", "libpython3.11.so.1.0", "the OpenTelemetry collector is linked to it"),
     // Installed, it would start a server on port 9090. It has promtool, too.
     unpacked_alone(
         "prometheus",
@@ -142,7 +141,9 @@ pub(crate) fn unpacked_programs() -> Result<Vec<PathBuf>> {
 
 /// Directories with shared libraries of such pieces.
 pub(crate) fn unpacked_libraries() -> Result<Vec<PathBuf>> {
-    unpacked_directories(&["usr/lib/x86_64-linux-gnu"])
+    let mut directories = unpacked_directories(&["usr/lib/x86_64-linux-gnu"])?;
+    directories.extend(collector::libraries()?);
+    Ok(directories)
 }
 
 fn unpacked_directories(below: &[&str]) -> Result<Vec<PathBuf>> {
@@ -181,6 +182,9 @@ pub(crate) fn install(group: Group) -> Result<()> {
         .into());
     }
     eprintln!("setup: installing\n{}", missing.list());
+    if missing.asks_apt() {
+        read_package_lists()?;
+    }
     if !missing.packages.is_empty() {
         install_packages(&missing.packages)?;
     }
@@ -259,6 +263,11 @@ impl Missing {
     fn is_empty(&self) -> bool {
         let others = self.emulator || self.schemas || self.collector || self.kustomize || self.validator;
         self.packages.is_empty() && self.components.is_empty() && !others && self.tools.is_empty()
+    }
+
+    /// Whether packages of Debian's may be among what is missing.
+    fn asks_apt(&self) -> bool {
+        !self.packages.is_empty() || self.emulator || self.collector || self.kustomize || self.validator
     }
 
     fn list(&self) -> String {
@@ -344,10 +353,18 @@ chmod 755 "$policy"
 apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -qq install --no-install-recommends "$@"
 "#;
 
+/// Brings apt's lists up to date, which images come without. Nobody but root can; what is only unpacked may do without.
+fn read_package_lists() -> Result<()> {
+    let privilege = Privilege::detect();
+    if privilege == Privilege::None {
+        return Ok(());
+    }
+    let mut apt = privilege.command(Path::new("apt-get"), "to read the lists of packages")?;
+    process::run(apt.args(["-o", "DPkg::Lock::Timeout=300", "-qq", "update"]))
+}
+
 fn install_packages(pieces: &[&'static Piece]) -> Result<()> {
     let privilege = Privilege::detect();
-    let apt = |purpose| privilege.command(Path::new("apt-get"), purpose);
-    process::run(apt("to install packages")?.args(["-o", "DPkg::Lock::Timeout=300", "-qq", "update"]))?;
     let unavailable: Vec<_> = pieces.iter().filter(|piece| !has_candidate(piece.package)).collect();
     if !unavailable.is_empty() {
         let names: Vec<_> = unavailable.iter().map(|piece| piece.package).collect();

@@ -8,11 +8,18 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::unpack_package;
+use crate::apt::Apt;
 use crate::environment::work_dir;
 use crate::process;
 
-/// Of the wheels of this version, the one for Python 3.11 links the library that Debian 12 has.
+/// Its wheels differ in the version of Python whose library they link. This one's starts no Python of its own accord, so the
+/// library will do alone.
 const PACKAGE: (&str, &str) = ("rotel", "0.0.1a15");
+/// That library: its package, the release of Debian that has it, its file. Other releases take it from there as well.
+const LIBRARY: (&str, &str, &str) = ("libpython3.11", "bookworm", "libpython3.11.so.1.0");
+/// Where Debian keeps libraries, in its root and in an unpacked package.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// As [`super::Missing::list`] shows it.
 pub(super) const COLLECTOR: (&str, &str) = ("rotel (PyPI)", "an OpenTelemetry collector");
@@ -26,12 +33,33 @@ fn package_dir() -> Result<PathBuf> {
     Ok(work_dir("xtask/pieces")?.join(format!("{}-{}", PACKAGE.0, PACKAGE.1)))
 }
 
-pub(super) fn is_there() -> Result<bool> {
-    Ok(directory()?.join("rotel-agent").is_file())
+fn library_dir() -> Result<PathBuf> {
+    Ok(work_dir("xtask/pieces")?.join(LIBRARY.0))
 }
 
-/// Downloads and unpacks it.
+/// The directory with its library, if the machine has none.
+pub(super) fn libraries() -> Result<Option<PathBuf>> {
+    Ok(Some(library_dir()?.join(LIBRARIES)).filter(|dir| dir.is_dir()))
+}
+
+pub(super) fn is_there() -> Result<bool> {
+    Ok(directory()?.join("rotel-agent").is_file() && has_library()?)
+}
+
+fn has_library() -> Result<bool> {
+    let roots = [PathBuf::from("/"), library_dir()?];
+    Ok(roots.iter().any(|root| root.join(LIBRARIES).join(LIBRARY.2).is_file()))
+}
+
+/// Downloads and unpacks what of it is missing.
 pub(super) fn install() -> Result<()> {
+    if !has_library()? {
+        let apt = Apt::for_suite(LIBRARY.1)?;
+        unpack_package(LIBRARY.0, &apt.options, &work_dir("xtask/pieces")?, &library_dir()?)?;
+    }
+    if directory()?.join("rotel-agent").is_file() {
+        return Ok(());
+    }
     let download = work_dir("xtask/pieces")?.join("collector.download");
     let _ = fs::remove_dir_all(&download);
     let wanted = format!("{}=={}", PACKAGE.0, PACKAGE.1);

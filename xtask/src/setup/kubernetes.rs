@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::{APT_SCRIPT, unpack_package};
 use crate::apt::Apt;
-use crate::environment::{Privilege, find_program, work_dir};
+use crate::environment::{Privilege, repository, work_dir};
 use crate::process;
 
 /// The oldest Kustomize that knows what the manifests use: `labels` with `includeSelectors`, and components.
@@ -21,6 +21,8 @@ const PACKAGE: &str = "kustomize";
 const SUITE: &str = "trixie";
 /// The validator, whose version is that of the newest schemas in it.
 const VALIDATOR: (&str, &str) = ("kubernetes-validate", "1.37.0");
+/// What it needs, in the versions that it was tried with; for pip.
+const NEEDED: &str = "xtask/src/setup/kubernetes-validate.txt";
 
 /// As [`super::Missing::list`] shows them.
 pub(super) const KUSTOMIZE: (&str, &str) =
@@ -44,16 +46,22 @@ fn validator_dir() -> Result<PathBuf> {
 /// Whether there is a Kustomize that will do.
 pub(super) fn has_kustomize() -> Result<bool> {
     let kubectl = process::output(Command::new("kubectl").args(["version", "--client"]));
-    let is_new = |text: String| major(&text).is_some_and(|major| major >= OLDEST);
-    Ok(kubectl.is_ok_and(is_new)
-        || find_program(PACKAGE).is_some()
+    let kustomize = process::output(Command::new(PACKAGE).arg("version"));
+    let is_new = |major: Option<u64>| major.is_some_and(|major| major >= OLDEST);
+    Ok(kubectl.is_ok_and(|text| is_new(of_kubectl(&text)))
+        || kustomize.is_ok_and(|text| is_new(major(&text)))
         || kustomize_dir()?.join("usr/bin").join(PACKAGE).is_file())
 }
 
 /// The number in `Kustomize Version: v5.5.0`, as kubectl says it.
+fn of_kubectl(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("Kustomize Version: ")).and_then(major)
+}
+
+/// The first number of a version: `v5.5.0`, `{Version:kustomize/v4.5.7 …}`. Some builds do not know their own.
 fn major(text: &str) -> Option<u64> {
-    let version = text.lines().find_map(|line| line.strip_prefix("Kustomize Version: v"))?;
-    version.split('.').next()?.parse().ok()
+    let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+    text.split('v').skip(1).find_map(|rest| digits(rest).parse().ok())
 }
 
 /// Unpacks Debian's.
@@ -80,17 +88,37 @@ pub(super) fn install_validator() -> Result<()> {
     process::run(python().args(["-m", "venv", "--clear"]).arg(&dir))?;
     let wanted = format!("{}=={}", VALIDATOR.0, VALIDATOR.1);
     let mut pip = Command::new(dir.join("bin/pip"));
-    process::run(pip.args(["install", "--quiet", "--disable-pip-version-check", &wanted]))
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--constraint"])
+        .arg(repository().join(NEEDED));
+    process::run(pip.arg(&wanted))
         .with_context(|| format!("pip could not install {wanted}; its reasons are above"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::major;
+    use super::*;
 
     #[test]
     fn the_version_of_kustomize_is_read_as_kubectl_says_it() {
-        assert_eq!(major("Client Version: v1.32.4\nKustomize Version: v5.5.0\n"), Some(5));
-        assert_eq!(major("Client Version: v1.20.2\n"), None);
+        assert_eq!(of_kubectl("Client Version: v1.32.4\nKustomize Version: v5.5.0\n"), Some(5));
+        assert_eq!(of_kubectl("Client Version: v1.20.2\n"), None);
+    }
+
+    #[test]
+    fn and_as_it_says_it_itself() {
+        assert_eq!(major("v5.6.0\n"), Some(5));
+        assert_eq!(major("{Version:kustomize/v4.5.7 GitCommit:56d8 BuildDate:2022 GoOs:linux}\n"), Some(4));
+        assert_eq!(major("(devel)\n"), None);
+    }
+
+    #[test]
+    fn what_the_validator_needs_is_pinned() -> Result<()> {
+        let pins = std::fs::read_to_string(repository().join(NEEDED))?;
+        let lines: Vec<_> = pins.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(lines.iter().all(|line| line.contains("==")), "{lines:?}");
+        for needed in ["jsonschema", "PyYAML", "referencing", "packaging"] {
+            assert!(lines.iter().any(|line| line.starts_with(&format!("{needed}=="))), "{needed}");
+        }
+        Ok(())
     }
 }
