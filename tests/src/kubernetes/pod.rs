@@ -35,6 +35,8 @@ pub enum Source {
         /// Mode of the files.
         mode: u32,
     },
+    /// The files of a Secret of this name.
+    Secret(String),
     /// Memory of at most so many bytes.
     Memory(u64),
 }
@@ -56,6 +58,8 @@ pub struct Pod {
     pub add: Vec<String>,
     /// `RuntimeDefault`, or the file of a profile below the node's directory of profiles.
     pub seccomp: Seccomp,
+    /// Its type with SELinux, if it has not that of all containers.
+    pub selinux_type: Option<String>,
     /// It sees the node's processes.
     pub host_pids: bool,
     /// Bytes of memory, the limit and what is asked for.
@@ -98,7 +102,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     (
         "/spec/template/spec/securityContext",
-        &["appArmorProfile", "runAsGroup", "runAsNonRoot", "runAsUser", "seccompProfile"],
+        &["appArmorProfile", "runAsGroup", "runAsNonRoot", "runAsUser", "seLinuxOptions", "seccompProfile"],
     ),
     (
         "/spec/template/spec/containers/0",
@@ -185,6 +189,10 @@ impl Pod {
             Some("Localhost") => Seccomp::Localhost(text(&profile["localhostProfile"], "localhostProfile")?),
             _ => return Err(format!("the seccomp profile is {profile}")),
         };
+        let selinux = &of_pod["seLinuxOptions"];
+        if let Some(other) = selinux.as_object().and_then(|all| all.keys().find(|key| *key != "type")) {
+            return Err(format!("seLinuxOptions/{other} is not known here"));
+        }
         let number = |value: &Value| value.as_u64().ok_or_else(|| format!("{value} is no number"));
         let texts = |value: &Value| -> Result<Vec<String>, String> {
             members(value).iter().map(|one| text(one, "a member")).collect()
@@ -206,6 +214,7 @@ impl Pod {
             user: (number(&of_pod["runAsUser"])?, number(&of_pod["runAsGroup"])?),
             add: texts(&security["capabilities"]["add"])?,
             seccomp,
+            selinux_type: selinux["type"].as_str().map(str::to_owned),
             host_pids: spec["hostPID"] == true,
             memory: (
                 bytes(&container["resources"]["limits"]["memory"])?,
@@ -253,6 +262,8 @@ fn mounts(spec: &Value, container: &Value) -> Result<Vec<Mount>, String> {
             let mode =
                 volume["configMap"]["defaultMode"].as_u64().ok_or("a ConfigMap without defaultMode")?;
             Source::ConfigMap { name: config.to_owned(), mode: mode as u32 }
+        } else if let Some(secret) = volume["secret"]["secretName"].as_str() {
+            Source::Secret(secret.to_owned())
         } else if volume["emptyDir"]["medium"] == "Memory" {
             Source::Memory(bytes(&volume["emptyDir"]["sizeLimit"])?)
         } else {

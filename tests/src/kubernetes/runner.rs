@@ -177,6 +177,9 @@ impl Runner {
             }
             Seccomp::Localhost(_) | Seccomp::RuntimeDefault => {}
         }
+        if let Some(kind) = &pod.selinux_type {
+            docker.arg("--security-opt").arg(format!("label=type:{kind}"));
+        }
         if pod.host_pids {
             docker.args(["--pid", "host"]);
         }
@@ -265,6 +268,7 @@ fn option_of(
     match &mount.source {
         // As with the kubelet, everybody may write to it.
         Source::Memory(bytes) => Ok(format!("type=tmpfs,target={target},tmpfs-size={bytes},tmpfs-mode=1777")),
+        Source::Secret(name) => Err(format!("the suite has no Secret called {name}")),
         Source::Host(path) => Ok(bind(&of_engine(engine, Path::new(path)))),
         Source::ConfigMap { name, mode } => {
             let files = match rules {

@@ -23,6 +23,11 @@ const CAPABILITIES: [&str; 4] = ["BPF", "NET_ADMIN", "PERFMON", "SYS_PTRACE"];
 const OLD_KERNELS: (&str, &str) = ("kernel-5.10", "SYS_RESOURCE");
 /// The only component that may write to the node.
 const KEEPS_STATE: &str = "keep-state";
+/// The component for nodes with SELinux, and the type that it gives.
+const SELINUX: (&str, &str) = ("selinux", "spc_t");
+/// The component that opens ways out, and by which ports: names, OTLP, Alertmanager.
+const LETS_OUT: &str = "outputs";
+const OUTPUT_PORTS: [u64; 4] = [53, 4317, 4318, 9093];
 /// The field's usual limit of memory; ours must be far under it.
 const USUAL_LIMIT: u64 = 512 << 20;
 /// Where sockets of runtimes lie: neither they nor a directory with them may be mounted.
@@ -76,7 +81,16 @@ fn renderings(manifests: &Manifests) -> Result<Vec<(String, Vec<String>, String)
         all.push((format!("components/{component}"), vec![component], text));
     }
     // Those that leave each other's volumes alone, together.
-    let together = ["monitoring", "docker", "own-seccomp", "keep-state", "kernel-5.10", "kernel-7"];
+    let together = [
+        "monitoring",
+        "docker",
+        "own-seccomp",
+        "keep-state",
+        "kernel-5.10",
+        "kernel-7",
+        "outputs",
+        "selinux",
+    ];
     all.push((
         "together".to_owned(),
         together.map(str::to_owned).to_vec(),
@@ -162,6 +176,12 @@ fn check_pod(all: &[Value], components: &[String]) -> Result<(), String> {
     if added != expected || pod.add.len() != expected.len() {
         return Err(format!("the capabilities are {:?}, not {expected:?}", pod.add));
     }
+    let selinux = has(SELINUX.0).then_some(SELINUX.1);
+    if pod.selinux_type.as_deref() != selinux {
+        return Err(format!("its type with SELinux is {:?}, not {selinux:?}", pod.selinux_type));
+    }
+    let policy = only(all, "NetworkPolicy")?;
+    check_ways_out(&policy["spec"]["egress"], has(LETS_OUT))?;
     let (limit, request) = pod.memory;
     if limit > USUAL_LIMIT / 2 || request > limit {
         return Err(format!("{request} bytes of memory are asked for, and {limit} allowed"));
@@ -186,6 +206,26 @@ fn check_pod(all: &[Value], components: &[String]) -> Result<(), String> {
     let account = only(all, "ServiceAccount")?;
     if account["automountServiceAccountToken"] != false {
         return Err(format!("the account has a token: {account}"));
+    }
+    Ok(())
+}
+
+/// Nothing goes out, or with the component what outputs need: never to everybody, never by every port.
+fn check_ways_out(egress: &Value, has_outputs: bool) -> Result<(), String> {
+    let ways: Vec<&Value> = egress.as_array().ok_or("the policy has no list of ways out")?.iter().collect();
+    let members = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let is_narrow = |way: &&Value| {
+        let (to, ports) = (members(&way["to"]), members(&way["ports"]));
+        let named = |peer: &Value| {
+            peer["namespaceSelector"]["matchLabels"].as_object().is_some_and(|labels| !labels.is_empty())
+        };
+        !to.is_empty() && to.iter().all(named) && !ports.is_empty()
+    };
+    let ports: BTreeSet<u64> =
+        ways.iter().flat_map(|way| members(&way["ports"])).filter_map(|port| port["port"].as_u64()).collect();
+    let expected = if has_outputs { BTreeSet::from(OUTPUT_PORTS) } else { BTreeSet::new() };
+    if ports != expected || !ways.iter().all(is_narrow) {
+        return Err(format!("the ways out are {egress}"));
     }
     Ok(())
 }
@@ -339,6 +379,7 @@ fn mount_what_the_components_say(_: &Settings, manifests: &Manifests) -> Result<
         ("docker", "/host/var/lib/docker/containers", None),
         ("keep-state", "/var/lib/ringfence", None),
         ("kernel-7", "/sys/kernel/tracing", None),
+        ("outputs", "/etc/ringfence/outputs", None),
         ("monitoring", CONTAINERD, None),
     ] {
         let all = objects(&manifests.render_with(&[component])?)?;
