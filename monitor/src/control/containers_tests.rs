@@ -72,7 +72,11 @@ impl World {
 
     /// As the pipeline makes them.
     pub(super) fn rows(&self) -> Vec<Row> {
-        containers(Tables {
+        self.with_tables(containers)
+    }
+
+    pub(super) fn with_tables<T>(&self, make: impl FnOnce(Tables<'_>) -> T) -> T {
+        make(Tables {
             cgroups: &self.cgroups,
             processes: &self.processes,
             names: &Names::off(Arc::new(pipeline::metrics().unwrap())),

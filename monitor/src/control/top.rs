@@ -3,7 +3,7 @@
 //! The counts are the path's own; losses are the kernel's. The owner of the tables copies both by container, the
 //! texts are made by whoever asked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use monitor_common::ids::CgroupId;
 use monitor_common::verdict::Verdict;
@@ -96,14 +96,18 @@ pub struct TopParts {
     rows: Vec<(Row, Tally)>,
     /// The row of each cgroup of a container.
     by_cgroup: HashMap<CgroupId, usize>,
+    /// Cgroups that are known to be no container's.
+    host_cgroups: HashSet<CgroupId>,
     host: Tally,
     unknown: Tally,
     others: Tally,
 }
 
-/// Copies the counts by container. Takes one walk over the cgroups, one over the processes and one over the counts.
+/// Copies the counts by container. Takes two walks over the cgroups, one over the processes and one over the counts.
 pub fn top(tables: Tables<'_>, tallies: &Tallies) -> TopParts {
     let (rows, by_cgroup) = collect(tables);
+    let of_host = tables.cgroups.iter().filter(|(_, cgroup, _)| cgroup.container().is_none());
+    let host_cgroups = of_host.map(|(id, ..)| id).collect();
     let mut rows: Vec<(Row, Tally)> = rows.into_iter().map(|row| (row, Tally::default())).collect();
     let mut unknown = tallies.unknown.clone();
     for (id, tally) in tallies.iter() {
@@ -112,20 +116,24 @@ pub fn top(tables: Tables<'_>, tallies: &Tallies) -> TopParts {
             None => unknown.add(tally),
         }
     }
-    TopParts { rows, by_cgroup, host: tallies.host.clone(), unknown, others: tallies.others.clone() }
+    let (host, others) = (tallies.host.clone(), tallies.others.clone());
+    TopParts { rows, by_cgroup, host_cgroups, host, unknown, others }
 }
 
 impl TopParts {
     /// What is said about them; with the details of the one that is wanted, and that alone. `lost` are the losses by
-    /// cgroup; those of the host's cgroups are the host's.
+    /// cgroup; those of a cgroup that is not known, or not any more, are nobody's: whoever floods the ring and goes must
+    /// not be taken for the host.
     pub(super) fn listing(self, wanted: Option<&str>, lost: &[(CgroupId, u64)]) -> TopListing {
         let mut losses = vec![0; self.rows.len()];
-        let mut of_host = 0;
+        let (mut of_host, mut of_unknown) = (0, 0);
         for (cgroup, count) in lost {
-            match self.by_cgroup.get(cgroup).and_then(|number| losses.get_mut(*number)) {
-                Some(sum) => *sum += count,
-                None => of_host += count,
-            }
+            let of_container = self.by_cgroup.get(cgroup).and_then(|number| losses.get_mut(*number));
+            *match of_container {
+                Some(sum) => sum,
+                None if self.host_cgroups.contains(cgroup) => &mut of_host,
+                None => &mut of_unknown,
+            } += count;
         }
         let is_wanted = |id: &str| wanted.is_none_or(|wanted| wanted == id);
         let mut listing = TopListing::default();
@@ -139,9 +147,10 @@ impl TopParts {
             }
             listing.containers.push(counted(named(row.info()), tally, lost, wanted.is_some()));
         }
-        let rest = [("host", self.host, of_host), ("unknown", self.unknown, 0), ("others", self.others, 0)];
+        let rest =
+            [("host", self.host, of_host), ("unknown", self.unknown, of_unknown), ("others", self.others, 0)];
         for (id, tally, lost) in rest.into_iter().filter(|(id, ..)| is_wanted(id)) {
-            if id == "host" || tally != Tally::default() {
+            if id == "host" || tally != Tally::default() || lost > 0 {
                 let info = TopInfo { id: id.to_owned(), ..TopInfo::default() };
                 listing.containers.push(counted(info, &tally, lost, wanted.is_some()));
             }
@@ -193,3 +202,7 @@ fn counted(info: TopInfo, tally: &Tally, lost: u64, whole: bool) -> TopInfo {
         ..info
     }
 }
+
+#[cfg(test)]
+#[path = "top_tests.rs"]
+mod tests;
