@@ -184,7 +184,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let canaries = canaries.and_then(|canaries| started_canaries(canaries, &shown));
     let since = canaries.as_ref().map_or_else(pipeline::boot_now, Canaries::since);
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
-    let reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
+    let mut reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
     let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
     let outcomes = metrics.control_requests.clone();
     let rules_board = Arc::new(RulesBoard::new(RulesState::of(&rules, FIRST), settings.watch_rules));
@@ -197,7 +197,7 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         metrics: Arc::clone(&metrics),
         confinement: confinement.said(),
     }));
-    let reloader = Reloader::new(reload::Parts {
+    let mut reloader = Reloader::new(reload::Parts {
         watch,
         settings: settings.clone(),
         sources: rules.sources().clone(),
@@ -241,6 +241,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         &shown.capabilities,
     );
     let hub = pipeline.watch_hub();
+    reporter.show_at(&hub);
+    reloader.show_at(&hub);
     let desk = Arc::new(Desk::new(Arc::clone(&hub), settings.rule_paths()));
     let sources = control::Sources { asker, board, capabilities: capabilities.clone(), desk };
     let handover = pipeline.handover();

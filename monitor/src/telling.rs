@@ -5,11 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::IntCounter;
 
-use crate::alert::{AlertForm, Fact, InternalAlert};
+use crate::alert::{AlertForm, Fact, InternalAlert, JsonLines};
 use crate::alerting::{Format, Output};
 use crate::metrics::Metrics;
 use crate::rules::Priority;
 use crate::sink::Sink;
+use crate::watchers::Hub;
 
 /// An internal alert's constant parts and its counter.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ impl Kind {
 /// Writes internal alerts.
 pub struct Teller {
     outputs: Vec<(Arc<Sink>, Format, Priority)>,
+    /// Who watches, and how lines are made for them.
+    hub: Option<(Arc<Hub>, JsonLines)>,
     metrics: Arc<Metrics>,
 }
 
@@ -46,10 +49,15 @@ impl Teller {
     /// Writes to these outputs.
     pub fn new(outputs: &[Output], metrics: Arc<Metrics>) -> Self {
         let of = |output: &Output| (Arc::clone(&output.sink), output.format.clone(), output.min_priority);
-        Teller { outputs: outputs.iter().map(of).collect(), metrics }
+        Teller { outputs: outputs.iter().map(of).collect(), hub: None, metrics }
     }
 
-    /// Counts the alert and writes it to each output.
+    /// From now on also to whoever watches there.
+    pub fn show_at(&mut self, hub: &Arc<Hub>) {
+        self.hub = Some((Arc::clone(hub), JsonLines::default()));
+    }
+
+    /// Counts the alert and writes it to each output, and to whoever watches.
     pub fn tell(&mut self, kind: &Kind, text: &str, facts: &[(&'static str, Fact)]) {
         kind.count.inc();
         let unix_ns = unix_now();
@@ -67,6 +75,9 @@ impl Teller {
             format.write_internal(&alert, &mut batch.bytes);
             // What finds no room is counted by the sink under its reason.
             let _ = sink.offer(batch);
+        }
+        if let Some((hub, json)) = &mut self.hub {
+            hub.tell(|line| json.write_internal(&alert, line));
         }
     }
 }

@@ -10,7 +10,7 @@ mod hub;
 pub use hub::{Hub, Refused, Said, Subscription, Watch};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -46,37 +46,55 @@ struct Watcher {
     sight: Sight,
     /// Events that it fits are shown; all, without.
     filter: Option<Arc<Rule>>,
-    queue: mpsc::Sender<Said>,
-    /// Bytes in the queue.
-    queued: Arc<AtomicUsize>,
-    /// What it missed since it was last told.
-    missed: u64,
+    lines: Lines,
 }
 
 impl Watcher {
     fn wants<E: FieldSource + ?Sized>(&self, event: &E) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.holds(event))
     }
+}
 
-    /// Whether a line has a chance; nobody else puts any in.
+/// Where a watcher's lines go.
+#[derive(Debug)]
+struct Lines {
+    queue: mpsc::Sender<Said>,
+    /// Bytes in the queue.
+    queued: Arc<AtomicUsize>,
+    /// What it missed since it was last told. The server reads it when the path has ended: what found no room then is
+    /// told nevertheless.
+    missed: Arc<AtomicU64>,
+}
+
+impl Lines {
+    /// Whether a line has a chance.
     fn has_room(&self) -> bool {
         self.queue.capacity() > 1 && self.queued.load(Ordering::Relaxed) < QUEUE_BYTES
     }
 
     /// Tells what was missed, if there is room for that.
-    fn tell_missed(&mut self) {
-        if self.missed > 0 && self.queue.try_send(Said::Missed(self.missed)).is_ok() {
-            self.missed = 0;
+    fn tell_missed(&self) {
+        if self.missed.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        if missed > 0 && self.queue.try_send(Said::Missed(missed)).is_err() {
+            self.missed.fetch_add(missed, Ordering::Relaxed);
         }
     }
 
-    fn offer(&mut self, line: &Arc<[u8]>) {
+    fn miss(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn offer(&self, line: &Arc<[u8]>) {
         self.tell_missed();
         self.queued.fetch_add(line.len(), Ordering::Relaxed);
-        // There was room, unless the watcher is gone, which `Watching::tend` finds out.
-        if self.missed > 0 || self.queue.try_send(Said::Line(Arc::clone(line))).is_err() {
+        // There was room, unless the watcher is gone, which `Watching::tend` finds out, or somebody was quicker.
+        let is_told = self.missed.load(Ordering::Relaxed) == 0;
+        if !is_told || self.queue.try_send(Said::Line(Arc::clone(line))).is_err() {
             self.queued.fetch_sub(line.len(), Ordering::Relaxed);
-            self.missed += 1;
+            self.miss();
         }
     }
 }
@@ -106,14 +124,14 @@ impl Watching {
 
     /// Once a second: lets go of watchers that have gone, and tells the others what they missed.
     pub fn tend(&mut self) {
-        self.watchers.retain(|watcher| !watcher.queue.is_closed());
-        self.watchers.iter_mut().for_each(Watcher::tell_missed);
+        self.watchers.retain(|watcher| !watcher.lines.queue.is_closed());
+        self.watchers.iter().for_each(|watcher| watcher.lines.tell_missed());
     }
 
     /// Offers an event.
     pub fn event<E: Enumerate>(&mut self, event: &E, unix_ns: i64) {
         let clock = &mut self.clock;
-        let all = &mut self.watchers;
+        let all = &self.watchers;
         offer(all, Sight::Events, &mut self.budget, &mut self.line, event, |out| {
             write_event(event, unix_ns, clock, out);
         });
@@ -122,7 +140,7 @@ impl Watching {
     /// Offers an alert.
     pub fn alert<E: FieldSource + ?Sized>(&mut self, alert: &Alert<'_, E>) {
         let json = &mut self.json;
-        let all = &mut self.watchers;
+        let all = &self.watchers;
         offer(all, Sight::Alerts, &mut self.budget, &mut self.line, alert.event, |out| {
             json.write(alert, out)
         });
@@ -130,34 +148,34 @@ impl Watching {
 
     /// The last event was offered: those who watch are told what they missed, and that this was all.
     pub fn end(&mut self) {
-        self.watchers.iter_mut().for_each(Watcher::tell_missed);
+        self.watchers.iter().for_each(|watcher| watcher.lines.tell_missed());
         self.watchers.clear();
     }
 }
 
 /// Offers what `write` makes, once, to whom it may concern.
 fn offer<E: FieldSource + ?Sized>(
-    watchers: &mut [Watcher],
+    watchers: &[Watcher],
     sight: Sight,
     budget: &mut Budget,
     buffer: &mut Vec<u8>,
     event: &E,
     write: impl FnOnce(&mut Vec<u8>),
 ) {
-    let mut concerned = watchers.iter_mut().filter(|watcher| watcher.sight == sight).peekable();
+    let mut concerned = watchers.iter().filter(|watcher| watcher.sight == sight).peekable();
     if concerned.peek().is_none() {
         return;
     }
     let start = Instant::now();
     if !budget.may(start) {
-        concerned.for_each(|watcher| watcher.missed += 1);
+        concerned.for_each(|watcher| watcher.lines.miss());
         return;
     }
     let mut write = Some(write);
     let mut line: Option<Arc<[u8]>> = None;
     for watcher in concerned.filter(|watcher| watcher.wants(event)) {
-        if !watcher.has_room() {
-            watcher.missed += 1;
+        if !watcher.lines.has_room() {
+            watcher.lines.miss();
             continue;
         }
         let line = line.get_or_insert_with(|| {
@@ -167,7 +185,7 @@ fn offer<E: FieldSource + ?Sized>(
             }
             buffer.as_slice().into()
         });
-        watcher.offer(line);
+        watcher.lines.offer(line);
     }
     budget.spend(start.elapsed());
 }

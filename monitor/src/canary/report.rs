@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Output;
 use crate::telling::{Kind, Teller};
 use crate::wall_clock::BootOffset;
+use crate::watchers::Hub;
 
 const BLIND: (&str, &str, &str) = ("ringfence-blind", "Ringfence is blind", "Critical");
 const SEES: (&str, &str, &str) = ("ringfence-sees-again", "Ringfence sees again", "Notice");
@@ -49,6 +50,11 @@ impl Reporter {
             health,
             metrics,
         })
+    }
+
+    /// Tells it from now on also to whoever watches there.
+    pub fn show_at(&mut self, hub: &Arc<Hub>) {
+        self.teller.show_at(hub);
     }
 
     /// Something is seen no longer, for one cause.

@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, ReloadOutcome};
 use crate::pipeline::Output;
 use crate::rules::{LoadOptions, Sources};
 use crate::telling::{Kind, Teller, unix_seconds};
+use crate::watchers::Hub;
 use vanished::Vanished;
 use watch::{Watched, Watcher, lay};
 
@@ -161,6 +162,11 @@ impl Reloader {
         }
         reloader.say_what_is_watched();
         Ok(reloader)
+    }
+
+    /// Tells what becomes of the rules from now on also to whoever watches there.
+    pub fn show_at(&mut self, hub: &Arc<Hub>) {
+        self.teller.show_at(hub);
     }
 
     /// Obeys SIGHUP and follows the files until the future is dropped.

@@ -1,13 +1,13 @@
 //! Where watchers come in: the server puts them there, the path of events takes them over.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::{QUEUE_LINES, Sight, Watcher};
+use super::{Lines, QUEUE_LINES, Sight, Watcher};
 use crate::rules::Rule;
 
 /// Watchers at once.
@@ -47,14 +47,20 @@ pub enum Refused {
 pub struct Subscription {
     queue: mpsc::Receiver<Said>,
     queued: Arc<AtomicUsize>,
+    missed: Arc<AtomicU64>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Subscription {
     /// The next; `None` when the path has ended.
     pub async fn next(&mut self) -> Option<Said> {
-        let said = self.queue.recv().await?;
-        Some(self.taken(said))
+        match self.queue.recv().await {
+            Some(said) => Some(self.taken(said)),
+            // There was no room to tell it, and nobody counts on.
+            None => {
+                Some(self.missed.swap(0, Ordering::Relaxed)).filter(|missed| *missed > 0).map(Said::Missed)
+            }
+        }
     }
 
     /// The next, if there is one already.
@@ -71,6 +77,25 @@ impl Subscription {
     }
 }
 
+/// [`Lines`] of a watcher, as long as there are both it and the path.
+#[derive(Debug)]
+struct Aside {
+    queue: mpsc::WeakSender<Said>,
+    queued: Arc<AtomicUsize>,
+    missed: Arc<AtomicU64>,
+}
+
+impl Aside {
+    fn of(Lines { queue, queued, missed }: &Lines) -> Self {
+        Aside { queue: queue.downgrade(), queued: Arc::clone(queued), missed: Arc::clone(missed) }
+    }
+
+    fn lines(&self) -> Option<Lines> {
+        let queue = self.queue.upgrade().filter(|queue| !queue.is_closed())?;
+        Some(Lines { queue, queued: Arc::clone(&self.queued), missed: Arc::clone(&self.missed) })
+    }
+}
+
 /// The place where watchers wait for the path to take them over.
 #[derive(Debug)]
 pub struct Hub {
@@ -78,6 +103,8 @@ pub struct Hub {
     waits: AtomicBool,
     /// `None` when the path has ended.
     new: Mutex<Option<Vec<Watcher>>>,
+    /// Where those who watch alerts are told what does not come by the path. Nobody's channel is kept open by it.
+    aside: Mutex<Vec<Aside>>,
     places: Arc<Semaphore>,
 }
 
@@ -86,6 +113,7 @@ impl Default for Hub {
         Hub {
             waits: AtomicBool::new(false),
             new: Mutex::new(Some(Vec::new())),
+            aside: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_WATCHERS)),
         }
     }
@@ -101,15 +129,38 @@ impl Hub {
         // Room for one more line: what was missed must be told before the next.
         let (queue, receiver) = mpsc::channel(QUEUE_LINES + 1);
         let queued = Arc::<AtomicUsize>::default();
+        let missed = Arc::<AtomicU64>::default();
         let Watch { sight, filter } = watch;
-        let watcher = Watcher { sight, filter, queue, queued: Arc::clone(&queued), missed: 0 };
+        let lines = Lines { queue, queued: Arc::clone(&queued), missed: Arc::clone(&missed) };
+        if sight == Sight::Alerts {
+            let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+            aside.retain(|aside| aside.lines().is_some());
+            aside.push(Aside::of(&lines));
+        }
+        let watcher = Watcher { sight, filter, lines };
         let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = new.as_mut().ok_or(Refused::Stopping)?;
         // While the path stands still, those who give up must not pile up.
-        waiting.retain(|watcher| !watcher.queue.is_closed());
+        waiting.retain(|watcher| !watcher.lines.queue.is_closed());
         waiting.push(watcher);
         self.waits.store(true, Ordering::Release);
-        Ok(Subscription { queue: receiver, queued, _place: place })
+        Ok(Subscription { queue: receiver, queued, missed, _place: place })
+    }
+
+    /// Tells everybody who watches alerts of one that belongs to no event, whatever their filter: while Ringfence is blind,
+    /// it is not for want of events that nothing comes. Past the path, which may be what stands still.
+    pub fn tell(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = aside.iter().filter_map(Aside::lines).peekable();
+        if watchers.peek().is_none() {
+            return;
+        }
+        let mut line = Vec::new();
+        write(&mut line);
+        let line = line.into();
+        for lines in watchers {
+            if lines.has_room() { lines.offer(&line) } else { lines.miss() }
+        }
     }
 
     pub(super) fn waits(&self) -> bool {
@@ -122,7 +173,7 @@ impl Hub {
         let Ok(mut new) = self.new.try_lock() else { return };
         self.waits.store(false, Ordering::Release);
         // Those who have gone make room for those who come, however often the path ticks.
-        watchers.retain(|watcher| !watcher.queue.is_closed());
+        watchers.retain(|watcher| !watcher.lines.queue.is_closed());
         watchers.extend(new.iter_mut().flat_map(|new| new.drain(..)));
     }
 

@@ -116,6 +116,59 @@ async fn what_finds_no_room_is_told_where_it_is_missing() {
     assert_eq!(slow.next_now(), None);
 }
 
+/// Alerts that belong to no event come past the path and past filters, to whoever watches alerts.
+#[tokio::test]
+async fn alerts_about_ringfence_come_though_the_path_stands_still() {
+    let (hub, mut path) = (Hub::default(), Watching::default());
+    let mut alerts = hub.watch(watch(Sight::Alerts, "proc.name = sh")).unwrap();
+    let mut events = hub.watch(watch(Sight::Events, "")).unwrap();
+    drop(hub.watch(watch(Sight::Alerts, "")).unwrap());
+    hub.tell(|out| out.extend_from_slice(b"blind\n"));
+    assert_eq!((line(alerts.next_now()), events.next_now()), ("blind\n".to_owned(), None));
+    path.turn(&hub);
+    for _ in 0..QUEUE_LINES + 2 {
+        hub.tell(|out| out.extend_from_slice(b"x\n"));
+    }
+    for _ in 0..QUEUE_LINES {
+        line(alerts.next_now());
+    }
+    raise(&mut path, &event("sh"));
+    assert_eq!(alerts.next_now(), Some(Said::Missed(2)));
+    assert!(line(alerts.next_now()).contains("\"rule_id\":\"r\""));
+    // It keeps nobody from ending.
+    path.end();
+    hub.tell(|_| panic!("nobody is there"));
+    assert_eq!((alerts.next().await, events.next().await), (None, None));
+}
+
+/// A watcher that reads nothing until the end hears of all that it missed, the last included.
+#[tokio::test]
+async fn what_is_missed_last_is_told_though_the_queue_is_full() {
+    let (hub, mut path) = (Hub::default(), Watching::default());
+    let mut slow = hub.watch(watch(Sight::Events, "")).unwrap();
+    path.turn(&hub);
+    let offer = |path: &mut Watching, count: usize| {
+        for _ in 0..count {
+            path.budget = Budget::default();
+            path.event(&event("x"), 0);
+        }
+    };
+    offer(&mut path, QUEUE_LINES + 7);
+    // It takes the last place.
+    path.tend();
+    offer(&mut path, 3);
+    path.end();
+    let (mut lines, mut missed) = (0, Vec::new());
+    while let Some(said) = slow.next().await {
+        match said {
+            Said::Line(_) => lines += 1,
+            Said::Missed(more) => missed.push(more),
+        }
+    }
+    assert_eq!((lines, missed), (QUEUE_LINES, vec![7, 3]));
+    assert_eq!(slow.next().await, None);
+}
+
 #[test]
 fn a_queue_is_bounded_in_bytes() {
     let (hub, mut path) = (Hub::default(), Watching::default());
