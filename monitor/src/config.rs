@@ -12,6 +12,7 @@ mod hostname;
 mod layers;
 mod outputs;
 mod pin_dir;
+mod secrets;
 mod state_dir;
 
 pub use assign::Assignment;
@@ -25,6 +26,7 @@ pub use outputs::{
     StdoutConfig, StdoutFormat, check_outputs,
 };
 pub use pin_dir::{DEFAULT_PIN_DIR, PinChoice};
+pub use secrets::Secret;
 pub use state_dir::{DEFAULT_STATE_DIR, StateDir, check_unused_series};
 
 use std::fmt;

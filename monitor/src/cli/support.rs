@@ -21,7 +21,7 @@ use flate2::write::GzEncoder;
 use crate::cli::containers::failure;
 use crate::cli::rules::visible;
 use crate::cli::{ConfigArg, Failure, doctor, emit};
-use crate::config::{self, Listen, Loaded, OutputFormat};
+use crate::config::{self, Listen, Loaded, OutputFormat, Secret};
 use crate::control::{self, Reply, Request, rfc3339};
 use crate::preflight::Check;
 use crate::telling::unix_now;
@@ -32,16 +32,18 @@ const MAX_PART: u64 = 8 << 20;
 const MAX_LINES: &str = "20000";
 /// How long asking for metrics, or for the log, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// As a file's name, means standard input or output.
+const STREAM: &str = "-";
 /// Stands for a secret that was found.
 const REMOVED: &str = "(secret removed)";
 
 /// Arguments of `support`.
 #[derive(Debug, Args)]
 pub struct SupportArgs {
-    /// The archive; it must not exist yet [default: ringfence-support-TIME.tar.gz]
+    /// The archive, which must not exist yet; `-` writes it to standard output [default: ringfence-support-TIME.tar.gz]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// File with the daemon's log, if the journal of `ringfence.service` has it not
+    /// File with the daemon's log, if the journal of `ringfence.service` has it not; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Control socket of the daemon instead of the configured one
@@ -96,18 +98,33 @@ impl SupportArgs {
             about: "lines of the daemon's log; no alerts",
             text: log(self.log.as_deref()),
         });
-        let path = self.output.unwrap_or_else(default_name);
         let parts = scrubbed(parts, &secrets);
-        let cannot = |error: io::Error| {
-            Failure::environment(format_args!(
-                "cannot write {}: {error}; name another file with -o",
-                path.display()
-            ))
-        };
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(cannot)?;
-        write(&parts, file).map_err(cannot)?;
-        emit(&(listing(&parts) + &visible(&format!("written to {}", path.display())) + "\n"))
+        match self.output {
+            Some(path) if path == Path::new(STREAM) => {
+                to_stream(&parts, &mut io::stdout().lock(), &mut io::stderr())
+            }
+            path => to_file(&parts, &path.unwrap_or_else(default_name)),
+        }
     }
+}
+
+/// Makes the archive in a new file, and lists on standard output what is in it.
+fn to_file(parts: &[Part], path: &Path) -> Result<(), Failure> {
+    let cannot = |error: io::Error| {
+        let path = path.display();
+        Failure::environment(format_args!("cannot write {path}: {error}; name another file with -o, or -o -"))
+    };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(cannot)?;
+    write(parts, file).map_err(cannot)?;
+    emit(&(listing(parts) + &visible(&format!("written to {}", path.display())) + "\n"))
+}
+
+/// Writes the archive, as in a container where no file can be made, and lists beside it what is in it.
+fn to_stream(parts: &[Part], archive: &mut impl Write, list: &mut impl Write) -> Result<(), Failure> {
+    write(parts, archive).map_err(|error| Failure::stdout(&error))?;
+    // The archive is out, whether or not somebody reads the list.
+    let _ = list.write_all(listing(parts).as_bytes());
+    Ok(())
 }
 
 fn default_name() -> PathBuf {
@@ -162,6 +179,7 @@ fn get(address: std::net::SocketAddr, page: &str) -> io::Result<String> {
 /// Lines of the log: of a file, or of the journal.
 fn log(file: Option<&Path>) -> String {
     let read = match file {
+        Some(path) if path == Path::new(STREAM) => last_read(io::stdin().lock()),
         Some(path) => last_of(path),
         None => journal(),
     };
@@ -178,6 +196,17 @@ fn last_of(path: &Path) -> io::Result<String> {
     file.seek(SeekFrom::Start(len.saturating_sub(MAX_PART)))?;
     let mut bytes = Vec::new();
     file.take(MAX_PART).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The end of what can only be read once.
+fn last_read(mut from: impl io::Read) -> io::Result<String> {
+    let most = MAX_PART as usize;
+    let mut bytes = Vec::new();
+    // In pieces, so that it never holds more than twice of what is wanted.
+    while from.by_ref().take(MAX_PART).read_to_end(&mut bytes)? > 0 {
+        bytes.drain(..bytes.len().saturating_sub(most));
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -228,16 +257,12 @@ fn log_lines(text: &str) -> String {
     out + &format!("({others} lines that are none of the log's, such as alerts, were left out)\n")
 }
 
-/// Takes out of every part whatever is known to be a secret, also as JSON would write it.
-fn scrubbed(mut parts: Vec<Part>, secrets: &[String]) -> Vec<Part> {
+/// Takes out of every part whatever is known to be a secret.
+fn scrubbed(mut parts: Vec<Part>, secrets: &[Secret]) -> Vec<Part> {
     for secret in secrets {
-        let quoted = serde_json::Value::from(secret.as_str()).to_string();
-        let inner = quoted.trim_matches('"').to_owned();
         for part in &mut parts {
-            for form in [secret, &inner] {
-                if part.text.contains(form.as_str()) {
-                    part.text = part.text.replace(form.as_str(), REMOVED);
-                }
+            if let Some(text) = secret.taken_out(&part.text, REMOVED) {
+                part.text = text;
             }
         }
     }

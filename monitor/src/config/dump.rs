@@ -1,25 +1,14 @@
 //! The effective settings for people and programs, each with what set it. Secrets are never in it.
 //!
-//! What Ringfence knows the form of is shown as it is in force. Of what only an output knows (`outputs`), a value is shown
-//! if its name says that it is no secret, and hidden otherwise: a new kind of output must not give anything away.
+//! What Ringfence knows the form of is shown as it is in force; lists of mappings as they were written, `outputs` without
+//! what may be a secret (see `secrets`).
 
-use std::io::Read as _;
-
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::file::keys;
-use super::layers::each_text;
+use super::secrets::{HIDDEN, redacted};
 use super::{CanaryInterval, Loaded, Origin, Settings};
 use crate::confine::Confine;
-
-/// Stands for a value that is not shown.
-const HIDDEN: &str = "(not shown)";
-
-/// Shorter texts are not taken for secrets that would have to be found elsewhere.
-const SHORTEST_SECRET: usize = 4;
-
-/// Bytes of a file that holds a secret, at most.
-const LARGEST_SECRET: u64 = 64 << 10;
 
 /// One setting.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +26,7 @@ pub struct Shown {
 /// How a setting's value is had.
 type Value = fn(&Settings) -> Json;
 
-/// How each setting's value is had; what is missing here is shown as it was written, where nothing is a secret by name.
+/// How each setting's value is had. What is missing here is shown as it was written, or not at all.
 const VALUES: &[(&str, Value)] = &[
     ("attach", |s| word(&format!("{:?}", s.attach))),
     ("strict", |s| s.strict.into()),
@@ -74,6 +63,8 @@ const VALUES: &[(&str, Value)] = &[
         let Confine { capabilities, seccomp, landlock } = s.confine;
         json!({"capabilities": capabilities, "seccomp": seccomp, "landlock": landlock})
     }),
+    ("group_by", |s| s.group.by.iter().map(|field| field.name.as_str()).collect()),
+    ("group_seconds", |s| s.group.seconds.into()),
     ("capability_unused_series", |s| s.capability_unused_series.into()),
 ];
 
@@ -89,56 +80,8 @@ fn optional(text: Option<String>) -> Json {
     text.map_or(Json::Null, Json::from)
 }
 
-/// Names of members whose values are no secrets, whatever the output.
-const PLAIN: &[&str] = &[
-    "type",
-    "file",
-    "env",
-    "name",
-    "min_priority",
-    "priority",
-    "shape",
-    "format",
-    "queue_bytes",
-    "dir",
-    "bytes",
-    "path",
-    "ca",
-    "cert",
-    "key",
-    "server_name",
-    "protocol",
-    "transport",
-    "facility",
-    "app_name",
-    "tag",
-    "tags",
-    "mode",
-    "rotate",
-    "keep",
-    "compression",
-    "method",
-    "template",
-    "address",
-    "url",
-    "enable",
-    "disable",
-    "rule",
-    "match",
-    "extra_output",
-    "extra_fields",
-    "group_by",
-    "hostname",
-    "source",
-    "insecure",
-    "identifier",
-    "framing",
-    "encoding",
-    "files",
-];
-/// Ends of such names.
-const PLAIN_ENDS: &[&str] =
-    &["_file", "_env", "_ms", "_seconds", "_bytes", "_dir", "_path", "_hours", "_days"];
+/// Settings that are shown as they were written, and have nothing in them that could be a secret.
+const AS_WRITTEN: &[&str] = &["rule_selection", "append_output"];
 
 impl Loaded {
     /// Every setting in the order of the documentation, without secrets.
@@ -154,145 +97,15 @@ impl Loaded {
         }
         let written = given.map_or(Json::Null, |given| given.written.clone());
         let mut hides = false;
-        let value = match &written {
-            // A plain value of a setting that is not known here: it is shown if it is no text.
-            Json::Array(_) | Json::Object(_) | Json::String(_) => redacted(key, &written, &mut hides),
-            _ => written,
+        let value = match key {
+            _ if AS_WRITTEN.contains(&key) || written.is_null() => written,
+            "outputs" => redacted(&written, &mut hides),
+            _ => {
+                hides = true;
+                HIDDEN.into()
+            }
         };
         Shown { key, value, from, hides }
-    }
-
-    /// Texts of the settings that are not shown, and values of variables of the environment that settings name: what
-    /// must not stand in anything that leaves the machine.
-    pub fn secrets(&self) -> Vec<String> {
-        let mut secrets = Vec::new();
-        for (key, value) in self.written().filter(|(key, _)| !VALUES.iter().any(|(known, _)| known == key)) {
-            each_hidden(key, value, &mut |text| secrets.push(text.to_owned()));
-            each_named(value, &mut |name, text| {
-                if name == "env" || name.ends_with("_env") {
-                    secrets.extend(std::env::var(text));
-                } else if (name == "file" || name.ends_with("_file"))
-                    && !["template", "ca", "cert"].iter().any(|kind| name.starts_with(kind))
-                {
-                    secrets.extend(lines_of(text));
-                }
-            });
-        }
-        for name in self.named_variables() {
-            secrets.extend(std::env::var(name));
-        }
-        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.dedup();
-        secrets
-    }
-}
-
-/// What stands in a file that holds a secret; nothing of one that cannot be read, or is too large to hold one.
-fn lines_of(path: &str) -> Vec<String> {
-    let mut text = String::new();
-    let read =
-        std::fs::metadata(path).and_then(|meta| match meta.is_file() && meta.len() <= LARGEST_SECRET {
-            true => std::fs::File::open(path)?.take(LARGEST_SECRET).read_to_string(&mut text),
-            false => Ok(0),
-        });
-    let lines = text.lines().map(|line| line.trim().to_owned());
-    if read.is_ok() { lines.collect() } else { Vec::new() }
-}
-
-/// Whether the value of a member of this name may be shown.
-fn is_plain(name: &str, text: &str) -> bool {
-    let by_name = PLAIN.contains(&name) || PLAIN_ENDS.iter().any(|end| name.ends_with(end));
-    // A key or certificate may be the thing itself instead of its place.
-    by_name
-        && !text.contains('\n')
-        && !text.contains("-----BEGIN")
-        && (!matches!(name, "key" | "cert" | "ca") || text.starts_with('/'))
-}
-
-/// Whether the value of a member of this name is a place, of which the host may be shown.
-fn is_place(name: &str) -> bool {
-    matches!(name, "url" | "urls" | "generator_url" | "address")
-}
-
-/// A URL or address without what may let somebody in: user, path and query.
-fn place(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
-    if matches!(scheme, "" | "unix") && rest.starts_with('/') {
-        return text.to_owned();
-    }
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
-    let cut = if host.len() < rest.len() { format!("/{HIDDEN}") } else { String::new() };
-    format!("{scheme}{host}{cut}")
-}
-
-fn redacted(name: &str, value: &Json, hides: &mut bool) -> Json {
-    match value {
-        Json::Object(members) => {
-            let shown = members.iter().map(|(name, value)| (name.clone(), redacted(name, value, hides)));
-            Json::Object(shown.collect::<Map<_, _>>())
-        }
-        Json::Array(members) => members.iter().map(|member| redacted(name, member, hides)).collect(),
-        Json::String(text) if is_place(name) => {
-            let shown = place(text);
-            *hides |= shown != *text;
-            shown.into()
-        }
-        Json::String(text) if is_plain(name, text) => text.as_str().into(),
-        Json::Null | Json::Bool(_) => value.clone(),
-        // A number may be one, as a pin is.
-        Json::Number(_) if is_plain(name, "") => value.clone(),
-        _ => {
-            *hides = true;
-            HIDDEN.into()
-        }
-    }
-}
-
-/// Calls `visit` with each text that [`redacted`] does not show, or shows a part of.
-fn each_hidden(name: &str, value: &Json, visit: &mut impl FnMut(&str)) {
-    match value {
-        Json::Object(members) => members.iter().for_each(|(name, value)| each_hidden(name, value, visit)),
-        Json::Array(members) => members.iter().for_each(|member| each_hidden(name, member, visit)),
-        Json::String(text) if is_place(name) && place(text) == *text => {}
-        Json::String(text) if is_place(name) => {
-            visit(text);
-            // Parts of it may stand elsewhere: the path, the query, user and password.
-            let rest = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
-            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            visit(path);
-            let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-            user.split(':').chain(path.split(['/', '?', '&', '='])).for_each(visit);
-        }
-        Json::String(text) if !is_plain(name, text) => {
-            visit(text);
-            // "Bearer x": what stands behind the word is enough for whoever finds it.
-            text.split_whitespace().filter(|part| part.len() >= 8).for_each(&mut *visit);
-            text.lines().for_each(visit);
-        }
-        Json::Number(number) if !is_plain(name, "") => visit(&number.to_string()),
-        _ => {}
-    }
-}
-
-fn each_named(value: &Json, visit: &mut impl FnMut(&str, &str)) {
-    match value {
-        Json::Object(members) => {
-            for (name, value) in members {
-                each_text_here(value, &mut |text| visit(name, text));
-                each_named(value, visit);
-            }
-        }
-        Json::Array(members) => members.iter().for_each(|member| each_named(member, visit)),
-        _ => {}
-    }
-}
-
-fn each_text_here(value: &Json, visit: &mut impl FnMut(&str)) {
-    if value.is_string() {
-        each_text(value, visit);
     }
 }
 
@@ -323,4 +136,4 @@ pub fn json(shown: &[Shown]) -> Json {
 
 #[cfg(test)]
 #[path = "dump_tests.rs"]
-mod tests;
+pub(super) mod tests;

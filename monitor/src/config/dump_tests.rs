@@ -3,7 +3,11 @@
 use super::*;
 use crate::config::file;
 
-fn loaded(files: &[(&str, &str)], environment: &[(&str, &str)], set: &[&str]) -> Result<Loaded, String> {
+pub(in crate::config) fn loaded(
+    files: &[(&str, &str)],
+    environment: &[(&str, &str)],
+    set: &[&str],
+) -> Result<Loaded, String> {
     let files = files.iter().map(|(name, text)| {
         file::parse(name, (*text).to_owned()).map(|read| (std::path::PathBuf::from(name), read))
     });
@@ -26,7 +30,7 @@ fn one(loaded: &Loaded, key: &str) -> (Json, String) {
 fn every_setting_has_a_value_that_is_shown() {
     let known: Vec<&str> = VALUES.iter().map(|(key, _)| *key).collect();
     // Lists of mappings are shown as they were written.
-    let as_written = ["rule_selection", "append_output", "outputs", "group_by", "group_seconds"];
+    let as_written = ["rule_selection", "append_output", "outputs"];
     for key in keys() {
         assert!(known.contains(key) || as_written.contains(key), "{key} has no line in VALUES");
     }
@@ -39,7 +43,7 @@ fn what_set_a_setting_is_said() {
     let it = loaded(
         &[
             ("/etc/a.yaml", "ring_bytes: 8192\nstrict: true\nrules: [/a]\nlisten: off\nalert_file: /x\n"),
-            ("/etc/b.yaml", "ring_bytes: 16384\ncanary_interval_ms: off\n"),
+            ("/etc/b.yaml", "ring_bytes: 16384\ncanary_interval_ms: off\ngroup_seconds: 60\n"),
         ],
         &[("RINGFENCE_LISTEN", "127.0.0.1:1"), ("RINGFENCE_DOCKER_ROOTS", "[/d, /e]"), ("PATH", "/bin")],
         &["min_priority=notice", "rules[]=/b", "podman_roots[]=/p", "rule_selection[].disable.rule=*"],
@@ -56,6 +60,8 @@ fn what_set_a_setting_is_said() {
         ("rules", json!(["/a", "/b"]), "/etc/a.yaml, then command line: --set"),
         ("alert_file", json!("/x"), "/etc/a.yaml"),
         ("record_dir", Json::Null, "built in"),
+        ("group_by", json!(["container.id", "proc.exepath"]), "built in"),
+        ("group_seconds", json!(60), "/etc/b.yaml"),
         ("rule_selection", json!([{"disable": {"rule": "*"}}]), "built in, then command line: --set"),
     ] {
         assert_eq!(one(&it, key), (value, from.to_owned()), "{key}");
@@ -122,87 +128,28 @@ fn the_environment_is_read_strictly() {
     }
 }
 
-/// What only an output knows is shown by name, and nothing else of it.
+/// A variable that holds an output's token is no misspelt setting, whichever layer names it, and stays none when a later
+/// layer replaces that output.
 #[test]
-fn secrets_are_hidden_and_known() {
-    let outputs = json!([
-        {
-            "type": "webhook",
-            "name": "siem",
-            "url": "https://user:pa55word@hooks.example:8443/services/T0001/B0002?key=sesame",
-            "headers": {"Authorization": "Bearer abcdefgh12345678", "X-Tenant": "tenant-secret"},
-            "token": "plain-token",
-            "pin": 123_456,
-            "token_file": "/run/secrets/token",
-            "token_env": "PATH",
-            "min_priority": "Warning",
-            "timeout_ms": 5000,
-            "tls": {"ca": "/etc/ca.pem", "key": "-----BEGIN PRIVATE KEY-----\nMIIsecret\n-----END", "insecure": true},
-            "spool": {"dir": "/var/spool", "bytes": 1_048_576},
-            "unheard_of": ["novel-secret"],
-        },
-        {"type": "syslog", "address": "unix:///dev/log"},
-    ]);
-    let mut hides = false;
-    let shown = redacted("", &outputs, &mut hides);
-    assert!(hides);
-    assert_eq!(
-        shown,
-        json!([
-            {
-                "type": "webhook",
-                "name": "siem",
-                "url": "https://hooks.example:8443/(not shown)",
-                "headers": {"Authorization": HIDDEN, "X-Tenant": HIDDEN},
-                "token": HIDDEN,
-                "pin": HIDDEN,
-                "token_file": "/run/secrets/token",
-                "token_env": "PATH",
-                "min_priority": "Warning",
-                "timeout_ms": 5000,
-                "tls": {"ca": "/etc/ca.pem", "key": HIDDEN, "insecure": true},
-                "spool": {"dir": "/var/spool", "bytes": 1_048_576},
-                "unheard_of": [HIDDEN],
-            },
-            {"type": "syslog", "address": "unix:///dev/log"},
-        ])
-    );
-    let mut secrets = Vec::new();
-    each_hidden("", &outputs, &mut |text| secrets.push(text.to_owned()));
-    for secret in [
-        "pa55word",
-        "services/T0001/B0002?key=sesame",
-        "sesame",
-        "T0001",
-        "Bearer abcdefgh12345678",
-        "abcdefgh12345678",
-        "tenant-secret",
-        "plain-token",
-        "123456",
-        "MIIsecret",
-        "novel-secret",
+fn variables_that_outputs_name_are_no_settings() {
+    let outputs = "[{type: webhook, url: 'https://soc.example', token_env: RINGFENCE_TOKEN}]";
+    let (file, set) = (format!("outputs: {outputs}\n"), format!("outputs={outputs}"));
+    let token = ("RINGFENCE_TOKEN", "x");
+    let none = ("RINGFENCE_OUTPUTS", "[]");
+    for (files, environment, set) in [
+        (vec![("a", file.as_str())], vec![token], vec![]),
+        (vec![("a", &file), ("b", "outputs: []\n")], vec![token], vec![]),
+        (vec![("a", &file)], vec![token, none], vec![]),
+        (vec![], vec![token, ("RINGFENCE_OUTPUTS", outputs)], vec![]),
+        (vec![], vec![token, ("RINGFENCE_OUTPUTS", outputs)], vec!["outputs=[]"]),
+        (vec![], vec![token], vec![set.as_str()]),
+        (vec![], vec![token], vec![&set, "outputs=[]"]),
+        (vec![], vec![token], vec!["outputs[].type=webhook", &set]),
     ] {
-        assert!(secrets.iter().any(|known| known == secret), "{secret} is not known: {secrets:?}");
+        let outcome = loaded(&files, &environment, &set).map(|it| it.secrets().len());
+        assert!(outcome.is_ok(), "{files:?} {environment:?} {set:?}: {outcome:?}");
     }
-    assert!(!secrets.iter().any(|known| known.contains("/run/secrets") || known == "webhook"), "{secrets:?}");
-    let mut named = Vec::new();
-    each_named(&outputs, &mut |name, text| named.push((name.to_owned(), text.to_owned())));
-    assert!(named.contains(&("token_env".to_owned(), "PATH".to_owned())));
-}
-
-#[test]
-fn places_lose_what_lets_somebody_in() {
-    for (text, shown) in [
-        ("127.0.0.1:514", "127.0.0.1:514"),
-        ("siem.example:6514", "siem.example:6514"),
-        ("https://a.example", "https://a.example"),
-        ("https://a.example/hook/x", "https://a.example/(not shown)"),
-        ("http://u:p@a.example", "http://a.example/(not shown)"),
-        ("u:p@a.example:1", "a.example:1/(not shown)"),
-        ("https://a.example?k=v", "https://a.example/(not shown)"),
-        ("/dev/log", "/dev/log"),
-        ("unix:///run/x", "unix:///run/x"),
-    ] {
-        assert_eq!(place(text), shown, "{text}");
-    }
+    // Without anybody who names it, it is one.
+    let error = loaded(&[], &[token, none], &[]).unwrap_err();
+    assert!(error.contains("environment: RINGFENCE_TOKEN: there is no such setting"), "{error}");
 }

@@ -306,8 +306,13 @@ pub(super) fn read_all(
     Ok(files)
 }
 
-/// The keys of all settings, in their order: what serde was told of [`FileConfig`].
+/// The keys of all settings, in their order.
 pub(super) fn keys() -> &'static [&'static str] {
+    members::<FileConfig>()
+}
+
+/// The members of a structure, in their order: what serde was told of it.
+pub(super) fn members<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     /// Takes what a structure's deserialisation names, and gives nothing.
     struct Names<'n>(&'n mut &'static [&'static str]);
 
@@ -335,8 +340,8 @@ pub(super) fn keys() -> &'static [&'static str] {
     }
 
     let mut names: &'static [&'static str] = &[];
-    // An empty mapping is a configuration.
-    let _ = FileConfig::deserialize(Names(&mut names));
+    // An empty mapping may or may not be one.
+    let _ = T::deserialize(Names(&mut names));
     names
 }
 

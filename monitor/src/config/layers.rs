@@ -1,6 +1,6 @@
 //! Settings with where each came from: built-in values, files, environment, command line, the later over the earlier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// By key; what is not here has its built-in value.
     given: BTreeMap<String, Given>,
+    /// Variables of the environment that values name, those of replaced values included.
+    named: BTreeSet<String>,
 }
 
 impl fmt::Debug for Loaded {
@@ -80,13 +82,14 @@ impl Loaded {
         environment: impl Iterator<Item = (OsString, OsString)>,
         assignments: &[Assignment],
     ) -> Result<Self, ConfigError> {
-        let mut loaded = Loaded { settings: Settings::default(), given: BTreeMap::new() };
+        let mut loaded =
+            Loaded { settings: Settings::default(), given: BTreeMap::new(), named: BTreeSet::new() };
         for (path, file::Read { config, written }) in files {
             loaded.settings.apply(config);
             loaded.note(&Origin::File(path), written, false);
         }
         let variables: Vec<_> = environment.collect();
-        for (name, assignment) in environment::assignments(&variables, &loaded.named_variables())? {
+        for (name, assignment) in environment::assignments(&variables)? {
             let written = assignment.apply(&mut loaded.settings).map_err(|error| error.in_variable(&name))?;
             loaded.note(&Origin::Environment(name), written, false);
         }
@@ -94,15 +97,20 @@ impl Loaded {
             let written = assignment.apply(&mut loaded.settings)?;
             loaded.note(&Origin::CommandLine, written, assignment.adds());
         }
+        // Any layer may name one for something else, so this comes last.
+        environment::check_names(&variables, &loaded.named)?;
         let Settings { outputs, alert_file, .. } = &loaded.settings;
         check_outputs(outputs, alert_file.as_deref()).map_err(ConfigError::Outputs)?;
-        // Those that the rest of the configuration names are known only now.
-        environment::assignments(&variables, &loaded.named_variables())?;
         Ok(loaded)
     }
 
     fn note(&mut self, origin: &Origin, written: Map<String, Json>, adds: bool) {
         for (key, value) in written {
+            each_text(&value, &mut |text| {
+                if text.starts_with(environment::PREFIX) {
+                    self.named.insert(text.to_owned());
+                }
+            });
             match (self.given.get_mut(&key), adds, value) {
                 (Some(Given { origins, written: Json::Array(known) }), true, Json::Array(more)) => {
                     known.extend(more);
@@ -122,27 +130,15 @@ impl Loaded {
         self.given.get(key)
     }
 
-    /// Every value as it was written, secrets included.
-    pub(super) fn written(&self) -> impl Iterator<Item = (&str, &Json)> {
-        self.given.iter().map(|(key, given)| (key.as_str(), &given.written))
-    }
-
-    /// Variables of the environment that values of the settings name, such as `token_env: RINGFENCE_TOKEN`.
-    pub(super) fn named_variables(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        for (_, value) in self.written() {
-            each_text(value, &mut |text| {
-                if text.starts_with(environment::PREFIX) {
-                    names.push(text.to_owned());
-                }
-            });
-        }
-        names
+    /// Variables of the environment that values of the settings name, such as `token_env: RINGFENCE_TOKEN`, also those of
+    /// values that a later layer replaced.
+    pub(super) fn named_variables(&self) -> &BTreeSet<String> {
+        &self.named
     }
 }
 
 /// Calls `visit` with each text in a value.
-pub(super) fn each_text(value: &Json, visit: &mut impl FnMut(&str)) {
+fn each_text(value: &Json, visit: &mut impl FnMut(&str)) {
     match value {
         Json::String(text) => visit(text),
         Json::Array(members) => members.iter().for_each(|member| each_text(member, visit)),
@@ -155,5 +151,6 @@ pub(super) fn each_text(value: &Json, visit: &mut impl FnMut(&str)) {
 #[cfg(test)]
 pub(crate) fn loaded_with_written(key: &str, written: Json) -> Loaded {
     let given = Given { origins: vec![Origin::CommandLine], written };
-    Loaded { settings: Settings::default(), given: BTreeMap::from([(key.to_owned(), given)]) }
+    let given = BTreeMap::from([(key.to_owned(), given)]);
+    Loaded { settings: Settings::default(), given, named: BTreeSet::new() }
 }

@@ -104,6 +104,12 @@ macro_rules! kinds {
                 }
             }
 
+            /// The members that outputs of any type may have.
+            #[cfg(test)]
+            pub(super) fn all_members() -> Vec<&'static str> {
+                [COMMON, $(super::file::members::<$config>()),*].concat()
+            }
+
             fn read<'de, A: MapAccess<'de>>(word: &str, own: Own<'_, A>) -> Result<Self, A::Error> {
                 match word {
                     $($word => <$config>::deserialize(own).map(OutputKind::$variant),)*

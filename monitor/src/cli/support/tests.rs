@@ -103,3 +103,26 @@ fn a_log_is_its_last_part() {
     );
     assert!(super::log(Some(&dir.path().join("none"))).starts_with("no log: "));
 }
+
+/// In a container nobody may be able to make a file: the archive alone goes to standard output.
+#[test]
+fn an_archive_can_be_a_stream() {
+    let args = ["ringfence", "support", "-o", "-", "--log", "-"];
+    assert!(<crate::cli::Cli as clap::Parser>::try_parse_from(args).is_ok());
+    let part = || Part { name: "kernel.txt", about: "the machine", text: "kernel: x\n".to_owned() };
+    let (mut archive, mut list) = (Vec::new(), Vec::new());
+    assert!(to_stream(&[part()], &mut archive, &mut list).is_ok());
+    assert_eq!(unpack(&archive)["ringfence-support/kernel.txt"], "kernel: x\n");
+    assert!(String::from_utf8(list).unwrap().starts_with("kernel.txt"));
+    assert!(to_stream(&[part()], &mut &mut [0_u8; 8][..], &mut Vec::new()).is_err(), "it did not fit");
+}
+
+#[test]
+fn a_log_on_standard_input_is_its_last_part() {
+    let line = "2026-11-27T04:05:06.123456Z  INFO number=";
+    let text: String = (0..500_000).map(|number| format!("{line}{number}\n")).collect();
+    let read = last_read(text.as_bytes()).unwrap();
+    assert_eq!(read.len() as u64, MAX_PART);
+    assert!(text.ends_with(&read));
+    assert_eq!(last_read(&b"x\n"[..]).unwrap(), "x\n");
+}
