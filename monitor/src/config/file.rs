@@ -395,13 +395,14 @@ fn check_trust(path: &Path, handle: &File) -> Result<(), ConfigError> {
 
 /// Reads a configuration's text. An empty one is a configuration that sets nothing.
 pub(super) fn parse(name: &str, text: String) -> Result<Read, ConfigError> {
-    let options = || serde_saphyr::options! { with_snippet: false };
-    let outcome: Result<Option<FileConfig>, YamlError> =
-        serde_saphyr::from_str_with_options(&text, options());
+    let options = serde_saphyr::options! { with_snippet: false };
+    let outcome: Result<Option<FileConfig>, YamlError> = serde_saphyr::from_str_with_options(&text, options);
     match outcome {
         Ok(config) => {
             // It was read once, so that it is a mapping is known.
-            let written = serde_saphyr::from_str_with_options::<Option<Json>>(&text, options());
+            // And a plain `off` stays the word that it is in `format: off`; where it means false it still does.
+            let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+            let written = serde_saphyr::from_str_with_options::<Option<Json>>(&text, options);
             let written = match written {
                 Ok(Some(Json::Object(written))) => written,
                 _ => Map::new(),
