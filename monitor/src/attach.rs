@@ -146,6 +146,9 @@ enum Adopted {
     Held(OwnedFd),
 }
 
+/// Why no probe on capability checks can be attached, now or later.
+const NEVER: &str = "refused by this machine, and the kernel has no tracepoint (before 6.14)";
+
 struct Plan {
     program: String,
     hook: Hook,
@@ -370,9 +373,7 @@ impl Loader {
             CapHook::None => attached.probes.push(Probe {
                 name: "cap_capable".to_owned(),
                 hook: "fexit/cap_capable".to_owned(),
-                missing: Some(
-                    "refused by this machine, and the kernel has no tracepoint (before 6.14)".to_owned(),
-                ),
+                missing: Some(NEVER.to_owned()),
                 cost: cost_of("cap_capable"),
                 program: None,
             }),

@@ -251,12 +251,13 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
         reader::start(ring, pipeline, questions, stopped).map_err(system("cannot start the reader"))?;
     let watch = start_watch(canaries, &settings, &ledger, reporter, earlier_canaries)?;
     confinement.close_files();
+    attached.settle();
     announce(&attached, hierarchy.as_ref(), &health, rule_count);
     let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
     let reloading = tokio::spawn(reloader.run(hangup, handover));
-    service::ready();
-    let attending = tokio::spawn(service::attend(Arc::clone(&health)));
-    let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses, carried));
+    let tested = settings.canary_interval != CanaryInterval::Off;
+    let attending = tokio::spawn(service::attend(Arc::clone(&health), tested));
+    let watching = tokio::spawn(report_losses(Arc::clone(&ledger), misses, carried, hierarchy));
     // Who has nothing pinned always stops for good.
     let mut for_good = attached.pinned().is_none();
     let ended = tokio::select! {
@@ -280,12 +281,11 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     // What follows looks like blindness. Canaries that are still out are read like everything else.
     drop(watch);
     // Detach first: what is in the ring then is all there will be. If the next process goes on, the rest is for it.
-    let how = if for_good {
+    let (how, _taken) = if for_good {
         attached.detach();
-        Stop::Drain
+        (Stop::Drain, None)
     } else {
-        attached.leave();
-        Stop::Leave
+        (Stop::Leave, attached.leave())
     };
     if let Some(capabilities) = capabilities {
         capabilities.finish().await;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,14 +92,16 @@ pub struct Health {
     rules_refused: Mutex<Option<String>>,
     /// Until when the watch over the hooks must have looked again; unset while there is none.
     watch_due: Mutex<Option<Instant>>,
+    /// See [`Health::prove`].
+    proofs: AtomicU64,
 }
 
 impl Health {
     /// Starting, with these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let readiness = Mutex::new(Readiness::Starting("probes are not attached yet".to_owned()));
-        let (blind, rules_refused, watch_due) = Default::default();
-        Arc::new(Self { metrics, readiness, blind, rules_refused, watch_due })
+        let (blind, rules_refused, watch_due, proofs) = Default::default();
+        Arc::new(Self { metrics, readiness, blind, rules_refused, watch_due, proofs })
     }
 
     /// Says what is seen no longer, or with `None` that all is seen again; `/readyz` and the metrics follow.
@@ -134,6 +137,16 @@ impl Health {
     /// blindness, which counts as blindness.
     pub fn watch_looked(&self, next_within: Duration) {
         *self.watch_due.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + next_within);
+    }
+
+    /// The watch over the hooks looked, and canaries came back, or nothing keeps them back that a start anew might mend.
+    pub fn prove(&self) {
+        self.proofs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was proved so far.
+    pub fn proofs(&self) -> u64 {
+        self.proofs.load(Ordering::Relaxed)
     }
 
     /// Coverage is degraded where something was missing at the start, and where something is seen no longer.

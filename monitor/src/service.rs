@@ -1,16 +1,19 @@
 //! The service manager that may have started the daemon (systemd, or whoever speaks its protocol): what it is told, and the
 //! socket for metrics that it may hand over. Where there is none, nothing of this does anything.
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain};
 use sd_notify::NotifyState;
-use tokio::task::spawn_blocking;
 
 use crate::http::{Health, State};
 
@@ -18,58 +21,89 @@ use crate::http::{Health, State};
 pub const METRICS_SOCKET: &str = "metrics";
 /// How often it is told how the daemon is, where no watchdog asks for more.
 const STATUS_PERIOD: Duration = Duration::from_secs(5);
-
-/// Tells that probes are attached and events are read.
-pub fn ready() {
-    tell(&[NotifyState::Ready]);
-}
+/// After what time it is told again that the daemon is ready, if it had no room.
+const RETRY: Duration = Duration::from_millis(100);
+/// Where it listens: a path, or `@` and a name.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Tells that the daemon ends.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// Feeds the watchdog as long as Ringfence sees what it watches, and tells how it is when that changes. Runs until it is
-/// dropped.
+/// Tells that probes are attached and events are read; then feeds the watchdog as long as that can be believed, and tells
+/// how the daemon is when that changes. Runs until it is dropped.
 ///
-/// The self-test notices within seconds what is seen no longer; then the watchdog is fed no more, and in the end the
-/// manager starts the daemon anew. Where the self-test is off, what is fed says that the daemon runs, and no more.
-pub async fn attend(health: Arc<Health>) {
+/// If hooks are `tested`, the watchdog is fed once for each look that showed that they are seen ([`Health::prove`]), and
+/// not for life alone: where nothing proves it any more, the manager starts the daemon anew. With the self-test
+/// switched off, what is fed says that the daemon runs, and no more.
+pub async fn attend(health: Arc<Health>, tested: bool) {
+    while !tell(&[NotifyState::Ready]) {
+        tokio::time::sleep(RETRY).await;
+    }
     let watchdog = sd_notify::watchdog_enabled();
     // Several chances within its time, so that one late one does not count.
     let mut turn = tokio::time::interval(watchdog.map_or(STATUS_PERIOD, |time| time / 4));
+    let mut feeding = Feeding { tested, fed: 0 };
     let mut told = None;
     loop {
         turn.tick().await;
         let (state, detail) = health.state();
-        let sees = matches!(state, State::Ready | State::Degraded);
+        let proofs = health.proofs();
         let status =
             if detail.is_empty() { state.name().to_owned() } else { format!("{}: {detail}", state.name()) };
-        let is_news = told.as_ref() != Some(&status);
-        if (sees && watchdog.is_some()) || is_news {
-            let text = status.clone();
-            // The manager may stand still; then this waits, and nothing else.
-            let sent = spawn_blocking(move || {
-                let mut states = Vec::new();
-                if is_news {
-                    states.push(NotifyState::Status(&text));
-                }
-                if sees && watchdog.is_some() {
-                    states.push(NotifyState::Watchdog);
-                }
-                tell(&states);
-            });
-            if sent.await.is_ok() {
-                told = Some(status);
-            }
+        let mut states = Vec::new();
+        if told.as_ref() != Some(&status) {
+            states.push(NotifyState::Status(&status));
+        }
+        if watchdog.is_some() && feeding.is_due(state, proofs) {
+            states.push(NotifyState::Watchdog);
+        }
+        // What the manager has no room for is tried again with the next turn.
+        if !states.is_empty() && tell(&states) {
+            feeding.fed = proofs;
+            told = Some(status);
         }
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// When the watchdog is fed.
+struct Feeding {
+    /// Whether canaries are wanted.
+    tested: bool,
+    /// Proofs that were there when it was fed last.
+    fed: u64,
+}
+
+impl Feeding {
+    /// Blindness alone is no reason to withhold: whoever floods the ring would have the daemon ended. What a start anew
+    /// may mend is no proof to begin with.
+    fn is_due(&self, state: State, proofs: u64) -> bool {
+        let runs = !matches!(state, State::Starting | State::Stopping);
+        runs && (!self.tested || proofs != self.fed)
+    }
+}
+
+/// True if the service manager was told, or there is none. Never waits.
+fn tell(states: &[NotifyState<'_>]) -> bool {
+    let Some(socket) = std::env::var_os(NOTIFY_SOCKET) else { return true };
+    let told = send(&socket, states);
+    if let Err(error) = &told {
         tracing::debug!(%error, "the service manager cannot be told");
     }
+    told.is_ok()
+}
+
+fn send(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(socket)?,
+    };
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let sender = UnixDatagram::unbound()?;
+    sender.set_nonblocking(true)?;
+    sender.connect_addr(&address)?;
+    sender.send(message.as_bytes()).map(drop)
 }
 
 /// The socket for metrics that the service manager listens on and hands over, if it does. Takes it: to be called once.
@@ -100,6 +134,38 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn the_watchdog_is_fed_for_new_proofs_and_whatever_floods_the_ring() {
+        let mut feeding = Feeding { tested: true, fed: 0 };
+        assert!(!feeding.is_due(State::Ready, 0), "nothing was proved yet: canaries may be missing");
+        assert!(feeding.is_due(State::Blind, 1), "a full ring blinds, and is nothing that a start mends");
+        feeding.fed = 1;
+        assert!(!feeding.is_due(State::Ready, 1), "an old proof is none");
+        assert!(!feeding.is_due(State::Stopping, 2) && !feeding.is_due(State::Starting, 2));
+        assert!(Feeding { tested: false, fed: 0 }.is_due(State::Ready, 0), "the self-test is off");
+    }
+
+    #[test]
+    fn the_manager_is_told_at_both_kinds_of_places_and_never_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let name = format!("ringfence-test-{}", std::process::id());
+        let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
+        let places = [
+            (UnixDatagram::bind(&path).unwrap(), path.into_os_string()),
+            (UnixDatagram::bind_addr(&abstract_address).unwrap(), format!("@{name}").into()),
+        ];
+        for (manager, place) in places {
+            send(&place, &[NotifyState::Ready, NotifyState::Watchdog]).unwrap();
+            let mut message = [0; 64];
+            let len = manager.recv(&mut message).unwrap();
+            assert_eq!(&message[..len], b"READY=1\nWATCHDOG=1\n");
+            // It stands still: soon there is no room.
+            let refused = (0..100_000).find_map(|_| send(&place, &[NotifyState::Watchdog]).err());
+            assert_eq!(refused.unwrap().kind(), io::ErrorKind::WouldBlock);
+        }
+    }
 
     #[test]
     fn only_what_listens_for_tcp_is_taken() {

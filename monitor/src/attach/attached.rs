@@ -6,8 +6,10 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, RawTracePoint};
 
 use super::explain::chain;
-use super::pinned::program_name;
-use super::{Adopted, AttachError, Attached, CanaryMap, CounterMap, ENROLMENT, LostMap, Pinned, Probe};
+use super::pinned::{EVENTS, program_name};
+use super::{
+    Adopted, AttachError, Attached, CanaryMap, CounterMap, ENROLMENT, LostMap, NEVER, Pinned, Probe,
+};
 
 impl Attached {
     /// The same, unless a probe is missing.
@@ -15,6 +17,25 @@ impl Attached {
         let gap = |probe: &Probe| probe.missing.as_ref().map(|why| format!("{} ({why})", probe.hook));
         let missing: Vec<String> = self.probes.iter().filter_map(gap).collect();
         if missing.is_empty() { Ok(self) } else { Err(AttachError::Strict(missing)) }
+    }
+
+    /// How many probes are missing that another time may be allowed.
+    pub(super) fn gaps(&self) -> usize {
+        let may_come = |probe: &&Probe| probe.missing.as_ref().is_some_and(|why| why != NEVER);
+        self.probes.iter().filter(may_come).count()
+    }
+
+    /// The ring, for as long as it is not taken.
+    pub(super) fn ring(&mut self) -> Option<RingBuf<&mut MapData>> {
+        let adopted = self.adopted.iter_mut().find_map(|(name, adopted)| match adopted {
+            Adopted::Map(map) if name == EVENTS => Some(&mut **map),
+            _ => None,
+        });
+        let map = match adopted {
+            Some(map) => map,
+            None => self.ebpf.as_mut()?.map_mut(EVENTS)?,
+        };
+        RingBuf::try_from(map).ok()
     }
 
     /// Takes a map out, whoever loaded it.
@@ -92,6 +113,24 @@ impl Attached {
         }
     }
 
-    /// Lets go. What is pinned stays on its hook, for the next process; all else is taken off.
-    pub fn leave(self) {}
+    /// What [`Attached::take_handed`] gave was told of: nobody needs what it came from any more.
+    pub fn forget_earlier(&mut self) {
+        if let Some(pinned) = &mut self.pinned {
+            pinned.forget_earlier();
+        }
+    }
+
+    /// The start has come to its end. Before that, dropping takes off what nobody had pinned before.
+    pub fn settle(&mut self) {
+        if let Some(pinned) = &mut self.pinned {
+            pinned.settle();
+        }
+    }
+
+    /// Lets go. What is pinned stays on its hook, for the next process; all else is taken off. That process may not begin
+    /// before the ring is read by nobody else, so the directory stays taken as long as what this gives.
+    #[must_use]
+    pub fn leave(mut self) -> Option<Pinned> {
+        self.pinned.take()
+    }
 }

@@ -10,20 +10,20 @@ use monitor_common::WIRE_VERSION;
 use serde::{Deserialize, Serialize};
 
 use super::explain::chain;
-use super::replaced::Old;
+use super::replaced;
 use super::{Adopted, AttachError, AttachMode, Attached, ENROLMENT, OBJECT, Probe, Wanted, attach, cost_of};
 use crate::bpf_files::{self, BpfFiles};
 use crate::capabilities::{CAP_MARKS, CapMarksMap};
 use crate::config::AttachChoice;
 use crate::hierarchy::Hierarchy;
 use crate::kernel_files;
-use crate::pins::{CARRIED, Carried, LINK, PROGRAM, PinDir, PinError, SetName};
+use crate::pins::{self, CARRIED, Carried, LINK, PROGRAM, PinDir, SetName};
 
 /// Version of what is pinned, and of what [`Manifest`] says.
 const VERSION: u32 = 1;
 /// The maps that the daemon itself uses. The programs hold on to all others.
 const MAPS: [&str; 10] = [
-    "EVENTS",
+    EVENTS,
     "COUNTERS",
     "LOST",
     "CANARIES",
@@ -35,6 +35,8 @@ const MAPS: [&str; 10] = [
     "SYSCALLS_UNNOTED",
 ];
 
+/// The ring.
+pub(super) const EVENTS: &str = "EVENTS";
 /// A map that no program uses: [`CapMarksMap`].
 const MARKS: &str = "CAP_MARKS";
 /// `BPF_F_NO_PREALLOC`: nearly always it is empty.
@@ -73,6 +75,20 @@ pub struct Pinned {
     set: SetName,
     carried: Arc<Carried>,
     begun: Begun,
+    fate: Fate,
+    /// What was replaced: its names stay until its records were told of.
+    earlier: (Vec<SetName>, Vec<Carried>),
+}
+
+/// What becomes of pins that are dropped: of a start that failed, or one that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// They were of no use to anybody before, so they go.
+    Go,
+    /// What watched before goes on watching, and whoever reads the log is told.
+    StayAndSay,
+    /// They are for the next process.
+    Stay,
 }
 
 impl Pinned {
@@ -86,10 +102,43 @@ impl Pinned {
         self.begun
     }
 
+    /// The start has come to its end: from here on the pins are there for the next process.
+    pub(super) fn settle(&mut self) {
+        self.fate = Fate::Stay;
+    }
+
+    /// Removes what is left of the sets that were replaced: their records were told of. What cannot be removed is without
+    /// links, and no reason to watch less.
+    pub(super) fn forget_earlier(&mut self) {
+        let (sets, carried) = std::mem::take(&mut self.earlier);
+        carried.iter().for_each(Carried::hand_over);
+        for error in sets.iter().filter_map(|set| self.dir.remove(set).err()) {
+            tracing::error!(%error, "maps of programs that were replaced stay pinned: the next start removes them");
+        }
+    }
+
     /// Removes the pins.
-    pub(super) fn remove(self) {
+    pub(super) fn remove(mut self) {
+        self.fate = Fate::Stay;
+        self.clear();
+    }
+
+    fn clear(&self) {
         if let Err(error) = self.dir.remove(&self.set) {
             tracing::error!(%error, "pins stay: `ringfence unpin` removes them");
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        match self.fate {
+            Fate::Go => self.clear(),
+            Fate::StayAndSay => tracing::error!(
+                "the start failed, and probes stay on their hooks as they were before: a start that succeeds takes them over, \
+                 `ringfence unpin` takes them off"
+            ),
+            Fate::Stay => {}
         }
     }
 }
@@ -128,14 +177,27 @@ fn link_name(program: &str) -> String {
 pub fn attach_pinned(wanted: Wanted<'_>, dir: PinDir) -> Result<Attached, AttachError> {
     let key = key(&wanted);
     let mut earlier = dir.sets()?;
-    if let Some(set) = earlier.iter().rposition(|set| set.key == key).map(|place| earlier.remove(place)) {
-        match adopt(&dir, &set, wanted.hierarchy) {
-            Ok(mut attached) => {
-                remove(&dir, &earlier)?;
-                let carried = attached.1;
+    let mut fresh = None;
+    // The newest is the one that watches. What is older was left by a process that was killed while it was replaced.
+    if let Some(set) = earlier.pop_if(|set| set.key == key) {
+        let adopted = adopt(&dir, &set, &wanted).and_then(|adopted| {
+            if adopted.0.gaps() > 0 {
+                // What was refused once may be allowed by now.
+                fresh = attach(wanted).ok();
+            }
+            let fewer = fresh.as_ref().is_some_and(|fresh| fresh.gaps() < adopted.0.gaps());
+            if fewer { Err("more probes can be attached now".to_owned()) } else { Ok(adopted) }
+        });
+        match adopted {
+            Ok((mut attached, carried)) => {
                 let begun = Begun::Adopted(carried.started());
-                attached.0.pinned = Some(Pinned { dir, set, carried: Arc::new(carried), begun });
-                return if wanted.strict { attached.0.be_whole() } else { Ok(attached.0) };
+                let carried = Arc::new(carried);
+                let fate = Fate::StayAndSay;
+                let handed = replaced::take_remains(&dir, &earlier, &mut attached, &carried);
+                attached.handed = handed.records;
+                let earlier = (earlier, handed.old);
+                attached.pinned = Some(Pinned { dir, set, carried, begun, fate, earlier });
+                return if wanted.strict { attached.be_whole() } else { Ok(attached) };
             }
             Err(reason) => {
                 tracing::warn!(reason, "what is pinned cannot be taken over: attaching anew");
@@ -143,21 +205,15 @@ pub fn attach_pinned(wanted: Wanted<'_>, dir: PinDir) -> Result<Attached, Attach
             }
         }
     }
-    let old = earlier.iter().max().and_then(|set| match Old::open(&dir, set) {
-        Ok(old) => Some(old),
-        Err(reason) => {
-            tracing::error!(
-                reason,
-                "what waits in the ring of an earlier version cannot be read: it is lost"
-            );
-            None
-        }
-    });
-    let mut attached = attach(wanted)?;
-    let number = earlier.iter().map(|set| set.number).max().map_or(0, |number| number.wrapping_add(1));
+    let old = replaced::newest(&dir, &earlier);
+    let mut attached = match fresh {
+        Some(fresh) => fresh,
+        None => attach(wanted)?,
+    };
+    let number = earlier.last().map_or(0, |set| set.number.wrapping_add(1));
     let set = SetName { key, number };
     let carried = match pin(&mut attached, &dir, &set) {
-        Ok(carried) => carried,
+        Ok(carried) => Arc::new(carried),
         Err(error) => {
             // The other error tells more.
             let _ = dir.remove(&set);
@@ -165,17 +221,34 @@ pub fn attach_pinned(wanted: Wanted<'_>, dir: PinDir) -> Result<Attached, Attach
         }
     };
     let begun = if earlier.is_empty() { Begun::Anew } else { Begun::Replaced };
+    // Whatever fails now, what was there before is whole, and this is not.
+    let mut pinned = Pinned { dir, set, carried, begun, fate: Fate::Go, earlier: Default::default() };
+    let (dir, carried) = (&pinned.dir, &pinned.carried);
+    // A process that is killed here leaves the old programs on their hooks, or new pins that are whole and an old ring that
+    // the next process reads.
+    let switch = || {
+        earlier.iter().try_for_each(|set| dir.unhook(set))?;
+        dir.finish(&pinned.set)
+    };
+    let mut left = Vec::new();
     match old {
         Some(old) => {
-            let handed = old.hand_over(&mut attached, &carried, || remove(&dir, &earlier))?;
+            let handed = old.hand_over(&mut attached, carried, switch)?;
             let (records, pause_us) = (handed.records.len(), handed.pause.as_micros());
             tracing::info!(records, pause_us, "took the records over of what was replaced");
             attached.handed = handed.records;
+            left = handed.old;
         }
-        None => remove(&dir, &earlier)?,
+        None => switch()?,
     }
     carried.started();
-    attached.pinned = Some(Pinned { dir, set, carried: Arc::new(carried), begun });
+    if begun == Begun::Replaced {
+        pinned.fate = Fate::StayAndSay;
+        // Also if nothing of the old ones can be read.
+        pinned.carried.set_replaced(pinned.carried.replaced().max(1));
+    }
+    pinned.earlier = (earlier, left);
+    attached.pinned = Some(pinned);
     Ok(attached)
 }
 
@@ -185,11 +258,7 @@ pub fn enrolment_of(dir: &PinDir) -> Option<OwnedFd> {
     dir.get(&newest, &program_name(ENROLMENT)).ok()
 }
 
-fn remove(dir: &PinDir, sets: &[SetName]) -> Result<(), PinError> {
-    sets.iter().try_for_each(|set| dir.remove(set))
-}
-
-/// Gives everything that was just attached a name.
+/// Gives everything that was just attached a name, in a set that is not whole yet.
 fn pin(attached: &mut Attached, dir: &PinDir, set: &SetName) -> Result<Carried, AttachError> {
     let failed = |error: String| AttachError::Unpinnable(error);
     dir.begin(set)?;
@@ -229,7 +298,6 @@ fn pin(attached: &mut Attached, dir: &PinDir, set: &SetName) -> Result<Carried, 
     put(MARKS, fd.as_raw_fd() as u32)?;
     attached.adopted.push((MARKS.to_owned(), Adopted::Map(Box::new(map_of(fd).map_err(failed)?))));
     put(CARRIED, carried.fd().as_raw_fd() as u32)?;
-    dir.finish(set)?;
     Ok(carried)
 }
 
@@ -239,10 +307,19 @@ pub(super) fn map_of(fd: OwnedFd) -> Result<Map, String> {
 }
 
 /// Takes a whole set over; or says why it is not what it should be.
-fn adopt(dir: &PinDir, set: &SetName, hierarchy: Option<&Hierarchy>) -> Result<(Attached, Carried), String> {
+fn adopt(dir: &PinDir, set: &SetName, wanted: &Wanted<'_>) -> Result<(Attached, Carried), String> {
     let get = |name: &str| dir.get(set, name).map_err(|error| format!("{name}: {error}"));
     let carried = Carried::adopt(get(CARRIED)?).map_err(|error| format!("{CARRIED}: {error}"))?;
+    if carried.is_spoilt() {
+        return Err(
+            "when it was last looked at, its programs did not see, or its ring was not read".to_owned()
+        );
+    }
     let manifest: Manifest = serde_json::from_str(&carried.text()).map_err(|error| error.to_string())?;
+    let ring = get(EVENTS)?;
+    if !pins::is_sound(ring.as_fd(), wanted.ring_bytes).map_err(|error| format!("{EVENTS}: {error}"))? {
+        return Err("its ring's positions are no such".to_owned());
+    }
     let mut adopted = Vec::new();
     for name in MAPS.into_iter().chain([MARKS]) {
         let map = map_of(get(name)?).map_err(|error| format!("{name}: {error}"))?;
@@ -279,7 +356,7 @@ fn adopt(dir: &PinDir, set: &SetName, hierarchy: Option<&Hierarchy>) -> Result<(
         handed: Vec::new(),
         mode,
         probes,
-        hierarchy: hierarchy.cloned(),
+        hierarchy: wanted.hierarchy.cloned(),
     };
     Ok((attached, carried))
 }

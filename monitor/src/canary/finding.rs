@@ -57,6 +57,41 @@ impl Cause {
     }
 }
 
+/// What came out of the ring since the judgement before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Records of canaries.
+    pub(super) came_back: bool,
+    /// Records of whatever kind.
+    pub(super) read: bool,
+}
+
+impl Progress {
+    /// Whether the service manager may be told that all is well, or as well as this daemon can make it: a start anew heals
+    /// neither a full ring or table nor what the machine's owner switched off, and would only help whoever floods them.
+    pub(super) fn proves(self, found: &[Finding]) -> bool {
+        let mut late = false;
+        for finding in found {
+            match finding.cause {
+                Cause::Detached | Cause::NotSeen | Cause::CanaryStalled => return false,
+                // Where the reader gets on, canaries are late or find no room: nobody stands still.
+                Cause::RingFull | Cause::ReaderStalled => late = true,
+                Cause::FtraceDisabled | Cause::MapChanged | Cause::MapFull | Cause::StoodStill => {}
+            }
+        }
+        self.came_back || (late && self.read)
+    }
+
+    /// Whether what is pinned is of no use to the next process: programs that do not see, or a ring that is read no more.
+    pub(super) fn is_spoilt(self, found: &[Finding]) -> bool {
+        found.iter().any(|finding| match finding.cause {
+            Cause::Detached | Cause::NotSeen => true,
+            Cause::ReaderStalled => !self.read,
+            _ => false,
+        })
+    }
+}
+
 /// Something that is seen no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -135,6 +170,37 @@ mod tests {
         assert_eq!(findings.update(vec![finding("a", Cause::RingFull)]), (vec![], vec![b]));
         assert_eq!(findings.update(vec![]), (vec![], vec![a]));
         assert_eq!(findings.summary(), None);
+    }
+
+    #[test]
+    fn what_a_start_does_not_mend_is_no_reason_for_one() {
+        let seen = Progress { came_back: true, read: true };
+        let flooded = Progress { came_back: false, read: true };
+        let silent = Progress { came_back: false, read: false };
+        assert!(seen.proves(&[]) && !flooded.proves(&[]) && !silent.proves(&[]));
+        for cause in Cause::ALL {
+            let found = [finding("a", cause)];
+            let mends = matches!(cause, Cause::Detached | Cause::NotSeen | Cause::CanaryStalled);
+            assert_eq!(seen.proves(&found), !mends, "{cause:?}");
+            let late = matches!(cause, Cause::RingFull | Cause::ReaderStalled);
+            assert_eq!(flooded.proves(&found), late, "{cause:?}");
+            assert!(!silent.proves(&found), "a reader that stands still: {cause:?}");
+        }
+        // One that may be mended counts, whatever else there is.
+        assert!(!flooded.proves(&[finding("a", Cause::RingFull), finding("b", Cause::Detached)]));
+    }
+
+    #[test]
+    fn what_does_not_see_is_not_left_to_the_next() {
+        let (moves, stands) =
+            (Progress { came_back: false, read: true }, Progress { came_back: false, read: false });
+        for cause in Cause::ALL {
+            let found = [finding("a", cause)];
+            let sees_not = matches!(cause, Cause::Detached | Cause::NotSeen);
+            assert_eq!(moves.is_spoilt(&found), sees_not, "{cause:?}");
+            assert_eq!(stands.is_spoilt(&found), sees_not || cause == Cause::ReaderStalled, "{cause:?}");
+        }
+        assert!(!stands.is_spoilt(&[]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use monitor_common::ids::BootNs;
 use monitor_common::wire::{KIND_NAMES, kind};
 
 use super::board::now;
-use super::finding::{Cause, Finding, Findings, by_cause};
+use super::finding::{Cause, Finding, Findings, Progress, by_cause};
 use super::report::Reporter;
 use super::{Canaries, GRACE, Hook, SECOND_LOOK, State};
 use crate::kernel_files::ftrace_is_off;
@@ -50,6 +50,8 @@ struct Before {
     lost: u64,
     /// Canaries' records that had gone into the ring, and come out of it, when both were last in step.
     base: (u64, u64),
+    /// Canaries' records, and all, that had come out of it.
+    came_out: (u64, u64),
 }
 
 struct Watcher {
@@ -171,7 +173,18 @@ impl Watcher {
             self.reporter.metrics.canary_round_trip.set(slowest as f64 / 1e9);
         }
         self.before.counters = counters;
+        let progress = self.progress(received);
+        self.ledger.note_spoilt(progress.is_spoilt(&found));
+        if progress.proves(&found) {
+            self.reporter.health.prove();
+        }
         self.tell(found);
+    }
+
+    fn progress(&mut self, canaries: u64) -> Progress {
+        let all = self.reporter.metrics.events_received.iter().map(|count| count.get()).sum();
+        let before = std::mem::replace(&mut self.before.came_out, (canaries, all));
+        Progress { came_back: canaries > before.0, read: all > before.1 }
     }
 
     fn tell(&mut self, found: Vec<Finding>) {

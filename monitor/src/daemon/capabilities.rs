@@ -59,12 +59,14 @@ pub(super) fn start_capabilities(
         tracing::warn!("no sets of system calls: where calls enter cannot be seen here");
     }
     let sets = notes.then(|| attached.take_syscall_sets()).flatten();
+    // What replaced programs counted after they were read last is missing in every record of that time, by at least one run.
+    let replaced = attached.pinned().map_or(0, |pinned| pinned.carried().replaced());
     let sets_misses = Arc::clone(misses);
-    let sets_skipped = move || sum_of(sets_misses.read(), NOTING);
+    let sets_skipped = move || sum_of(sets_misses.read(), NOTING).saturating_add(replaced);
     let refusals = runs(&attached.probes, REFUSED_PROBE);
     let sets = sets.map(|maps| Box::new(KernelSets::new(maps, refusals, sets_skipped)) as Box<dyn SetSource>);
     let misses = Arc::clone(misses);
-    let skipped = move || sum_of(misses.read(), COUNTING);
+    let skipped = move || sum_of(misses.read(), COUNTING).saturating_add(replaced);
     let (asker, runtime) = (Arc::clone(asker), Handle::current());
     let places = move || match runtime.block_on(asker.ask(Topic::Capabilities)) {
         Ok(Answer::Capabilities(places)) => Ok(places),

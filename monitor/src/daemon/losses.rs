@@ -1,19 +1,34 @@
 //! Tells of losses in the log.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::task::spawn_blocking;
+
+use crate::capabilities::directories;
 use crate::confine;
+use crate::hierarchy::Hierarchy;
 use crate::ledger::Ledger;
 use crate::misses::Misses;
 use crate::pins::Carried;
 
 /// How often losses are looked for and logged.
 const LOSS_PERIOD: Duration = Duration::from_secs(1);
+/// How often the table of losses is looked at, whether it gets full.
+const TIDY_PERIOD: Duration = Duration::from_secs(10);
 
 /// Logs losses with the cgroups that they belong to, and skipped probes, once per period while there are new ones. What
 /// was lost while no process ran is new to the next one.
-pub(super) async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>, carried: Option<Arc<Carried>>) {
+pub(super) async fn report_losses(
+    ledger: Arc<Ledger>,
+    misses: Arc<Misses>,
+    carried: Option<Arc<Carried>>,
+    hierarchy: Option<Hierarchy>,
+) {
+    let root = hierarchy.map(|hierarchy| hierarchy.root);
+    let mut suspects = HashSet::new();
+    let mut tidied = Instant::now();
     let (mut before, mut skipped_before) = carried.as_ref().map_or((0, 0), |carried| carried.told());
     let mut refused_before = 0;
     let mut period = tokio::time::interval(LOSS_PERIOD);
@@ -50,6 +65,16 @@ pub(super) async fn report_losses(ledger: Arc<Ledger>, misses: Arc<Misses>, carr
             before = lost;
         }
         carried.iter().for_each(|carried| carried.tell(before, skipped_before));
+        // What is removed has been told of.
+        if let Some(root) = root.clone().filter(|_| tidied.elapsed() >= TIDY_PERIOD) {
+            tidied = Instant::now();
+            let ledger = Arc::clone(&ledger);
+            let tidying = spawn_blocking(move || {
+                ledger.tidy_lost(&mut suspects, || directories(&root));
+                suspects
+            });
+            suspects = tidying.await.unwrap_or_default();
+        }
     }
 }
 

@@ -99,6 +99,7 @@ pub(super) fn seed(
         pipeline.handle(&record);
     }
     pipeline.hand_over();
+    attached.forget_earlier();
 }
 
 /// What goes from process to process; the metrics go on from it.

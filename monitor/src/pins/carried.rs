@@ -25,12 +25,17 @@ mod at {
     pub(super) const LOSSES_TOLD: usize = 2;
     pub(super) const SKIPPED_TOLD: usize = 3;
     pub(super) const TEXT_LEN: usize = 4;
+    pub(super) const SPOILT: usize = 5;
+    pub(super) const HANDED_OVER: usize = 6;
+    pub(super) const REPLACED: usize = 7;
     pub(super) const RECEIVED: usize = 32;
     pub(super) const BASE: usize = 64;
+    pub(super) const GONE: usize = 256;
     pub(super) const TEXT: usize = 512;
 }
 
-const _: () = assert!(KIND_SLOTS <= at::BASE - at::RECEIVED && 4 * COUNTER_SLOTS <= at::TEXT - at::BASE);
+const _: () = assert!(KIND_SLOTS <= at::BASE - at::RECEIVED && 4 * COUNTER_SLOTS <= at::GONE - at::BASE);
+const _: () = assert!(COUNTER_SLOTS <= at::TEXT - at::GONE);
 
 /// The map, mapped.
 pub struct Carried {
@@ -176,6 +181,49 @@ impl Carried {
         for (member, value) in [base.seen, base.sent, base.lost, base.unattributed].into_iter().enumerate() {
             self.word(at::BASE + 4 * slot + member).store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Whether programs and maps were of use when somebody last looked: the programs saw, and the ring was read.
+    pub fn is_spoilt(&self) -> bool {
+        self.word(at::SPOILT).load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes that they are, or are not.
+    pub fn set_spoilt(&self, spoilt: bool) {
+        self.word(at::SPOILT).store(spoilt.into(), Ordering::Relaxed);
+    }
+
+    /// Lost records of a slot whose cgroups are gone and have no entry any more.
+    pub fn gone(&self, slot: usize) -> u64 {
+        if slot < COUNTER_SLOTS { self.word(at::GONE + slot).load(Ordering::Relaxed) } else { 0 }
+    }
+
+    /// Adds to these.
+    pub fn add_gone(&self, slot: usize, lost: u64) {
+        if slot < COUNTER_SLOTS {
+            self.word(at::GONE + slot).fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+
+    /// How often programs were replaced before these: what the last ones counted since somebody read their tables is
+    /// missing.
+    pub fn replaced(&self) -> u64 {
+        self.word(at::REPLACED).load(Ordering::Relaxed)
+    }
+
+    /// Goes on counting from this.
+    pub fn set_replaced(&self, times: u64) {
+        self.word(at::REPLACED).store(times, Ordering::Relaxed);
+    }
+
+    /// Whether what waited in the ring, and what was counted, went to programs that replaced these.
+    pub fn is_handed_over(&self) -> bool {
+        self.word(at::HANDED_OVER).load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes that it did.
+    pub fn hand_over(&self) {
+        self.word(at::HANDED_OVER).store(1, Ordering::Relaxed);
     }
 
     /// Lost records, and skipped runs of probes, of which the log has told.

@@ -18,8 +18,8 @@ use super::low;
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS: u64 = 0xcafe_4a11;
-/// How long the process before may take to let go of the directory.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the process before may take to let go of the directory: its outputs have five seconds for what it has read.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// What a set's directory is called, before its key and its number.
 const SET: &str = "set-";
 /// What it is called as long as it is not whole.
@@ -141,6 +141,11 @@ impl PinDir {
         }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn shown(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
     }
@@ -257,6 +262,22 @@ impl PinDir {
             other => other,
         });
         cleared.into_iter().collect()
+    }
+
+    /// Takes a whole set's programs off their hooks; its maps stay, to be read.
+    ///
+    /// # Errors
+    /// [`PinError`]; what could be taken off is.
+    pub fn unhook(&self, set: &SetName) -> Result<(), PinError> {
+        let dir = set.dir(SET);
+        let mut result = Ok(());
+        for name in self.list(&dir)?.into_iter().filter(|name| name.starts_with(super::LINK)) {
+            let path = format!("{dir}/{name}");
+            if let Err(cause) = unlinkat(&self.fd, &*path, AtFlags::empty()) {
+                result = Err(PinError::Open { path: self.shown(&path), cause: cause.into() });
+            }
+        }
+        result
     }
 
     fn clear(&self, dir: &str) -> Result<(), PinError> {

@@ -11,7 +11,7 @@ mod peek;
 
 pub use carried::Carried;
 pub use dir::{PinDir, PinError, SetName};
-pub use peek::peek;
+pub use peek::{is_sound, peek};
 
 /// What the names of links and programs begin with; what follows is the program's name.
 pub(crate) const LINK: &str = "link-";

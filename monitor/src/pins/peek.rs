@@ -44,6 +44,12 @@ impl Memory {
         place.is_aligned().then_some(place)
     }
 
+    /// The position that a page of the ring begins with.
+    fn position(&self) -> u64 {
+        // SAFETY: aligned and inside (`at`), and written by atomic operations only.
+        self.at::<AtomicU64>(0).map_or(0, |word| unsafe { word.as_ref() }.load(Ordering::Acquire))
+    }
+
     /// Bytes that the kernel has finished.
     fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
         let end = offset.checked_add(len)?;
@@ -60,6 +66,21 @@ impl Drop for Memory {
     }
 }
 
+/// Whether the ring's positions can be: the reader's is not beyond the writers', and these are at most the whole ring ahead.
+///
+/// # Errors
+/// The ring's memory cannot be had.
+pub fn is_sound(ring: BorrowedFd<'_>, ring_bytes: u32) -> io::Result<bool> {
+    let page = rustix::param::page_size();
+    let (reader, writers) = (Memory::map(ring, 0, page)?, Memory::map(ring, page, page)?);
+    Ok(are_positions(reader.position(), writers.position(), ring_bytes))
+}
+
+fn are_positions(reader: u64, writers: u64, ring_bytes: u32) -> bool {
+    // Records begin at whole words.
+    reader.is_multiple_of(8) && writers.checked_sub(reader).is_some_and(|ahead| ahead <= ring_bytes.into())
+}
+
 /// Shows the records that wait in a ring of so many bytes, in their order. Nobody may take records out meanwhile.
 ///
 /// # Errors
@@ -70,11 +91,7 @@ pub fn peek(ring: BorrowedFd<'_>, ring_bytes: u32, mut look: impl FnMut(&[u8])) 
     // The reader's position; then the writers', and behind it the data twice, so that no record is torn (`bpf_ringbuf`).
     let reader = Memory::map(ring, 0, page)?;
     let rest = Memory::map(ring, page, page + 2 * size)?;
-    let position = |memory: &Memory| {
-        // SAFETY: aligned and inside (`at`), and written by atomic operations only.
-        memory.at::<AtomicU64>(0).map_or(0, |word| unsafe { word.as_ref() }.load(Ordering::Acquire))
-    };
-    let (mut from, to) = (position(&reader), position(&rest));
+    let (mut from, to) = (reader.position(), rest.position());
     while from < to && to - from <= u64::from(ring_bytes) {
         let place = page + (from as usize & size.wrapping_sub(1));
         // SAFETY: as above; the kernel finishes a record by an exchange of this word.
@@ -91,4 +108,23 @@ pub fn peek(ring: BorrowedFd<'_>, ring_bytes: u32, mut look: impl FnMut(&[u8])) 
         from += (u64::from(len) + HEADER).next_multiple_of(8);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_that_cannot_be_are_noticed() {
+        for (reader, writers, sound) in [
+            (0, 0, true),
+            (8, 4104, true),
+            (u64::MAX - 7, u64::MAX - 7, true),
+            (16, 8, false),
+            (8, 4112, false),
+            (4, 8, false),
+        ] {
+            assert_eq!(are_positions(reader, writers, 4096), sound, "{reader} {writers}");
+        }
+    }
 }
