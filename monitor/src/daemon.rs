@@ -39,7 +39,7 @@ use crate::generation::FIRST;
 use crate::hierarchy::{Hierarchy, NotMounted};
 use crate::http::{self, BindError, Health, Readiness};
 use crate::ledger::Ledger;
-use crate::pins::{Carried, PinError};
+use crate::pins::{Carried, PinDir, PinError};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader::{self, Stop};
@@ -163,7 +163,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let (metrics, health) = (Arc::clone(&shown.metrics), Arc::clone(&shown.health));
     let pins = open_pins(&settings)?;
     let trial = try_canaries(&settings, pinned_enrolment(pins.as_ref()))?;
-    let mut confinement = Confinement::new(&settings, rules.sources(), Arc::clone(&shown.confined));
+    let pin_dir = pins.as_ref().map(PinDir::path);
+    let said = Arc::clone(&shown.confined);
+    let mut confinement = Confinement::new(&settings, rules.sources(), pin_dir, said);
     let for_canaries = confinement.of_canaries();
     let (mut attached, carried, ledger, misses, earlier_canaries, canaries) = confinement
         .apart(|| {

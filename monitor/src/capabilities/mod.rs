@@ -55,6 +55,7 @@ pub use sets::{KernelSets, SetSource};
 pub use source::{
     CapLedgerMap, CapMaps, CapUncountedMap, KernelMaps, Overlooked, Source, SourceError, Tree, directories,
 };
+pub(crate) use state::make_directory;
 pub use state::{State, StateError, stored};
 pub use table::{GRACE_NS, MAX_RUNS, Now, Table};
 pub use thread::{AskError, Capabilities};

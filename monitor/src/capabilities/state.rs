@@ -346,7 +346,7 @@ fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
 }
 
 /// Makes the state directory, private, in one that must be there.
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -24,6 +24,46 @@ const RIGHTS: ABI = ABI::V5;
 const READ: &[&str] =
     &["/etc", "/usr", "/lib", "/lib64", "/proc", "/sys", "/run/systemd/resolve", "/dev/urandom"];
 
+/// What the C library reads for names, and where certificates of authorities are in the distributions: often links into
+/// directories that belong to whoever manages networks, or to a package store.
+const LINKS: &[&str] = &[
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/localtime",
+    "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+];
+/// Variables that name such places.
+const VARIABLES: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// The directories that links of the machine lead to, as they do now, and those that the environment names.
+fn led_to() -> Vec<PathBuf> {
+    let named = VARIABLES.iter().filter_map(std::env::var_os).map(PathBuf::from);
+    behind(LINKS.iter().map(PathBuf::from).chain(named))
+}
+
+fn behind(places: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let real = places.filter_map(|place| place.canonicalize().ok());
+    let mut found: Vec<PathBuf> = real
+        .map(|real| match real.parent() {
+            // Files are replaced by others, so their directory counts, unless that is everything.
+            Some(parent) if real.is_file() && parent != Path::new("/") => parent.to_owned(),
+            _ => real,
+        })
+        .filter(|place| !READ.iter().any(|read| place.starts_with(read)))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// What the threads may reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Places {
@@ -56,7 +96,9 @@ pub(super) fn ruleset(places: &Places) -> Result<Option<OwnedFd>, RulesetError> 
         .handle_access(AccessFs::from_all(RIGHTS))?
         .handle_access(if places.any_port { AccessNet::BindTcp.into() } else { AccessNet::from_all(RIGHTS) })?
         .create()?;
-    for path in READ.iter().map(Path::new).chain(places.read.iter().map(PathBuf::as_path)) {
+    let led_to = led_to();
+    let read = READ.iter().map(Path::new).chain(led_to.iter().chain(&places.read).map(PathBuf::as_path));
+    for path in read {
         ruleset = allow(ruleset, path, reads)?;
     }
     for path in &places.write {
@@ -98,6 +140,19 @@ mod tests {
 
     use super::*;
     use crate::confine::threads::Order;
+
+    #[test]
+    fn where_links_lead_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        fs::create_dir_all(at("run/manager")).unwrap();
+        fs::create_dir_all(at("store/certs")).unwrap();
+        fs::write(at("run/manager/resolv.conf"), "").unwrap();
+        std::os::unix::fs::symlink(at("run/manager/resolv.conf"), at("resolv.conf")).unwrap();
+        std::os::unix::fs::symlink(at("store/certs"), at("certs")).unwrap();
+        let asked = [at("resolv.conf"), at("certs"), at("none"), "/etc/passwd".into()];
+        assert_eq!(behind(asked.into_iter()), [at("run/manager"), at("store/certs")]);
+    }
 
     /// Runs in a thread of its own, which keeps the ruleset to its end.
     fn held<T: Send + 'static>(places: Places, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {

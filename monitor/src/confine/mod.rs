@@ -22,7 +22,8 @@ use std::thread::Builder;
 
 use serde::Deserialize;
 
-use crate::config::{DEFAULT_PIN_DIR, OutputKind, PinChoice, Settings};
+use crate::capabilities::make_directory;
+use crate::config::{OutputKind, Settings};
 use crate::hierarchy::Hierarchy;
 use crate::rules::Sources;
 use calls::Wanted;
@@ -68,12 +69,19 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// For a daemon with these settings; what comes of it is told to `said`. Nothing is given up yet.
-    pub fn new(settings: &Settings, rules: &Sources, said: Said) -> Self {
+    /// For a daemon with these settings, which pins in this directory, if it pins; what comes of it is told to `said`.
+    /// Nothing is given up yet.
+    pub fn new(settings: &Settings, rules: &Sources, pins: Option<&Path>, said: Said) -> Self {
+        // What is there can be written to without what is above it. The thread that uses it says what is wrong with it.
+        if let Some(state) = settings.state_dir.path()
+            && let Err(error) = make_directory(state)
+        {
+            tracing::debug!(%error, "the state directory cannot be made");
+        }
         Confinement {
             wanted: settings.confine,
             calls: Wanted { network: settings.outputs.iter().any(|output| output.kind.is_networked()) },
-            places: places(settings, rules),
+            places: places(settings, rules, pins),
             rulesets: Err(Outcome::SwitchedOff),
             report: Report::default(),
             said,
@@ -141,6 +149,13 @@ impl Confinement {
         }
         // Canaries come and go below the daemon's own cgroup, and the last is removed by the main thread.
         self.places.write.extend(hierarchy.and_then(Hierarchy::own_directory));
+        // Directories of which next to nothing exists yet.
+        if self.places.write.iter().any(|place| place == Path::new("/")) {
+            let why = "some directory that is written to does not exist, nor any above it: make it first";
+            return Err(Outcome::Missing(why.to_owned()));
+        }
+        // The host's may be mounted elsewhere.
+        self.places.read.extend(hierarchy.map(|hierarchy| hierarchy.root.clone()));
         let mut canary = Places { write: self.places.write.clone(), ..Places::default() };
         canary.write_files.push("/dev/kmsg".into());
         let of = |places: &Places| match files::ruleset(places) {
@@ -159,7 +174,7 @@ impl Confinement {
             Err(outcome) => outcome,
         };
         self.report.set(Layer::Landlock, outcome);
-        self.report.look_at_threads();
+        self.report.look_at_threads(capabilities::needed_afterwards());
         self.report.log();
         // This is called once.
         let _ = self.said.set(self.report.clone());
@@ -211,7 +226,7 @@ pub(crate) fn as_kernel_takes_it(program: &mut Program) -> libc::sock_fprog {
 }
 
 /// What a daemon with these settings reads and writes.
-fn places(settings: &Settings, rules: &Sources) -> Places {
+fn places(settings: &Settings, rules: &Sources, pins: Option<&Path>) -> Places {
     let mut places = Places::default();
     for path in settings.watched_rule_paths() {
         places.read.push(existing(&path));
@@ -224,11 +239,7 @@ fn places(settings: &Settings, rules: &Sources) -> Places {
     places.write.extend(settings.record_dir.as_deref().map(existing));
     places.write.extend(settings.state_dir.path().map(existing));
     places.write.extend(settings.control_socket.path().map(directory_of));
-    match &settings.pin_dir {
-        PinChoice::Off => {}
-        PinChoice::IfMounted => places.write.push(existing(Path::new(DEFAULT_PIN_DIR))),
-        PinChoice::At(path) => places.write.push(existing(path)),
-    }
+    places.write.extend(pins.map(existing));
     for output in &settings.outputs {
         places.write.extend(output.spool.as_ref().map(|spool| existing(&spool.dir)));
         match &output.kind {

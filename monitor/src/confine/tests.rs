@@ -4,6 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use super::*;
+use crate::config::StateDir;
+use crate::control::ControlSocket;
 
 #[test]
 fn settings_are_places() {
@@ -16,10 +18,32 @@ fn settings_are_places() {
         record_dir: Some(rules.clone()),
         ..Settings::default()
     };
-    let places = places(&settings, &Sources::default());
+    let places = places(&settings, &Sources::default(), Some(Path::new("/sys/fs/bpf")));
     assert_eq!(places.read, std::slice::from_ref(&rules));
     assert!(places.write.contains(&dir.path().to_owned()) && places.write.contains(&rules), "{places:?}");
     assert!(!places.any_port);
+    assert!(places.write.contains(&"/sys/fs/bpf".into()));
+    // Where nothing is pinned, nothing is written to for pins; and what is not there yet is made, so that nothing above it
+    // is open.
+    let settings = Settings {
+        state_dir: StateDir::At(dir.path().join("ringfence")),
+        control_socket: ControlSocket::Off,
+        ..Settings::default()
+    };
+    let confinement = Confinement::new(&settings, &Sources::default(), None, Said::default());
+    assert_eq!(confinement.places.write, [dir.path().join("ringfence")]);
+}
+
+#[test]
+fn the_whole_machine_is_no_place_to_write_to() {
+    let settings = Settings {
+        alert_file: Some("/no/such/directory/alerts".into()),
+        state_dir: StateDir::Off,
+        ..Settings::default()
+    };
+    let mut confinement = Confinement::new(&settings, &Sources::default(), None, Said::default());
+    let outcome = confinement.prepare(None).unwrap_err();
+    assert!(matches!(&outcome, Outcome::Missing(why) if why.contains("make it first")), "{outcome:?}");
 }
 
 #[test]
@@ -48,9 +72,12 @@ fn every_thread_gives_up_what_it_is_told_to() {
 }
 
 fn confined_child() {
-    let settings =
-        Settings { confine: Confine { landlock: false, ..Confine::default() }, ..Settings::default() };
-    let mut confinement = Confinement::new(&settings, &Sources::default(), Said::default());
+    let settings = Settings {
+        confine: Confine { landlock: false, ..Confine::default() },
+        state_dir: StateDir::Off,
+        ..Settings::default()
+    };
+    let mut confinement = Confinement::new(&settings, &Sources::default(), None, Said::default());
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let idle = std::thread::spawn(move || {
         let _ = stopped.recv();
