@@ -84,14 +84,14 @@ impl Feeding {
     }
 }
 
-/// True if the service manager was told, or there is none. Never waits.
+/// False if the service manager has no room now: never waits. True if it was told, or cannot be.
 fn tell(states: &[NotifyState<'_>]) -> bool {
     let Some(socket) = std::env::var_os(NOTIFY_SOCKET) else { return true };
     let told = send(&socket, states);
     if let Err(error) = &told {
         tracing::debug!(%error, "the service manager cannot be told");
     }
-    told.is_ok()
+    !told.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn send(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {

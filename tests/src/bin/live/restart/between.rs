@@ -8,7 +8,7 @@ use tests::harness::{PATIENCE, Settings};
 
 use super::load::Load;
 use super::process::{BpfFs, Place};
-use super::{RATE, await_all, faults, first, hold_law};
+use super::{A_LOOK, RATE, STAY, await_all, faults, first, hold_law};
 
 /// Ids of containers that no runtime made.
 const GONE: &str = "90e090e090e090e090e090e090e090e090e090e090e090e090e090e090e090e0";
@@ -94,4 +94,75 @@ pub(crate) fn changed(settings: &Settings) -> Result<(), String> {
         first(&doubled),
         pauses.join("; ")
     ))
+}
+
+/// The next process is started while the one before still ends: one ring is never read by two.
+pub(crate) fn overlapping(settings: &Settings) -> Result<(), String> {
+    const RESTARTS: u32 = 20;
+    let fs = BpfFs::mount()?;
+    let new = || Place::new(settings, &["--pin-dir", &fs.path(), "--ring-bytes", "67108864"]);
+    let places = [new()?, new()?];
+    let mut place = places.iter().cycle();
+    let mut next = || place.next().ok_or("no place".to_owned()).and_then(Place::start);
+    let mut process = next()?;
+    let load = Load::start(RATE);
+    for _ in 0..RESTARTS {
+        std::thread::sleep(STAY);
+        process.send(libc::SIGTERM);
+        let after = next()?;
+        process.stop(libc::SIGTERM)?;
+        process = after;
+    }
+    let made = load.stop()?;
+    let told = || places.iter().flat_map(Place::told).collect::<Vec<u64>>();
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end && told().iter().max().is_none_or(|last| *last + 1 < made) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    hold_law(&process, made)?;
+    process.stop(libc::SIGINT)?;
+    let (missing, doubled) = faults(&told(), made);
+    if missing.is_empty() && doubled.is_empty() {
+        return fs.must_be_empty();
+    }
+    Err(format!("of {made} attempts lost: {}, doubled: {}", first(&missing), first(&doubled)))
+}
+
+/// Processes that are killed while they replace what is pinned, each at another moment. What waited in the old ring is not
+/// lost with them; it may be told of twice.
+pub(crate) fn killed(settings: &Settings) -> Result<(), String> {
+    const KILLS: u32 = 12;
+    let fs = BpfFs::mount()?;
+    let with =
+        |ring: &'static str| ["--pin-dir".to_owned(), fs.path(), "--ring-bytes".to_owned(), ring.to_owned()];
+    let rings = ["33554432", "67108864"];
+    let mut place = Place::new(settings, &with("67108864").each_ref().map(String::as_str))?;
+    let load = Load::start(RATE);
+    place.start()?.stop(libc::SIGTERM)?;
+    place.with(&with("33554432").each_ref().map(String::as_str));
+    let process = place.start()?;
+    let whole = process.ready_after;
+    process.stop(libc::SIGTERM)?;
+    for (kill, ring) in (1..=KILLS).zip(rings.iter().rev().cycle()) {
+        place.with(&with(ring).each_ref().map(String::as_str));
+        let process = place.begin()?;
+        std::thread::sleep(whole * (KILLS + kill) / (2 * KILLS));
+        process.stop(libc::SIGKILL)?;
+        // Also the one that goes on has its own to replace, or what the killed one began.
+        if kill % 3 == 0 {
+            place.start()?.stop(libc::SIGTERM)?;
+        }
+    }
+    let process = place.start()?;
+    let made = load.stop()?;
+    await_all(&place, made)?;
+    process.stop(libc::SIGINT)?;
+    let (missing, doubled) = faults(&place.told(), made);
+    println!("{KILLS} kills, {made} attempts: lost {}, doubled {}", missing.len(), doubled.len());
+    // One look at the ring, and the tenth of a second in which both are on their hooks.
+    let bound = u64::from(KILLS) * (A_LOOK + RATE / 10);
+    if missing.len() as u64 > bound {
+        return Err(format!("lost {} of {made}", first(&missing)));
+    }
+    fs.must_be_empty()
 }

@@ -126,6 +126,20 @@ impl Place {
     /// Starts the next one and waits until it is ready.
     pub(crate) fn start(&self) -> Result<Process, String> {
         let started = Instant::now();
+        let mut process = self.begin()?;
+        let line = process.await_log("listening")?;
+        process.address = line
+            .split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':')))
+            .find(|word| word.starts_with("127.0.0.1:"))
+            .ok_or(format!("no address in: {line}"))?
+            .to_owned();
+        process.await_log(" ready attach=")?;
+        process.ready_after = started.elapsed();
+        Ok(process)
+    }
+
+    /// Starts the next one and waits for nothing.
+    pub(crate) fn begin(&self) -> Result<Process, String> {
         let mut child = self.command().spawn().map_err(|error| format!("ringfence: {error}"))?;
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err("no pipes".to_owned());
@@ -146,23 +160,14 @@ impl Place {
                 let _ = send.send(line);
             }
         });
-        let mut process = Process {
+        Ok(Process {
             child,
             log,
             readers: vec![alerts, logs],
             address: String::new(),
             ready_after: Duration::ZERO,
             handed: None,
-        };
-        let line = process.await_log("listening")?;
-        process.address = line
-            .split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':')))
-            .find(|word| word.starts_with("127.0.0.1:"))
-            .ok_or(format!("no address in: {line}"))?
-            .to_owned();
-        process.await_log(" ready attach=")?;
-        process.ready_after = started.elapsed();
-        Ok(process)
+        })
     }
 
     /// `ringfence unpin`, which must succeed or not.
@@ -208,10 +213,15 @@ impl Process {
         if status == 200 { Ok(Metrics::new(text)) } else { Err(format!("/metrics answers {status}")) }
     }
 
-    /// Ends it by this signal, and waits until everything that it wrote was read. Gives its log.
-    pub(crate) fn stop(mut self, signal: i32) -> Result<String, String> {
+    /// Sends it this signal, and waits for nothing.
+    pub(crate) fn send(&self, signal: i32) {
         // SAFETY: the process is our child and not yet waited for, so the id is still its own.
         unsafe { libc::kill(self.pid(), signal) };
+    }
+
+    /// Ends it by this signal, and waits until everything that it wrote was read. Gives its log.
+    pub(crate) fn stop(mut self, signal: i32) -> Result<String, String> {
+        self.send(signal);
         let status = wait(&mut self.child)?;
         for reader in self.readers.drain(..) {
             reader.join().map_err(|_| "a reader of the daemon's output panicked")?;
