@@ -83,9 +83,11 @@ fn open(config: &OutputConfig, settings: &Settings) -> Result<Option<Output>, Da
     let OutputConfig { name, min_priority, queue_bytes, spool, kind } = config;
     let usual = Usual { name, min_priority: *min_priority, queue_bytes: *queue_bytes };
     if let Some(peer) = peer(config)? {
+        let capacity = spool.as_ref().map_or(0, |spool| spool.bytes);
         let spool = spool.as_ref().map(|spool| Spool::open(&spool.dir, name, spool.bytes)).transpose()?;
         let sink =
             Sink::deliver(name, peer, *queue_bytes, spool).map_err(system("cannot start an output"))?;
+        sink.stats().set_spool_capacity(capacity);
         return Ok(Some(Output::new(sink, Format::Json(JsonLines::default())).above(*min_priority)));
     }
     match kind {

@@ -71,6 +71,7 @@ metrics! {
     OUTPUT_QUEUE_BYTES "output_queue_bytes" Gauge ["output"] "Bytes that wait in memory for an output.";
     OUTPUT_SPOOL_LENGTH "output_spool_length" Gauge ["output"] "Alert lines that wait on disk for an output whose peer is away.";
     OUTPUT_SPOOL_BYTES "output_spool_bytes" Gauge ["output"] "Bytes that an output's spool takes on disk.";
+    OUTPUT_SPOOL_CAPACITY "output_spool_capacity_bytes" Gauge ["output"] "Bytes that an output's spool may take on disk; 0 without a spool.";
     RECORDED_EVENTS "recorded_events_total" Counter [] "Events that are in a recording (record_dir).";
     RECORDED_BYTES "recorded_bytes_total" Counter [] "Bytes of recorded events that were written.";
     RECORD_DROPPED "record_dropped_total" Counter ["reason"] "Events that were judged, but not recorded: queue_full (the disk is too slow), write_error (the disk is full, say), too_large, limit, or shutdown.";

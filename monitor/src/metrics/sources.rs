@@ -217,6 +217,7 @@ impl Source for SinkSource {
             &OUTPUT_QUEUE_BYTES,
             &OUTPUT_SPOOL_LENGTH,
             &OUTPUT_SPOOL_BYTES,
+            &OUTPUT_SPOOL_CAPACITY,
         ]
     }
 
@@ -236,6 +237,7 @@ impl Source for SinkSource {
             out.push(&OUTPUT_QUEUE_BYTES, &[output], stats.queued_bytes());
             out.push(&OUTPUT_SPOOL_LENGTH, &[output], stats.spooled_lines());
             out.push(&OUTPUT_SPOOL_BYTES, &[output], stats.spooled_bytes());
+            out.push(&OUTPUT_SPOOL_CAPACITY, &[output], stats.spool_capacity());
         }
     }
 }

@@ -131,6 +131,7 @@ fn every_series_is_there_from_the_start() {
 
     alerts[0].inc();
     metrics.events_received[1].inc_by(3);
+    sink.stats().set_spool_capacity(65536);
     sink.offer(Batch { bytes: b"a\nb\n".to_vec(), lines: 2, priorities: Vec::new() }).unwrap();
     sink.flush(Instant::now() + Duration::from_secs(20));
     let counts = KernelCounts { seen: 7, sent: 4, held_back: 1, lost: vec![2], unattributed: 1 };
@@ -139,6 +140,7 @@ fn every_series_is_there_from_the_start() {
     has(&text, "ringfence_alerts_total{priority=\"Warning\",rule=\"enter\"} 1");
     has(&text, "ringfence_events_received_total{kind=\"exec\"} 3");
     has(&text, "ringfence_output_records_total{output=\"test\",result=\"written\"} 2");
+    has(&text, "ringfence_output_spool_capacity_bytes{output=\"test\"} 65536");
     has(&text, "ringfence_events_seen_total{call=\"setns\"} 7");
     has(&text, "ringfence_events_lost_total{call=\"setns\",reason=\"ring_full\"} 2");
     has(&text, "ringfence_ring_capacity_bytes 4096");

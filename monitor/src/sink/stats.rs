@@ -54,6 +54,7 @@ pub struct SinkStats {
     pub(super) failures: AtomicU64,
     pub(super) spooled_lines: AtomicU64,
     pub(super) spooled_bytes: AtomicU64,
+    spool_capacity: AtomicU64,
 }
 
 impl SinkStats {
@@ -95,6 +96,16 @@ impl SinkStats {
     /// Bytes that the spool takes on disk.
     pub fn spooled_bytes(&self) -> u64 {
         self.spooled_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the spool may take on disk; 0 without one.
+    pub fn spool_capacity(&self) -> u64 {
+        self.spool_capacity.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many bytes the spool may take.
+    pub fn set_spool_capacity(&self, bytes: u64) {
+        self.spool_capacity.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn drop_lines(&self, reason: DropReason, lines: u64) {
