@@ -1,9 +1,10 @@
 //! Connections: over TCP, with TLS inside if asked for, each step within a time limit.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -32,8 +33,10 @@ impl Stream {
         limit: Duration,
     ) -> Result<Stream, String> {
         let tls = tls.map(Tls::current).transpose()?;
+        let end = Instant::now() + limit;
         let steps = async {
-            let tcp = TcpStream::connect((host, port)).await?;
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+            let tcp = connect(&addresses, end).await?;
             // Records are written whole; waiting for more only delays them.
             tcp.set_nodelay(true)?;
             Ok(match tls {
@@ -55,6 +58,22 @@ impl Stream {
             Stream::Tls(tls) => tls.get_ref().0,
         }
     }
+}
+
+/// Connects to the first address that answers. Each has an equal share of the time that is left: one that swallows
+/// packets must not use up that of the others.
+async fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<TcpStream> {
+    let mut fault = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (at, address) in addresses.iter().enumerate() {
+        let shares = addresses.len() - at;
+        let share = end.saturating_duration_since(Instant::now()) / u32::try_from(shares).unwrap_or(u32::MAX);
+        let attempt = tokio::time::timeout(share, TcpStream::connect(address)).await;
+        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => fault = error,
+        }
+    }
+    Err(fault)
 }
 
 impl AsyncRead for Stream {
@@ -86,5 +105,43 @@ impl AsyncWrite for Stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// A port where packets vanish: as many wait to be accepted as have room.
+    async fn swallowing() -> (SocketAddr, Vec<TcpStream>, tokio::net::TcpListener) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            held.push(stream.unwrap());
+        }
+        (address, held, listener)
+    }
+
+    #[test]
+    fn an_address_that_swallows_packets_leaves_time_for_the_next() {
+        crate::sink::net::runtime().unwrap().block_on(async {
+            let (first, _held, _full) = swallowing().await;
+            let well = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let second = well.local_addr().unwrap();
+            let limit = Duration::from_millis(800);
+            let stream = connect(&[first, second], Instant::now() + limit).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), second);
+            let started = Instant::now();
+            let fault = connect(&[first, first], Instant::now() + limit).await.unwrap_err();
+            assert_eq!(fault.kind(), io::ErrorKind::TimedOut);
+            assert!(started.elapsed() <= limit + Duration::from_millis(500));
+        });
     }
 }
