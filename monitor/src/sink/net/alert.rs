@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::rules::Priority;
 
+/// What a summary of a group has besides the fields of its first alert.
+pub(super) const GROUP: [&str; 3] = ["group.count", "group.first", "group.last"];
+
 /// An alert as its canonical line has it. What is not needed here is left out.
 #[derive(Debug, Deserialize)]
 pub(super) struct Alert<'a> {
@@ -40,6 +43,22 @@ impl<'a> Alert<'a> {
     /// The text of a field; none if the event does not have it.
     pub(super) fn text(&self, field: &str) -> Option<Cow<'_, str>> {
         self.output_fields.get(field).and_then(text)
+    }
+
+    /// How many alerts a summary stands for, and when the first and the last of them were; none for a single alert.
+    pub(super) fn group(&self) -> Option<[Cow<'_, str>; 3]> {
+        let [count, first, last] = GROUP.map(|field| self.text(field));
+        Some([count?, first?, last?])
+    }
+
+    /// The rule's output for people, with what a summary has to add.
+    pub(super) fn sentence(&self) -> Cow<'_, str> {
+        match self.group() {
+            None => Cow::Borrowed(&self.output),
+            Some([count, first, last]) => {
+                Cow::Owned(format!("{} (for {count} alike, from {first} to {last})", self.output))
+            }
+        }
     }
 
     /// The container's id, unless the event is the host's or no process's.
@@ -97,6 +116,22 @@ mod tests {
     fn severities_are_those_of_rfc_5424() {
         let numbers: Vec<u8> = Priority::ALL.iter().rev().map(|priority| severity(*priority)).collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_summary_says_for_how_many_it_stands() {
+        let line = crate::sink::net::testing::summary();
+        let alert = Alert::read(line.as_bytes()).unwrap();
+        let [count, first, last] = alert.group().unwrap();
+        assert_eq!(
+            (&*count, &*first, &*last),
+            ("12", "2026-11-23T19:45:46.123456789Z", "2026-11-23T19:46:40.000000000Z")
+        );
+        let said = " (pid 4711) (for 12 alike, from 2026-11-23T19:45:46.123456789Z to 2026-11-23T19:46:40.000000000Z)";
+        assert!(alert.sentence().ends_with(said), "{}", alert.sentence());
+        let line = crate::sink::net::testing::line();
+        let alert = Alert::read(line.as_bytes()).unwrap();
+        assert_eq!((alert.sentence(), alert.group()), (alert.output.clone(), None));
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Deliver for Journald {
 fn push_message(config: &JournaldConfig, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), String> {
     let alert = Alert::read(record.line)?;
     let mut message = Vec::new();
-    crate::alert::push_visible(&alert.output, &mut message);
+    crate::alert::push_visible(&alert.sentence(), &mut message);
     push_field("MESSAGE", &message, out);
     push_field("PRIORITY", severity(record.priority).to_string().as_bytes(), out);
     push_field("SYSLOG_IDENTIFIER", config.identifier.as_bytes(), out);

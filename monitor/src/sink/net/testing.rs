@@ -46,6 +46,16 @@ pub(super) fn line() -> String {
     .to_string()
 }
 
+/// A summary of twelve such alerts.
+pub(super) fn summary() -> String {
+    let mut alert: serde_json::Value = serde_json::from_str(&line()).unwrap();
+    let fields = alert["output_fields"].as_object_mut().unwrap();
+    fields.insert("group.count".to_owned(), 12.into());
+    fields.insert("group.first".to_owned(), "2026-11-23T19:45:46.123456789Z".into());
+    fields.insert("group.last".to_owned(), "2026-11-23T19:46:40.000000000Z".into());
+    alert.to_string()
+}
+
 /// Delivers lines as records of this priority.
 pub(super) fn deliver(
     sink: &mut impl Deliver,

@@ -63,7 +63,7 @@ impl Item {
         let alert = Alert::read(record.line)?;
         let observed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let body = match json {
-            None => Cow::Borrowed(&*alert.output),
+            None => alert.sentence(),
             Some(shaper) => {
                 let mut shaped = Vec::new();
                 shaper.push(record.line, &mut shaped);

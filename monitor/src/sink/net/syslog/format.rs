@@ -146,6 +146,9 @@ impl Formatter {
                 ("pod", alert.text("k8s.pod.name")),
                 ("namespace", alert.text("k8s.ns.name")),
                 ("verdict", alert.text("evt.verdict")),
+                ("count", alert.text("group.count")),
+                ("first", alert.text("group.first")),
+                ("last", alert.text("group.last")),
             ],
             out,
         );
@@ -155,7 +158,7 @@ impl Formatter {
         }
         match self.message {
             Message::Json => self.shaper.push(record.line, out),
-            Message::Text => crate::alert::push_visible(&alert.output, out),
+            Message::Text => crate::alert::push_visible(&alert.sentence(), out),
         }
         Ok(())
     }

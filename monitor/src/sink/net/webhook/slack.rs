@@ -18,6 +18,9 @@ pub(super) fn message(alert: &Alert<'_>, priority: Priority) -> Value {
         ("Namespace", &["k8s.ns.name"]),
         ("Process", &["proc.exepath", "proc.name"]),
         ("Verdict", &["evt.verdict"]),
+        ("Alerts alike", &["group.count"]),
+        ("First", &["group.first"]),
+        ("Last", &["group.last"]),
     ] {
         if let Some(value) = names.iter().find_map(|name| alert.text(name)) {
             fields.push(field(title, &value));
@@ -67,4 +70,23 @@ pub(super) fn escaped(text: &str, most: usize) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_has_its_count() {
+        let line = crate::sink::net::testing::summary();
+        let message = message(&Alert::read(line.as_bytes()).unwrap(), Priority::Error);
+        let fields = message["attachments"][0]["fields"].as_array().unwrap();
+        for (title, value) in [
+            ("Alerts alike", "12"),
+            ("First", "2026-11-23T19:45:46.123456789Z"),
+            ("Last", "2026-11-23T19:46:40.000000000Z"),
+        ] {
+            assert!(fields.contains(&json!({"title": title, "value": value, "short": true})), "{fields:?}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::super::alert::text;
+use super::super::alert::{GROUP, text};
 use super::super::unusable;
 use crate::fields;
 use crate::sink::OutputError;
@@ -172,7 +172,7 @@ fn name_len(text: &str) -> usize {
 
 /// Whether there is a value by this name.
 fn check(name: &str) -> Result<(), String> {
-    if name == WHOLE || TOP.contains(&name) {
+    if name == WHOLE || TOP.contains(&name) || GROUP.contains(&name) {
         return Ok(());
     }
     let (field, argument) = match name.split_once('[') {
@@ -211,6 +211,11 @@ mod tests {
         });
         assert_eq!(filled, expected);
         assert_eq!(fill("\"%alert\"", &alert), alert);
+        let summary = serde_json::from_str(&crate::sink::net::testing::summary()).unwrap();
+        let group = r#"["%group.count", "%output (%group.count)", "%group.first", "%group.last"]"#;
+        assert_eq!(fill(group, &summary)[0], 12);
+        assert_eq!(fill(group, &summary)[3], "2026-11-23T19:46:40.000000000Z");
+        assert_eq!(fill(group, &alert)[0], Value::Null);
         let slack = Template::parse("[\"%output\", \"x %output\"]", true).unwrap().fill(&alert).to_string();
         assert!(slack.contains("&lt;!channel&gt; &amp; co") && !slack.contains('<'), "{slack}");
     }
