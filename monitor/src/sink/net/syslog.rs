@@ -3,6 +3,9 @@
 //! Syslog over TCP has no answers. What is known is whether the peer's kernel has acknowledged every byte; a batch
 //! counts as taken only then, and one whose connection broke before is sent again whole. So no alert is lost with a
 //! connection, and some may come twice. What a peer has acknowledged and then loses is lost.
+//!
+//! With TLS 1.3 a server looks at our certificate when the handshake is over for us, and its kernel acknowledges what we
+//! send meanwhile. So the first batch of such a connection counts only once the connection stayed open for a while.
 
 mod format;
 
@@ -26,6 +29,9 @@ use crate::sink::{Deliver, OutputError, Record, Undelivered};
 
 /// How long to wait before looking again whether the peer has everything.
 const ACKNOWLEDGED_PAUSE: Duration = Duration::from_millis(1);
+
+/// So long a new connection with TLS must stay open before what was sent over it counts.
+const PROBATION: Duration = Duration::from_secs(1);
 
 /// Where messages go: `unix:/path`, `tcp://host:port` or `tls://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,11 +311,17 @@ impl Connection {
         let place = format!("{host}:{port}");
         runtime.block_on(async {
             let mut known = kept.take();
-            if let Some(stream) = &mut known
-                && state(stream).await != State::Open
-            {
-                known = None;
+            if let Some(stream) = &mut known {
+                match state(stream).await {
+                    State::Open => {}
+                    State::Closed => known = None,
+                    // Said as a failure, so that it is counted and named; the next attempt makes a new connection.
+                    State::Broken => {
+                        return Err(format!("{place} broke the connection: what it took last may be lost"));
+                    }
+                }
             }
+            let fresh = known.is_none() && tls.is_some();
             let mut stream = match known {
                 Some(stream) => stream,
                 None => Stream::open(host, *port, tls.as_mut(), limit).await?,
@@ -322,6 +334,11 @@ impl Connection {
             let sent = tokio::time::timeout(limit, steps).await;
             sent.unwrap_or_else(|_| Err(io::Error::new(ErrorKind::TimedOut, "it reads too slowly")))
                 .map_err(|error| format!("{place} did not take messages: {error}"))?;
+            if fresh {
+                stays_open(&mut stream, PROBATION).await.map_err(|error| {
+                    format!("{place} took messages, and then the connection ended: {error}")
+                })?;
+            }
             *kept = Some(stream);
             Ok(())
         })
@@ -351,6 +368,21 @@ async fn state(stream: &mut Stream) -> State {
             Ok(Ok(_)) => {}
         }
     }
+}
+
+/// Waits whether a connection ends within this time: an end, in whatever order, is an error.
+async fn stays_open(stream: &mut Stream, time: Duration) -> io::Result<()> {
+    let mut said = [0; 512];
+    let ended = async {
+        loop {
+            match stream.read(&mut said).await {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    tokio::time::timeout(time, ended).await.unwrap_or(Ok(()))
 }
 
 /// Waits until the peer's kernel has acknowledged every byte.

@@ -94,6 +94,20 @@ fn an_alert_as_a_message() {
     assert_eq!(String::from_utf8(out).unwrap(), format!("{head}\u{feff}{line}"));
 }
 
+#[test]
+fn a_summary_has_its_count() {
+    let config = SyslogConfig { message: Message::Text, ..SyslogConfig::default() };
+    let line = crate::sink::net::testing::summary();
+    let record = Record { line: line.as_bytes(), priority: Priority::Warning };
+    let mut out = Vec::new();
+    Formatter::new(&config).unwrap().push(&record, &mut out).unwrap();
+    let message = String::from_utf8(out).unwrap();
+    let (first, last) = ("2026-11-23T19:45:46.123456789Z", "2026-11-23T19:46:40.000000000Z");
+    let data = format!(" verdict=\"allowed\" count=\"12\" first=\"{first}\" last=\"{last}\"] ");
+    assert!(message.contains(&data), "{message}");
+    assert!(message.ends_with(&format!(" (for 12 alike, from {first} to {last})")), "{message}");
+}
+
 /// RFC 6587, section 3.4.1.
 #[test]
 fn frames_count_octets() {
@@ -193,7 +207,7 @@ fn a_connection_is_kept_and_made_anew() {
                 let (mut peer, _) = listener.accept().unwrap();
                 let mut text = String::new();
                 let mut chunk = [0; 4096];
-                while text.matches("ringfence@32473").count() < 3 {
+                while text.matches(&line()).count() < 3 {
                     let len = peer.read(&mut chunk).unwrap();
                     assert!(len > 0, "a new connection for each batch");
                     text.push_str(std::str::from_utf8(&chunk[..len]).unwrap());
@@ -210,6 +224,52 @@ fn a_connection_is_kept_and_made_anew() {
     drop(listener);
     let outcome = deliver(&mut sink, Priority::Error, &[line()]).unwrap_err();
     assert!(outcome.cause.contains("refused"), "{outcome:?}");
+}
+
+/// As a server of TLS 1.3 does it that does not know our certificate: it says so after the handshake, which is over for us.
+#[test]
+fn a_fresh_connection_must_stay_open() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let run = |after: Duration, read: bool| {
+        let server = std::thread::spawn({
+            let listener = listener.try_clone().unwrap();
+            move || {
+                let (mut peer, _) = listener.accept().unwrap();
+                if read {
+                    let mut chunk = [0; 64];
+                    let _ = peer.read(&mut chunk).unwrap();
+                }
+                std::thread::sleep(after);
+            }
+        });
+        let outcome = runtime().unwrap().block_on(async {
+            let host = address.ip().to_string();
+            let mut stream = Stream::open(&host, address.port(), None, Duration::from_secs(5)).await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
+            stays_open(&mut stream, Duration::from_millis(300)).await
+        });
+        server.join().unwrap();
+        outcome.is_ok()
+    };
+    // In good order, by a reset, and not at all.
+    assert!(!run(Duration::from_millis(50), true));
+    assert!(!run(Duration::from_millis(50), false));
+    assert!(run(Duration::from_millis(900), true));
+}
+
+#[test]
+fn a_connection_that_broke_between_two_batches_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut sink = to(&format!("tcp://{}", listener.local_addr().unwrap()));
+    deliver(&mut sink, Priority::Error, &[line()]).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    // What is left unread makes the kernel reset it.
+    drop(peer);
+    let outcome = deliver(&mut sink, Priority::Error, &[line()]).unwrap_err();
+    assert_eq!((outcome.taken, outcome.fate), (0, Fate::Retry { after: None }));
+    assert!(outcome.cause.contains("may be lost"), "{outcome:?}");
+    deliver(&mut sink, Priority::Error, &[line()]).unwrap();
 }
 
 #[test]
