@@ -14,10 +14,12 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use super::alert::Alert;
 use super::peer::{Peer, Protocol, Url, Verdict};
 use super::settings::http_settings;
+use super::suspect::Suspect;
 use super::{requests, runtime, setting};
 use crate::rules::Priority;
 use crate::sink::{Deliver, OutputError, Record, Undelivered};
@@ -27,6 +29,9 @@ const MAX_PEERS: usize = 16;
 
 /// Alerts in one request.
 const MAX_ALERTS: usize = 256;
+
+/// How long the others may take once one took the alerts. They go on to get each of them, if they are not slower.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long one that did not answer is left alone while another takes the alerts, at first and at most.
 const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -57,6 +62,7 @@ pub struct Alertmanager {
     config: AlertmanagerConfig,
     runtime: Runtime,
     peers: Vec<Member>,
+    suspect: Suspect,
 }
 
 struct Member {
@@ -88,14 +94,15 @@ impl Alertmanager {
             Ok(Member { peer, pause: LEFT_ALONE.0, until: None, told: false })
         });
         let peers: Result<_, OutputError> = peers.collect();
-        Ok(Self { config: config.clone(), runtime: runtime()?, peers: peers? })
+        let suspect = Suspect::default();
+        Ok(Self { config: config.clone(), runtime: runtime()?, peers: peers?, suspect })
     }
 }
 
 impl Member {
     fn judged(&mut self, verdict: &Verdict) {
         match verdict {
-            Verdict::Later { cause, .. } => {
+            Verdict::Later { cause, .. } | Verdict::Unclear { cause, .. } => {
                 self.until = Some(Instant::now() + self.pause);
                 self.pause = (self.pause * 2).min(LEFT_ALONE.1);
                 if !std::mem::replace(&mut self.told, true) {
@@ -117,7 +124,11 @@ fn better(one: Verdict, other: Verdict) -> Verdict {
     match (&one, &other) {
         (Verdict::Taken, _) | (_, Verdict::Never { .. }) => one,
         (_, Verdict::Taken) | (Verdict::Never { .. }, _) => other,
-        (Verdict::Later { after: a, .. }, Verdict::Later { after: b, .. }) => {
+        // Who answered knows more than who did not.
+        (Verdict::Unclear { .. }, Verdict::Later { .. }) => one,
+        (Verdict::Later { .. }, Verdict::Unclear { .. }) => other,
+        (Verdict::Unclear { after: a, .. }, Verdict::Unclear { after: b, .. })
+        | (Verdict::Later { after: a, .. }, Verdict::Later { after: b, .. }) => {
             if b < a {
                 other
             } else {
@@ -129,13 +140,17 @@ fn better(one: Verdict, other: Verdict) -> Verdict {
 
 impl Deliver for Alertmanager {
     fn deliver(&mut self, batch: &[Record<'_>]) -> Result<(), Undelivered> {
-        let Self { config, runtime, peers } = self;
-        requests::deliver(
-            batch,
-            MAX_ALERTS,
-            |record| alert(config, record, SystemTime::now()),
-            |alerts| post(runtime, peers, &Value::from(alerts).to_string().into()),
-        )
+        let Self { config, runtime, peers, suspect } = self;
+        suspect.deliver(batch, |part| {
+            let mut unclear = false;
+            let outcome = requests::deliver(
+                part,
+                MAX_ALERTS,
+                |record| alert(config, record, SystemTime::now()),
+                |alerts| post(runtime, peers, &Value::from(alerts).to_string().into()).noted(&mut unclear),
+            );
+            (outcome, unclear)
+        })
     }
 }
 
@@ -145,13 +160,29 @@ fn post(runtime: &Runtime, members: &mut [Member], body: &Bytes) -> Verdict {
     // If nobody is left to ask, all are.
     let all = members.iter().all(|member| member.until.is_some_and(|until| until > now));
     let asked = members.iter_mut().filter(|m| all || m.until.is_none_or(|until| until <= now));
-    let verdicts = runtime.block_on(join_all(asked.map(|member| async {
-        let outcome = member.peer.exchange(Method::POST, "application/json", body.clone()).await;
-        let verdict = Verdict::of(&member.peer, outcome.as_ref());
-        member.judged(&verdict);
-        verdict
-    })));
-    verdicts.into_iter().reduce(better).unwrap_or(Verdict::Taken)
+    runtime.block_on(async {
+        // Once one has taken it, the others have a moment more, and are left alone if they do not use it.
+        let taken = Notify::new();
+        let all = join_all(asked.map(|member| async {
+            let exchange = member.peer.exchange(Method::POST, "application/json", body.clone());
+            let late = async {
+                taken.notified().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            let outcome = tokio::select! {
+                biased;
+                outcome = exchange => outcome,
+                () = late => Err(format!("no answer within {} ms after another took it", GRACE.as_millis())),
+            };
+            let verdict = Verdict::of(&member.peer, outcome.as_ref());
+            member.judged(&verdict);
+            if verdict == Verdict::Taken {
+                taken.notify_waiters();
+            }
+            verdict
+        }));
+        all.await.into_iter().reduce(better).unwrap_or(Verdict::Taken)
+    })
 }
 
 fn is_label(name: &str) -> bool {
@@ -193,7 +224,7 @@ fn alert(config: &AlertmanagerConfig, record: &Record<'_>, now: SystemTime) -> R
     label("namespace", &alert.text("k8s.ns.name").unwrap_or_default());
     let mut annotations = Map::new();
     annotations.insert("summary".to_owned(), (*alert.rule).into());
-    annotations.insert("description".to_owned(), (*alert.output).into());
+    annotations.insert("description".to_owned(), (*alert.sentence()).into());
     annotations.insert("time".to_owned(), (*alert.time).into());
     for (name, value) in [
         ("tags", Some(alert.tags.join(" ").into())),
@@ -203,6 +234,9 @@ fn alert(config: &AlertmanagerConfig, record: &Record<'_>, now: SystemTime) -> R
         ("process", alert.text("proc.exepath")),
         ("command_line", alert.text("proc.cmdline")),
         ("verdict", alert.text("evt.verdict")),
+        ("group_count", alert.text("group.count")),
+        ("group_first", alert.text("group.first")),
+        ("group_last", alert.text("group.last")),
     ] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             annotations.insert(name.to_owned(), value.into());
@@ -229,12 +263,16 @@ mod tests {
     use crate::sink::net::testing::line;
 
     fn made(priority: Priority, now: &str) -> Value {
+        made_of(&line(), priority, now)
+    }
+
+    fn made_of(line: &str, priority: Priority, now: &str) -> Value {
         let config = AlertmanagerConfig {
             labels: [("cluster".to_owned(), "lab".to_owned())].into(),
             ..AlertmanagerConfig::default()
         };
         let now = humantime::parse_rfc3339(now).unwrap();
-        alert(&config, &Record { line: line().as_bytes(), priority }, now).unwrap()
+        alert(&config, &Record { line: line.as_bytes(), priority }, now).unwrap()
     }
 
     #[test]
@@ -254,6 +292,19 @@ mod tests {
     }
 
     #[test]
+    fn a_summary_has_its_count() {
+        let alert = made_of(&crate::sink::net::testing::summary(), Priority::Warning, "2026-11-23T19:47:00Z");
+        assert_eq!(alert["annotations"]["group_count"], "12");
+        assert_eq!(alert["annotations"]["group_first"], "2026-11-23T19:45:46.123456789Z");
+        assert_eq!(alert["annotations"]["group_last"], "2026-11-23T19:46:40.000000000Z");
+        assert!(alert["annotations"]["description"].as_str().unwrap().contains("(for 12 alike, from "));
+        assert_eq!(
+            made(Priority::Warning, "2026-11-23T19:46:00Z")["annotations"]["group_count"],
+            Value::Null
+        );
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_ends_nothing_early() {
         let alert = made(Priority::Warning, "2020-01-01T00:00:00Z");
         assert_eq!(alert["endsAt"], "2026-11-23T19:50:46.123456789Z");
@@ -265,10 +316,13 @@ mod tests {
     fn one_that_took_it_is_enough() {
         let later = |after| Verdict::Later { after, cause: String::new() };
         let never = || Verdict::Never { cause: String::new() };
+        let unclear = || Verdict::Unclear { after: None, cause: String::new() };
         for (one, other, both) in [
             (Verdict::Taken, later(None), Verdict::Taken),
             (never(), Verdict::Taken, Verdict::Taken),
             (never(), later(None), later(None)),
+            (unclear(), later(None), unclear()),
+            (unclear(), Verdict::Taken, Verdict::Taken),
             (never(), never(), never()),
         ] {
             assert_eq!(better(one.clone(), other.clone()), both);
@@ -276,6 +330,24 @@ mod tests {
         }
         let (soon, late) = (Some(Duration::from_secs(1)), Some(Duration::from_secs(9)));
         assert_eq!(better(later(late), later(soon)), later(soon));
+    }
+
+    #[test]
+    fn one_that_hangs_costs_a_moment_once() {
+        use crate::sink::net::testing::{Server, answer, deliver};
+        let ok = answer("200 OK", "", "");
+        // One answer more than there are requests, so that the connection stays.
+        let (hung, well) = (Server::new(&["", "end"]), Server::new(&[&ok, &ok]));
+        let urls = [&hung, &well].map(|server| server.url("").parse().unwrap()).to_vec();
+        let config = AlertmanagerConfig { urls, ..AlertmanagerConfig::default() };
+        let mut sink = Alertmanager::new(&config).unwrap();
+        let started = Instant::now();
+        deliver(&mut sink, Priority::Error, &[line()]).unwrap();
+        assert!(started.elapsed() < Duration::from_millis(config.timeout_ms) / 2);
+        // It is left alone now.
+        assert!(sink.peers[0].until.is_some() && sink.peers[1].until.is_none());
+        deliver(&mut sink, Priority::Error, &[line()]).unwrap();
+        assert_eq!(well.requests().len(), 2);
     }
 
     #[test]

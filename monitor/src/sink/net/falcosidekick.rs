@@ -6,6 +6,7 @@ use tokio::runtime::Runtime;
 
 use super::peer::{Peer, Protocol, Url, Verdict};
 use super::settings::http_settings;
+use super::suspect::Suspect;
 use super::{requests, runtime, setting};
 use crate::alert::{Shape, Shaper};
 use crate::sink::{Deliver, OutputError, Record, Undelivered};
@@ -29,6 +30,7 @@ impl FalcosidekickConfig {
 pub struct Falcosidekick {
     runtime: Runtime,
     peer: Peer,
+    suspect: Suspect,
 }
 
 impl Falcosidekick {
@@ -39,18 +41,23 @@ impl Falcosidekick {
     pub fn new(config: &FalcosidekickConfig) -> Result<Self, OutputError> {
         let missing = || setting("url", "where Falcosidekick listens, such as http://127.0.0.1:2801");
         let url = config.url.clone().ok_or_else(missing)?;
-        Ok(Self { runtime: runtime()?, peer: Peer::new(url, Protocol::One, &config.http())? })
+        let peer = Peer::new(url, Protocol::One, &config.http())?;
+        Ok(Self { runtime: runtime()?, peer, suspect: Suspect::default() })
     }
 }
 
 impl Deliver for Falcosidekick {
     fn deliver(&mut self, batch: &[Record<'_>]) -> Result<(), Undelivered> {
-        let Self { runtime, peer } = self;
-        // It knows no lists: one request each, over the same connection.
-        requests::deliver(batch, 1, falco_shape, |bodies| {
-            let [body] = bodies else { return Verdict::Taken };
-            let outcome = runtime.block_on(peer.exchange(Method::POST, "application/json", body.clone()));
-            Verdict::of(peer, outcome.as_ref())
+        let Self { runtime, peer, suspect } = self;
+        suspect.deliver(batch, |part| {
+            let mut unclear = false;
+            // It knows no lists: one request each, over the same connection.
+            let outcome = requests::deliver(part, 1, falco_shape, |bodies| {
+                let [body] = bodies else { return Verdict::Taken };
+                let outcome = runtime.block_on(peer.exchange(Method::POST, "application/json", body.clone()));
+                Verdict::of(peer, outcome.as_ref()).noted(&mut unclear)
+            });
+            (outcome, unclear)
         })
     }
 }

@@ -18,6 +18,7 @@ mod peer;
 mod requests;
 mod secret;
 mod settings;
+mod suspect;
 pub mod syslog;
 #[cfg(test)]
 mod testing;

@@ -6,6 +6,8 @@
 mod proto;
 mod record;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use prost::Message as _;
@@ -14,8 +16,9 @@ use tokio::runtime::Runtime;
 
 use self::proto::ExportLogsServiceResponse;
 use self::record::{Item, request};
-use super::peer::{Answer, Peer, Protocol, Url, Verdict};
+use super::peer::{Answer, MAX_RETRY_AFTER, Peer, Protocol, Url, Verdict};
 use super::settings::http_settings;
+use super::suspect::Suspect;
 use super::{requests, runtime, setting};
 use crate::alert::{Shape, Shaper};
 use crate::sink::{Deliver, Fate, OutputError, Record, Undelivered};
@@ -74,6 +77,7 @@ pub struct Otlp {
     config: OtlpConfig,
     runtime: Runtime,
     peer: Peer,
+    suspect: Suspect,
     /// Records of the request before that its receiver rejected, and that the worker has yet to hear of.
     rejected: (usize, String),
 }
@@ -100,7 +104,8 @@ impl Otlp {
             OtlpProtocol::Http => Protocol::One,
         };
         let peer = Peer::new(url, protocol, &config.http())?;
-        Ok(Self { config: config.clone(), runtime: runtime()?, peer, rejected: (0, String::new()) })
+        let (suspect, rejected) = (Suspect::default(), (0, String::new()));
+        Ok(Self { config: config.clone(), runtime: runtime()?, peer, suspect, rejected })
     }
 
     fn send(&mut self, items: &[Item]) -> (Verdict, usize) {
@@ -111,7 +116,7 @@ impl Otlp {
             false => ("application/x-protobuf", message),
         };
         let outcome = self.runtime.block_on(self.peer.exchange(Method::POST, media, Bytes::from(body)));
-        let verdict = Verdict::of(&self.peer, outcome.as_ref());
+        let verdict = http_verdict(&self.peer, outcome.as_ref(), grpc);
         let Ok(answer) = outcome else { return (verdict, 0) };
         let (verdict, body) = match (verdict, grpc) {
             (Verdict::Taken, true) => (grpc_verdict(&self.peer, &answer), answer.body.get(5..)),
@@ -142,6 +147,18 @@ impl Deliver for Otlp {
             self.rejected.0 = left;
             return Err(Undelivered::refused(0, self.rejected.1.clone()));
         }
+        let mut suspect = std::mem::take(&mut self.suspect);
+        let outcome = suspect.deliver(batch, |part| {
+            let mut unclear = false;
+            (self.deliver_part(part, &mut unclear), unclear)
+        });
+        self.suspect = suspect;
+        outcome
+    }
+}
+
+impl Otlp {
+    fn deliver_part(&mut self, batch: &[Record<'_>], unclear: &mut bool) -> Result<(), Undelivered> {
         let (mut rejected, mut sent) = (0, 0);
         let json = (self.config.body == OtlpBody::Json).then_some(Shaper::new(self.config.shape));
         let outcome = requests::deliver(
@@ -157,7 +174,7 @@ impl Deliver for Otlp {
                 if verdict == Verdict::Taken {
                     sent += items.len();
                 }
-                verdict
+                verdict.noted(unclear)
             },
         );
         match rejected {
@@ -180,7 +197,21 @@ fn frame(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// What gRPC's status means: OTLP says which of them pass.
+/// What a status of HTTP means: of 5xx, OTLP has 502, 503 and 504 sent again, and no other.
+fn http_verdict(peer: &Peer, outcome: Result<&Answer, &String>, grpc: bool) -> Verdict {
+    let again = outcome.is_ok_and(|answer| matches!(answer.status.as_u16(), 502..=504));
+    match Verdict::of(peer, outcome) {
+        Verdict::Unclear { cause, .. }
+            if !grpc && !again && outcome.is_ok_and(|answer| answer.status.is_server_error()) =>
+        {
+            Verdict::Never { cause }
+        }
+        verdict => verdict,
+    }
+}
+
+/// What gRPC's status means: OTLP says which of them pass. That we are not known, or that there is no such service, it
+/// would not have tried again, either; as over HTTP, the alerts wait until somebody puts that right.
 fn grpc_verdict(peer: &Peer, answer: &Answer) -> Verdict {
     // An answer without a message has its status in front.
     let of = |headers: &HeaderMap, name: &str| {
@@ -195,13 +226,29 @@ fn grpc_verdict(peer: &Peer, answer: &Answer) -> Verdict {
         let said = peer.said(find("grpc-message").unwrap_or_default().as_bytes());
         format!("{} answers with gRPC's status {status}{said}", peer.url())
     };
+    let after = find("grpc-status-details-bin").and_then(|details| retry_delay(&details));
     match status {
         0 => Verdict::Taken,
-        // Cancelled, deadline exceeded, permission denied, resource exhausted, aborted, out of range, unimplemented,
-        // unavailable, data loss, unauthenticated: something is wrong with the receiver, or with what it knows of us.
-        1 | 4 | 7 | 8 | 10 | 11 | 12 | 14 | 15 | 16 => Verdict::Later { after: None, cause: cause() },
+        // Resource exhausted, which passes only if the receiver says so; unavailable; unauthenticated.
+        8 if after.is_some() => Verdict::Later { after, cause: cause() },
+        14 | 16 => Verdict::Later { after, cause: cause() },
+        // Cancelled, deadline exceeded, aborted, out of range, data loss; permission denied, unimplemented.
+        1 | 4 | 10 | 11 | 15 | 7 | 12 => Verdict::Unclear { after, cause: cause() },
         _ => Verdict::Never { cause: cause() },
     }
+}
+
+/// How long to wait, of a status with `RetryInfo` in its details.
+fn retry_delay(details: &str) -> Option<Duration> {
+    use base64::Engine as _;
+    // gRPC takes it with padding and without.
+    let bytes =
+        base64::engine::general_purpose::STANDARD_NO_PAD.decode(details.trim_end_matches('=')).ok()?;
+    let status = proto::Status::decode(bytes.as_slice()).ok()?;
+    let info = status.details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))?;
+    let delay = proto::RetryInfo::decode(info.value.as_slice()).ok()?.retry_delay.unwrap_or_default();
+    let (seconds, nanos) = (u64::try_from(delay.seconds).ok()?, u32::try_from(delay.nanos).ok()?);
+    Some(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into())).min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]

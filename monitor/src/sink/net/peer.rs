@@ -26,8 +26,11 @@ pub(super) const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Of an answer's body so many characters are shown in a message.
 const SHOWN_CHARACTERS: usize = 160;
 
+/// A part of an address with so many characters may be a key.
+const KEY_CHARACTERS: usize = 8;
+
 /// No peer's wish to be left alone is followed for longer.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 const AGENT: &str = concat!("ringfence/", env!("CARGO_PKG_VERSION"));
 
@@ -64,6 +67,16 @@ impl Url {
 
     pub(super) fn path(&self) -> &str {
         self.0.path()
+    }
+
+    /// Whether a text repeats what may be secret in the address: the path, or a part of it or of the query that is long
+    /// enough for a key.
+    fn repeated_in(&self, text: &str) -> bool {
+        let (path, query) = (self.0.path(), self.0.query().unwrap_or_default());
+        let whole = [path, query].into_iter().filter(|whole| whole.len() > 1);
+        let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let parts = path.split('/').chain(values).filter(|part| part.len() >= KEY_CHARACTERS);
+        whole.chain(parts).any(|part| text.contains(part))
     }
 }
 
@@ -182,13 +195,12 @@ impl Peer {
     /// The beginning of what the peer said, made harmless, for a message; nothing if it repeats a secret of ours.
     pub(super) fn said(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body);
-        let path = self.url.0.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let line: String = text.trim().chars().take(SHOWN_CHARACTERS).collect();
         // A page for people says nothing that the status does not.
-        if line.is_empty() || line.starts_with('<') || self.headers.repeated_in(&text) {
+        if line.is_empty() || line.starts_with('<') {
             return String::new();
         }
-        if path.len() > 1 && text.contains(path) {
+        if self.headers.repeated_in(&text) || self.url.repeated_in(&text) {
             return String::new();
         }
         let mut visible = Vec::new();
@@ -350,6 +362,8 @@ pub(super) enum Verdict {
     Taken,
     /// Something is wrong with the peer or with us, not with the records.
     Later { after: Option<Duration>, cause: String },
+    /// Something is wrong with the peer, with us, or with one of the records: see [`Suspect`](super::suspect::Suspect).
+    Unclear { after: Option<Duration>, cause: String },
     /// Something is wrong with the records.
     Never { cause: String },
 }
@@ -358,8 +372,9 @@ impl Verdict {
     /// Judges by the status alone.
     ///
     /// Success is taken. 429, 408, 425 and all of 5xx pass by themselves. 401, 403 and 407 say that we are not known,
-    /// 3xx that the address is wrong: somebody will put that right, and the alerts are worth to wait for it. Every
-    /// other 4xx is the peer's word about what it was sent.
+    /// 3xx, 404, 405 and 410 that the address is wrong: somebody will put that right, and the alerts are worth to wait
+    /// for it. Every other 4xx is the peer's word about what it was sent. What a firewall, or a receiver with a fault,
+    /// may say to one record and not to others is unclear.
     pub(super) fn of(peer: &Peer, outcome: Result<&Answer, &String>) -> Verdict {
         let answer = match outcome {
             Ok(answer) => answer,
@@ -367,20 +382,27 @@ impl Verdict {
         };
         let status = answer.status;
         let cause = || format!("{} answers {status}{}", peer.url, peer.said(&answer.body));
+        let after = retry_after(&answer.headers, SystemTime::now());
         match status.as_u16() {
             200..=299 => Verdict::Taken,
-            401 | 403 | 407 | 408 | 425 | 429 | 300..=399 | 500..=599 => {
-                Verdict::Later { after: retry_after(&answer.headers, SystemTime::now()), cause: cause() }
-            }
+            503 if answer.headers.contains_key(RETRY_AFTER) => Verdict::Later { after, cause: cause() },
+            401 | 407 | 408 | 425 | 429 | 300..=399 => Verdict::Later { after, cause: cause() },
+            403 | 404 | 405 | 410 | 500..=599 => Verdict::Unclear { after, cause: cause() },
             _ => Verdict::Never { cause: cause() },
         }
+    }
+
+    /// Notes whether the answer may have been about a record.
+    pub(super) fn noted(self, unclear: &mut bool) -> Self {
+        *unclear = matches!(self, Verdict::Unclear { .. });
+        self
     }
 
     /// The same for the worker: `taken` records went before.
     pub(super) fn undelivered(self, taken: usize) -> Option<Undelivered> {
         match self {
             Verdict::Taken => None,
-            Verdict::Later { after, cause } => {
+            Verdict::Later { after, cause } | Verdict::Unclear { after, cause } => {
                 Some(Undelivered { taken, fate: Fate::Retry { after }, cause })
             }
             Verdict::Never { cause } => Some(Undelivered { taken, fate: Fate::Refused, cause }),

@@ -93,6 +93,11 @@ impl Secret {
         Ok(&self.value)
     }
 
+    /// The secret as it was read last.
+    pub(super) fn known(&self) -> &str {
+        &self.value
+    }
+
     /// Whether a text repeats it.
     pub(super) fn is_in(&self, text: &str) -> bool {
         text.contains(&self.value)

@@ -231,7 +231,8 @@ impl Headers {
     pub(super) fn repeated_in(&self, text: &str) -> bool {
         self.0.iter().any(|(_, part)| match part {
             Part::Text(value) => value.to_str().is_ok_and(|value| text.contains(value)),
-            Part::Secret(secret) | Part::Bearer(secret) | Part::Basic(_, secret) => secret.is_in(text),
+            Part::Secret(secret) | Part::Bearer(secret) => secret.is_in(text),
+            Part::Basic(user, secret) => secret.is_in(text) || text.contains(&basic(user, secret.known())),
         })
     }
 
@@ -240,15 +241,13 @@ impl Headers {
     /// # Errors
     /// A secret cannot be read now.
     pub(super) fn add_to(&mut self, headers: &mut HeaderMap) -> Result<(), String> {
-        use base64::Engine as _;
         for (name, part) in &mut self.0 {
             let value = match part {
                 Part::Text(value) => Some(value.clone()),
                 Part::Secret(secret) => sensitive(secret.current()?),
                 Part::Bearer(secret) => sensitive(&format!("Bearer {}", secret.current()?)),
                 Part::Basic(user, secret) => {
-                    let pair = format!("{user}:{}", secret.current()?);
-                    let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+                    let pair = basic(user, secret.current()?);
                     sensitive(&format!("Basic {pair}"))
                 }
             };
@@ -257,6 +256,12 @@ impl Headers {
         }
         Ok(())
     }
+}
+
+/// User and password as they are sent.
+fn basic(user: &str, password: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
 }
 
 /// A value that `Debug` of the libraries does not show.

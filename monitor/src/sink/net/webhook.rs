@@ -16,6 +16,7 @@ use super::alert::Alert;
 use super::peer::{Peer, Protocol, Url, Verdict};
 use super::secret::Secret;
 use super::settings::http_settings;
+use super::suspect::Suspect;
 use super::{requests, runtime, setting};
 use crate::alert::{Shape, Shaper};
 use crate::sink::{Deliver, OutputError, Record, Undelivered};
@@ -81,6 +82,7 @@ pub struct Webhook {
     body: Body,
     secret: Option<(Secret, String)>,
     peer: Peer,
+    suspect: Suspect,
 }
 
 enum Body {
@@ -119,7 +121,8 @@ impl Webhook {
             (None, HookTemplate::Slack) => Body::Slack,
         };
         let peer = Peer::new(url, Protocol::One, &config.http())?;
-        Ok(Self { config: config.clone(), runtime: runtime()?, body, secret, peer })
+        let suspect = Suspect::default();
+        Ok(Self { config: config.clone(), runtime: runtime()?, body, secret, peer, suspect })
     }
 
     /// Turns to the address that its file has now, if it changed.
@@ -139,7 +142,7 @@ impl Webhook {
 impl Deliver for Webhook {
     fn deliver(&mut self, batch: &[Record<'_>]) -> Result<(), Undelivered> {
         self.turn().map_err(|cause| Undelivered::retry(0, cause))?;
-        let Self { config, runtime, body, peer, .. } = self;
+        let Self { config, runtime, body, peer, suspect, .. } = self;
         let body = &*body;
         let method = match config.method {
             HookMethod::Post => Method::POST,
@@ -162,14 +165,18 @@ impl Deliver for Webhook {
             };
             Ok(text.into_bytes())
         };
-        requests::deliver(batch, most, shape, |alerts| {
-            let body = match alerts {
-                [alert] if most == 1 => alert.clone(),
-                alerts => [&b"["[..], &alerts.join(&b","[..]), b"]"].concat(),
-            };
-            let exchange = peer.exchange(method.clone(), "application/json", Bytes::from(body));
-            let outcome = runtime.block_on(exchange);
-            Verdict::of(peer, outcome.as_ref())
+        suspect.deliver(batch, |part| {
+            let mut unclear = false;
+            let outcome = requests::deliver(part, most, shape, |alerts| {
+                let body = match alerts {
+                    [alert] if most == 1 => alert.clone(),
+                    alerts => [&b"["[..], &alerts.join(&b","[..]), b"]"].concat(),
+                };
+                let exchange = peer.exchange(method.clone(), "application/json", Bytes::from(body));
+                let outcome = runtime.block_on(exchange);
+                Verdict::of(peer, outcome.as_ref()).noted(&mut unclear)
+            });
+            (outcome, unclear)
         })
     }
 }

@@ -124,6 +124,80 @@ fn what_was_rejected_is_told_once_each() {
 }
 
 #[test]
+fn what_passes_by_otlp() {
+    // The receiver asks for 2.5 s: Status { code 8, details: [RetryInfo { retry_delay: 2 s, 500,000,000 ns }] }.
+    let info = proto::RetryInfo { retry_delay: Some(proto::Delay { seconds: 2, nanos: 500_000_000 }) };
+    let type_url = "type.googleapis.com/google.rpc.RetryInfo".to_owned();
+    let details = proto::Status { details: vec![proto::Detail { type_url, value: info.encode_to_vec() }] };
+    use base64::Engine as _;
+    let details = base64::engine::general_purpose::STANDARD.encode(details.encode_to_vec());
+    assert_eq!(retry_delay(&details), Some(Duration::from_millis(2500)));
+    assert_eq!(retry_delay(details.trim_end_matches('=')), Some(Duration::from_millis(2500)));
+    assert_eq!(retry_delay("CAg"), None);
+    let config = OtlpConfig { url: Some("http://127.0.0.1:1".parse().unwrap()), ..OtlpConfig::default() };
+    let peer = Otlp::new(&config).unwrap().peer;
+    let answered = |http: u16, grpc: Option<(&str, &str)>| {
+        let mut headers = HeaderMap::new();
+        if let Some((status, details)) = grpc {
+            headers.insert("grpc-status", status.parse().unwrap());
+            if !details.is_empty() {
+                headers.insert("grpc-status-details-bin", details.parse().unwrap());
+            }
+        }
+        let status = http::StatusCode::from_u16(http).unwrap();
+        let answer = Answer { status, headers, trailers: None, body: Vec::new() };
+        let verdict = match grpc {
+            Some(_) => grpc_verdict(&peer, &answer),
+            None => http_verdict(&peer, Ok(&answer), false),
+        };
+        match verdict {
+            Verdict::Taken => "taken",
+            Verdict::Never { .. } => "never",
+            Verdict::Later { after: Some(_), .. } => "when it says",
+            Verdict::Later { .. } => "later",
+            Verdict::Unclear { .. } => "unclear",
+        }
+    };
+    for (status, meaning) in [
+        (200, "taken"),
+        (400, "never"),
+        (401, "later"),
+        (404, "unclear"),
+        (429, "later"),
+        (500, "never"),
+        (501, "never"),
+        (502, "unclear"),
+        (503, "unclear"),
+        (504, "unclear"),
+        (505, "never"),
+    ] {
+        assert_eq!(answered(status, None), meaning, "{status}");
+    }
+    for (status, meaning) in [
+        ("0", "taken"),
+        ("1", "unclear"),
+        ("2", "never"),
+        ("3", "never"),
+        ("4", "unclear"),
+        ("5", "never"),
+        ("6", "never"),
+        ("7", "unclear"),
+        ("8", "never"),
+        ("9", "never"),
+        ("10", "unclear"),
+        ("11", "unclear"),
+        ("12", "unclear"),
+        ("13", "never"),
+        ("14", "later"),
+        ("15", "unclear"),
+        ("16", "later"),
+    ] {
+        assert_eq!(answered(200, Some((status, ""))), meaning, "{status}");
+    }
+    assert_eq!(answered(200, Some(("8", &details))), "when it says");
+}
+
+#[test]
 fn settings_that_do_not_fit() {
     for (yaml, said) in [("{}", "`url`"), ("{url: 'http://127.0.0.1:4317/v1/logs'}", "gRPC has no path")] {
         let config: OtlpConfig = serde_saphyr::from_str(yaml).unwrap();

@@ -85,6 +85,10 @@ fn what_each_answer_means() {
         ("503 Unavailable", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n", wait(0)),
         ("500 No", "Retry-After: soon\r\n", later),
         ("401 Unauthorized", "", later),
+        // A wrong path: the alerts wait until somebody puts it right.
+        ("404 Not Found", "", later),
+        ("405 Method Not Allowed", "", later),
+        ("410 Gone", "", later),
         ("302 Found", "Location: http://127.0.0.1:1/\r\n", later),
         ("400 Bad Request", "", Fate::Refused),
         ("413 Too Large", "", Fate::Refused),
@@ -107,9 +111,19 @@ fn no_secret_comes_back_by_way_of_the_peer() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, "t0ken").unwrap();
-    for body in ["your t0ken is wrong", "nothing at /hook/s3cr3t?a=1", "your X-Key h3ader is wrong"] {
+    for body in [
+        "your t0ken is wrong",
+        "nothing at /hook/s3cr3t?a=1",
+        "nothing at /hook/s3cr3t",
+        "no such hook: l0ng-s3cr3t",
+        "unknown key k3y-k3y-k3y",
+        "your X-Key h3ader is wrong",
+    ] {
         let server = Server::new(&[&answer("400 Bad Request", "", body)]);
         let mut hook = hook(&server, |config| {
+            if body.contains("0ng") || body.contains("k3y") {
+                config.url = Some(server.url("/hook/l0ng-s3cr3t/x?key=k3y-k3y-k3y").parse().unwrap());
+            }
             config.token_file = Some(token.clone());
             config.headers = [("X-Key".to_owned(), HeaderSource::Text("h3ader".to_owned()))].into();
             let shown = format!("{config:?}");
@@ -119,6 +133,44 @@ fn no_secret_comes_back_by_way_of_the_peer() {
         assert!(cause.ends_with("400 Bad Request"), "{cause}");
         assert_eq!(server.requests().len(), 1);
     }
+}
+
+#[test]
+fn no_password_comes_back_as_it_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "open sesame\n").unwrap();
+    let body = "authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+    let server = Server::new(&[&answer("400 Bad Request", "", body)]);
+    let mut hook = hook(&server, |config| {
+        config.user = Some("Aladdin".to_owned());
+        config.password_file = Some(password);
+    });
+    let cause = deliver(&mut hook, Priority::Error, &[line()]).unwrap_err().cause;
+    assert!(cause.ends_with("400 Bad Request"), "{cause}");
+}
+
+/// As a firewall for the web does it.
+#[test]
+fn one_alert_that_is_forbidden_does_not_hold_back_the_others() {
+    let (ok, no) = (answer("200 OK", "", ""), answer("403 Forbidden", "", ""));
+    // Four calls; the fifth, the alert alone, the one behind it, and the first again; then the third.
+    let answers = [&no, &no, &no, &no, &no, &no, &ok, &no, &ok].map(String::as_str);
+    let server = Server::new(&answers);
+    let mut hook = hook(&server, |_| ());
+    let lines =
+        ["first", "second", "third"].map(|name| line().replace("(pid 4711)", &format!("(pid {name})")));
+    for _ in 0..4 {
+        let fault = deliver(&mut hook, Priority::Error, &lines).unwrap_err();
+        assert_eq!((fault.taken, fault.fate), (0, Fate::Retry { after: None }));
+    }
+    let fault = deliver(&mut hook, Priority::Error, &lines).unwrap_err();
+    assert_eq!((fault.taken, fault.fate), (0, Fate::Refused), "{}", fault.cause);
+    // The second was taken already.
+    deliver(&mut hook, Priority::Error, &lines[1..]).unwrap();
+    let requests = server.requests();
+    let with = |name: &str| requests.iter().filter(|request| request.contains(name)).count();
+    assert_eq!((with("pid first"), with("pid second"), with("pid third")), (7, 1, 1));
 }
 
 #[test]
