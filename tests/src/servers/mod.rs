@@ -3,6 +3,7 @@
 
 mod alertmanager;
 mod collector;
+mod held;
 mod journald;
 mod nginx;
 mod pki;
@@ -10,6 +11,7 @@ mod rsyslog;
 
 pub use alertmanager::Alertmanager;
 pub use collector::Collector;
+pub use held::HeldPort;
 pub use journald::Journald;
 pub use nginx::Nginx;
 pub use pki::Pki;
@@ -34,7 +36,8 @@ pub fn program(name: &str) -> Result<PathBuf, String> {
     candidates.find(|file| file.is_file()).ok_or(format!("there is no {name}; run `cargo xtask setup`"))
 }
 
-/// A port of loopback on which nobody listens.
+/// A port of loopback on which nobody listens. Somebody else may get it at any time: it is for a server that is started
+/// at once; see [`HeldPort`] for one that stays without.
 ///
 /// # Errors
 /// The kernel's.

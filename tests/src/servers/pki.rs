@@ -26,7 +26,7 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Makes an authority, a certificate for `localhost` that serves both ends, and an authority that signed nothing.
+    /// Makes an authority and a certificate for `localhost` that serves both ends, and the same of a stranger.
     ///
     /// # Errors
     /// What OpenSSL says.
@@ -36,6 +36,7 @@ impl Pki {
         pki.openssl("ca", "ca", &[])?;
         pki.openssl("stranger", "ca", &[])?;
         pki.openssl("leaf", "leaf", &["-CA", "ca.pem", "-CAkey", "ca.key"])?;
+        pki.openssl("other", "leaf", &["-CA", "stranger.pem", "-CAkey", "stranger.key"])?;
         Ok(pki)
     }
 
@@ -60,7 +61,7 @@ impl Pki {
         }
     }
 
-    /// A file: `ca.pem`, `stranger.pem`, `leaf.pem` or `leaf.key`.
+    /// A file: `ca.pem` with `leaf.pem` and `leaf.key`, or `stranger.pem` with `other.pem` and `other.key`.
     pub fn file(&self, name: &str) -> String {
         self.dir.join(name).display().to_string()
     }

@@ -337,6 +337,17 @@ fn asks_for_what_is_there(server: &Server, asked: &Asked, may_be_empty: bool) ->
     Ok(faults)
 }
 
+/// Asks again until nothing is wrong or the time is over: after one scrape that took too long there is nothing to be found.
+fn again(end: Instant, mut ask: impl FnMut() -> Result<Vec<String>, String>) -> Result<Vec<String>, String> {
+    loop {
+        let wrong = ask()?;
+        if wrong.is_empty() || Instant::now() > end {
+            return Ok(wrong);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 fn the_rules(server: &Server) -> Result<Vec<String>, String> {
     let end = Instant::now() + PATIENCE;
     let rules = loop {
@@ -355,7 +366,8 @@ fn the_rules(server: &Server) -> Result<Vec<String>, String> {
     let mut faults = Vec::new();
     for rule in rules {
         faults.extend(rule.fault.map(|fault| format!("rule {}: {fault}", rule.name)));
-        let wrong = asks_for_what_is_there(server, &asked(&rule.query, PREFIXES)?, false)?;
+        let question = asked(&rule.query, PREFIXES)?;
+        let wrong = again(end, || asks_for_what_is_there(server, &question, false))?;
         faults.extend(wrong.into_iter().map(|fault| format!("rule {}: {fault}", rule.name)));
     }
     Ok(faults)
@@ -364,6 +376,7 @@ fn the_rules(server: &Server) -> Result<Vec<String>, String> {
 fn the_dashboard(server: &Server, text: &str) -> Result<Vec<String>, String> {
     let dashboard: Value = serde_json::from_str(text).map_err(|error| format!("the dashboard: {error}"))?;
     let panels = dashboard["panels"].as_array().ok_or("the dashboard has no panels")?;
+    let end = Instant::now() + PATIENCE;
     let (mut faults, mut asked_for) = (Vec::new(), 0);
     for panel in panels {
         let title = panel["title"].as_str().unwrap_or_default();
@@ -372,12 +385,15 @@ fn the_dashboard(server: &Server, text: &str) -> Result<Vec<String>, String> {
             let expression = target["expr"].as_str().ok_or(format!("panel {title} asks for nothing"))?;
             let expression = filled_in(expression);
             asked_for += 1;
-            let empty = server.query(&expression)?.is_empty();
-            if empty && !may_be_empty {
-                faults.push(format!("panel {title} is empty: {expression}"));
-            }
-            let wrong =
-                asks_for_what_is_there(server, &asked(&expression, PREFIXES)?, may_be_empty && empty)?;
+            let question = asked(&expression, PREFIXES)?;
+            let wrong = again(end, || {
+                let empty = server.query(&expression)?.is_empty();
+                let mut wrong = asks_for_what_is_there(server, &question, may_be_empty && empty)?;
+                if empty && !may_be_empty {
+                    wrong.push(format!("is empty: {expression}"));
+                }
+                Ok(wrong)
+            })?;
             faults.extend(wrong.into_iter().map(|fault| format!("panel {title}: {fault}")));
         }
     }

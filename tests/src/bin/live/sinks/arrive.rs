@@ -1,15 +1,33 @@
 //! Each kind of output, at the server that it is for, which says what it got.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::harness::Settings;
-use tests::servers::{Alertmanager, Journald, Rsyslog, await_count, free_port};
+use tests::harness::{Daemon, PATIENCE, Settings};
+use tests::servers::{Alertmanager, HeldPort, Journald, Rsyslog, await_count};
 
 use super::{Place, Running, alerts, on_stdout, start};
 
 /// Alerts that are made.
 const ALERTS: u32 = 60;
+
+/// The names of all outputs.
+const OUTPUTS: [&str; 13] = [
+    "unix",
+    "tcp",
+    "tls",
+    "journald",
+    "hook",
+    "mutual",
+    "slack",
+    "own",
+    "alertmanager",
+    "grpc",
+    "http",
+    "grpcs",
+    "falcosidekick",
+];
 
 const TOKEN: &str = "a-t0ken-of-the-suite";
 
@@ -28,7 +46,7 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
     let own = file("own.json", r#"{"pid": "%proc.vpid", "said": "%rule: %output", "all": ["%tags"]}"#)?;
     let (ca, cert, key) = (place.pki.file("ca.pem"), place.pki.file("leaf.pem"), place.pki.file("leaf.key"));
     let tls = format!("tls: {{ca: {ca}, cert: {cert}, key: {key}}}");
-    let collector = &place.collector;
+    let (collector, dead) = (&place.collector, HeldPort::take()?);
     let outputs = [
         format!("{{type: syslog, name: unix, address: 'unix:{}', message: text}}", rsyslog.socket.display()),
         format!("{{type: syslog, name: tcp, address: 'tcp://localhost:{}'}}", rsyslog.tcp),
@@ -49,7 +67,7 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
         ),
         format!(
             "{{type: alertmanager, urls: ['http://127.0.0.1:{}', 'http://127.0.0.1:{}'], labels: {{cluster: lab}}}}",
-            free_port()?,
+            dead.port()?,
             alertmanager.port
         ),
         format!("{{type: otlp, name: grpc, url: 'http://127.0.0.1:{}'}}", collector.grpc),
@@ -113,6 +131,7 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
             return Err(format!("the collector does not have `{part}`"));
         }
     }
+    settled(&daemon)?;
     let ended = daemon.stop()?;
     for secret in [TOKEN, "s3cret"] {
         if ended.log.contains(secret) {
@@ -120,6 +139,39 @@ pub(super) fn all(settings: &Settings) -> Result<(), String> {
         }
     }
     ended.check()
+}
+
+/// Every output took as much as standard output, without a single failed attempt, and nothing waits.
+fn settled(daemon: &Daemon) -> Result<(), String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let metrics = daemon.metrics()?;
+        let one = |output: &str, name: &str, more: &[(&str, &str)]| {
+            let labels = [&[("output", output)], more].concat();
+            metrics.sum(&format!("ringfence_output_{name}"), &labels).ok_or(format!("no {name} of {output}"))
+        };
+        let written = |output: &str| one(output, "records_total", &[("result", "written")]);
+        // Others of this machine may cause alerts meanwhile.
+        let (all, mut waiting) = (written("stdout")?, false);
+        for output in OUTPUTS {
+            let (errors, dropped) = (one(output, "errors_total", &[])?, one(output, "dropped_total", &[])?);
+            if errors != 0.0 || dropped != 0.0 {
+                let shown = metrics.lines("ringfence_output_");
+                return Err(format!(
+                    "{output}: {errors} errors, {dropped} dropped\n{shown}\n{}",
+                    daemon.log()
+                ));
+            }
+            waiting |= written(output)? != all || one(output, "queue_length", &[])? != 0.0;
+        }
+        if !waiting {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            return Err(format!("something waits:\n{}", metrics.lines("ringfence_output_")));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn parse(text: &str) -> Result<Value, String> {

@@ -2,19 +2,20 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::Instant;
 
 use tests::harness::http::Metrics;
 use tests::harness::{Daemon, PATIENCE, Settings};
-use tests::servers::{Alertmanager, Rsyslog, await_count, free_port};
+use tests::servers::{Alertmanager, HeldPort, Rsyslog, Server, await_count, free_port, listens, program};
 
 use super::{Place, Running, alerts, start};
 
 /// More than a queue of the smallest size holds.
 const ALERTS: u32 = 300;
 
-/// What an output is set to in all of these cases.
-const SMALL: &str = "queue_bytes: 65536, timeout_ms: 500";
+/// What an output is set to in all of these cases, and in those that name no time limit.
+const SMALL: (&str, &str) = ("queue_bytes: 65536", ", timeout_ms: 500");
 
 /// What becomes of alerts at an output.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,8 @@ fn hurt(settings: &Settings, place: &Place, outputs: &[(&str, String, Fate)]) ->
     ];
     for (name, output, _) in outputs {
         let rest = output.strip_suffix('}').unwrap_or(output);
-        lines.push(format!("{rest}, name: {name}, {SMALL}}}"));
+        let limit = if output.contains("timeout_ms") { "" } else { SMALL.1 };
+        lines.push(format!("{rest}, name: {name}, {}{limit}}}", SMALL.0));
     }
     let Running { daemon, _rules } = start(settings, place.dir.path(), &lines)?;
     let pid = alerts(settings, &daemon, ALERTS)?;
@@ -117,7 +119,10 @@ pub(super) fn syslog(settings: &Settings) -> Result<(), String> {
     let path = |name: &str| place.dir.path().join(name).display().to_string();
     let _hung = UnixDatagram::bind(path("hung")).map_err(|error| error.to_string())?;
     let (_held, silent) = silent()?;
-    let (tcp, tls, closed) = (rsyslog.tcp, rsyslog.tls, free_port()?);
+    let held = HeldPort::take()?;
+    let (tcp, tls, closed) = (rsyslog.tcp, rsyslog.tls, held.port()?);
+    let (strict, strict_port) = strict(&place)?;
+    let [other, key] = ["other.pem", "other.key"].map(|name| place.pki.file(name));
     let (stranger, ca) = (place.pki.file("stranger.pem"), place.pki.file("ca.pem"));
     hurt(
         settings,
@@ -148,8 +153,43 @@ pub(super) fn syslog(settings: &Settings) -> Result<(), String> {
                 ),
                 Fate::Wait,
             ),
+            // With TLS 1.3 they say so when the handshake is over for us, and take what we send until then.
+            (
+                "unknown",
+                format!(
+                    "{{type: syslog, address: 'tls://localhost:{tls}', tls: {{ca: {ca}, cert: {other}, key: {key}}}}}"
+                ),
+                Fate::Wait,
+            ),
+            (
+                "unknown-strict",
+                format!(
+                    "{{type: syslog, address: 'tls://localhost:{strict_port}', \
+                     tls: {{ca: {ca}, cert: {other}, key: {key}}}}}"
+                ),
+                Fate::Wait,
+            ),
+            (
+                "nobody",
+                format!("{{type: syslog, address: 'tls://localhost:{strict_port}', tls: {{ca: {ca}}}}}"),
+                Fate::Wait,
+            ),
         ],
-    )
+    )?;
+    drop(strict);
+    Ok(())
+}
+
+/// A server of TLS 1.3 that wants a certificate of the authority, and reads whatever it is sent.
+fn strict(place: &Place) -> Result<(Server, u16), String> {
+    let port = free_port()?;
+    let mut command = Command::new(program("openssl")?);
+    command.args(["s_server", "-quiet", "-www", "-tls1_3", "-Verify", "1", "-verify_return_error"]);
+    command.args(["-accept", &format!("127.0.0.1:{port}"), "-CAfile", &place.pki.file("ca.pem")]);
+    command.args(["-cert", &place.pki.file("leaf.pem"), "-key", &place.pki.file("leaf.key")]);
+    let mut server = Server::start(command, &place.dir.path().join("s_server.log"))?;
+    server.await_ready(|| listens(port))?;
+    Ok((server, port))
 }
 
 pub(super) fn journald(settings: &Settings) -> Result<(), String> {
@@ -171,11 +211,11 @@ pub(super) fn journald(settings: &Settings) -> Result<(), String> {
 /// What hurts everything over HTTP: `type` and what else it needs, and how it names its address.
 fn over_http(
     place: &Place,
-    silent: u16,
+    [silent, closed]: [u16; 2],
     kind: &str,
     address: &dyn Fn(&str) -> String,
 ) -> Result<Vec<(&'static str, String, Fate)>, String> {
-    let (plain, mutual, closed) = (place.nginx.plain, place.nginx.mutual, free_port()?);
+    let (plain, mutual) = (place.nginx.plain, place.nginx.mutual);
     let (stranger, ca) = (place.pki.file("stranger.pem"), place.pki.file("ca.pem"));
     let output = |url: String, more: &str| format!("{{type: {kind}, {}{more}}}", address(&url));
     let tls = |ca: &str| format!(", tls: {{ca: {ca}}}");
@@ -195,32 +235,45 @@ fn over_http(
 }
 
 pub(super) fn webhook(settings: &Settings) -> Result<(), String> {
-    let (place, (_held, silent)) = (Place::new()?, silent()?);
-    let outputs = over_http(&place, silent, "webhook", &|url| format!("url: '{url}'"))?;
+    let (place, (_held, silent), held) = (Place::new()?, silent()?, HeldPort::take()?);
+    let outputs = over_http(&place, [silent, held.port()?], "webhook", &|url| format!("url: '{url}'"))?;
     hurt(settings, &place, &outputs)
 }
 
 pub(super) fn falcosidekick(settings: &Settings) -> Result<(), String> {
-    let (place, (_held, silent)) = (Place::new()?, silent()?);
-    let outputs = over_http(&place, silent, "falcosidekick", &|url| format!("url: '{url}'"))?;
+    let (place, (_held, silent), held) = (Place::new()?, silent()?, HeldPort::take()?);
+    let outputs = over_http(&place, [silent, held.port()?], "falcosidekick", &|url| format!("url: '{url}'"))?;
     hurt(settings, &place, &outputs)
 }
 
 pub(super) fn alertmanager(settings: &Settings) -> Result<(), String> {
     let (place, (_held, silent)) = (Place::new()?, silent()?);
-    let mut outputs = over_http(&place, silent, "alertmanager", &|url| format!("urls: ['{url}']"))?;
+    let held = HeldPort::take()?;
+    let ports = [silent, held.port()?];
+    let mut outputs = over_http(&place, ports, "alertmanager", &|url| format!("urls: ['{url}']"))?;
     // Of a cluster one that lives is enough.
     let alertmanager = Alertmanager::start(place.dir.path(), "alertmanager")?;
     let urls = [silent, alertmanager.port].map(|port| format!("'http://127.0.0.1:{port}'")).join(", ");
-    // It has to wait half a second for the silent one once; then it leaves it alone.
-    outputs.push(("cluster", format!("{{type: alertmanager, urls: [{urls}]}}"), Fate::Some));
+    // It waits for the silent one for a moment, whatever the limit is, and then leaves it alone for a growing while.
+    outputs.push((
+        "cluster",
+        format!("{{type: alertmanager, urls: [{urls}], timeout_ms: 300000}}"),
+        Fate::Taken,
+    ));
     hurt(settings, &place, &outputs)
 }
 
 pub(super) fn otlp(settings: &Settings) -> Result<(), String> {
     let (place, (_held, silent)) = (Place::new()?, silent()?);
-    let mut outputs = over_http(&place, silent, "otlp, protocol: http", &|url| format!("url: '{url}'"))?;
-    let (plain, closed, grpc) = (place.nginx.plain, free_port()?, place.nginx.grpc);
+    let held = HeldPort::take()?;
+    let closed = held.port()?;
+    let address = |url: &str| format!("url: '{url}'");
+    let mut outputs = over_http(&place, [silent, closed], "otlp, protocol: http", &address)?;
+    // Of 5xx, OTLP has but 502, 503 and 504 sent again.
+    for (_, _, fate) in outputs.iter_mut().filter(|(name, ..)| *name == "broken") {
+        *fate = Fate::Refused;
+    }
+    let (plain, grpc) = (place.nginx.plain, place.nginx.grpc);
     let stranger = place.pki.file("stranger.pem");
     for (name, url, more, fate) in [
         ("grpc-hung", format!("http://127.0.0.1:{silent}"), String::new(), Fate::Wait),

@@ -1,7 +1,7 @@
 //! A peer that is away while alerts are made and while the daemon ends and starts again.
 
 use tests::harness::Settings;
-use tests::servers::{Nginx, Pki, await_count, free_port};
+use tests::servers::{HeldPort, Nginx, Pki, await_count, free_port};
 
 use super::{Running, alerts, start};
 
@@ -10,7 +10,8 @@ const ALERTS: u32 = 50;
 pub(super) fn in_the_spool(settings: &Settings) -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let pki = Pki::make(dir.path())?;
-    let port = free_port()?;
+    let held = HeldPort::take()?;
+    let port = held.port()?;
     let spool = dir.path().join("spool").display().to_string();
     let outputs = [format!(
         "{{type: webhook, url: 'http://127.0.0.1:{port}/late', timeout_ms: 1000, spool: {{dir: {spool}}}}}"
@@ -20,6 +21,7 @@ pub(super) fn in_the_spool(settings: &Settings) -> Result<(), String> {
     daemon.stop()?.check()?;
     let Running { daemon, _rules } = start(settings, dir.path(), &outputs)?;
     let after = alerts(settings, &daemon, ALERTS)?;
+    drop(held);
     let nginx = Nginx::start_at(dir.path(), &pki, free_port()?, port)?;
     for pid in [before, after] {
         await_count("alerts that waited", ALERTS.into(), || {
