@@ -43,7 +43,7 @@ use crate::pins::{Carried, PinDir, PinError};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::preflight::{self, CheckState};
 use crate::reader::{self, Stop};
-use crate::recording::{RecordDrop, Recorder, RecordingError, Ring};
+use crate::recording::{Recorder, RecordingError, Ring};
 use crate::reload::{self, Reloader, RulesBoard, RulesState};
 use crate::rules::{LoadError, RuleSet};
 use crate::service;
@@ -433,18 +433,11 @@ fn announce(attached: &Attached, hierarchy: Option<&Hierarchy>, health: &Health,
     tracing::info!(attach = attached.mode.name(), probes = attached_count, rules, "ready");
 }
 
-/// Gives the sinks time for their last lines.
+/// Gives the sinks and the recording time for what they still have.
 fn flush(mut pipeline: Pipeline) {
     let deadline = Instant::now() + FLUSH;
     let recorder = pipeline.take_recorder();
-    outputs::finish(&pipeline.into_outputs(), deadline);
-    // Alerts come first.
-    if let Some(stats) = recorder.map(|recorder| recorder.finish(deadline)) {
-        let lost = stats.dropped(RecordDrop::Shutdown);
-        if lost > 0 {
-            tracing::error!(lost, "events could not be recorded before the end");
-        }
-    }
+    outputs::finish(&pipeline.into_outputs(), recorder, deadline);
 }
 
 /// Reading the kernel's type information takes tens of megabytes for a moment; they go back to the system.

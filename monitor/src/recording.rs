@@ -25,4 +25,4 @@ pub use recorder::{RecordDrop, RecordSource, RecordStats, Recorder, Single, Stor
 pub use ring::{RING_BYTES, Ring, check_record_bytes, list};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

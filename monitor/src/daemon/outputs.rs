@@ -12,6 +12,7 @@ use crate::config::{
     OutputConfig, OutputFormat, OutputKind, Settings, StdoutConfig, StdoutFormat, check_outputs,
 };
 use crate::pipeline::{Format, Output};
+use crate::recording::{RecordDrop, Recorder};
 use crate::rules::Priority;
 use crate::sink::net::{Alertmanager, Falcosidekick, Journald, Otlp, Syslog, Webhook};
 use crate::sink::{AlertFile, DEFAULT_QUEUE_BYTES, Deliver, OutputError, Rotation, Sink, Spool};
@@ -158,13 +159,72 @@ pub(super) async fn reopen_on(mut signal: Signal, outputs: Vec<Arc<Sink>>) {
     }
 }
 
-/// Gives the outputs time for their last lines, all of them at once.
-pub(super) fn finish(outputs: &[Output], deadline: Instant) {
+/// Gives the outputs time for their last lines, and the recording for its last block, all of them at once: a peer that is
+/// away takes all the time there is.
+pub(super) fn finish(outputs: &[Output], mut recorder: Option<Recorder>, deadline: Instant) {
+    if let Some(recorder) = &mut recorder {
+        recorder.close();
+    }
     outputs.iter().for_each(|output| output.sink.close(deadline));
     for output in outputs {
         let lost = output.sink.flush(deadline).lost_lines;
         if lost > 0 {
             tracing::error!(output = output.sink.name(), lost, "lines could not be written before the end");
         }
+    }
+    let lost = recorder.map_or(0, |recorder| recorder.finish(deadline).dropped(RecordDrop::Shutdown));
+    if lost > 0 {
+        tracing::error!(lost, "events could not be recorded before the end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::recording::tests::few;
+    use crate::recording::{Store, Stored};
+    use crate::sink::{Batch, Record, Undelivered};
+
+    struct Away;
+
+    impl Deliver for Away {
+        fn deliver(&mut self, _batch: &[Record<'_>]) -> Result<(), Undelivered> {
+            Err(Undelivered::retry(0, "nobody is there"))
+        }
+    }
+
+    /// A disk that needs a moment.
+    struct Disk;
+
+    impl Store for Disk {
+        fn append(&mut self, _block: &[u8]) -> io::Result<Stored> {
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(Stored::Yes)
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn place(&self) -> String {
+            "memory".to_owned()
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_away_takes_no_time_from_the_recording() {
+        let sink = Sink::deliver("peer", Box::new(Away), 1 << 20, None).unwrap();
+        let bytes = b"{}\n".to_vec();
+        sink.offer(Batch { bytes, lines: 1, priorities: vec![Priority::Error] }).unwrap();
+        let outputs = [Output::new(sink, Format::Json(JsonLines::default()))];
+        let mut recorder = Recorder::start("host", Disk, false).unwrap();
+        few(10).iter().for_each(|event| recorder.record_values(event));
+        let stats = Arc::clone(recorder.stats());
+        finish(&outputs, Some(recorder), Instant::now() + Duration::from_millis(1000));
+        assert_eq!(outputs[0].sink.stats().dropped_lines(crate::sink::DropReason::Shutdown), 1);
+        assert_eq!((stats.recorded(), stats.dropped(RecordDrop::Shutdown)), (10, 0));
     }
 }

@@ -269,7 +269,7 @@ impl Recorder {
     }
 
     #[cfg(test)]
-    pub(super) fn record_values(&mut self, event: &super::Recorded) {
+    pub(crate) fn record_values(&mut self, event: &super::Recorded) {
         self.take(event.unix_ns, event.boot_ns, event.ty, &event.values);
     }
 
@@ -317,12 +317,17 @@ impl Recorder {
         }
     }
 
-    /// Writes what is left, and waits for it until the deadline at the latest. Gives the counters.
-    pub fn finish(mut self, deadline: Instant) -> Arc<RecordStats> {
+    /// Announces the end: the last block goes to the thread, which writes while others are waited for.
+    pub fn close(&mut self) {
         if !self.encoder.is_empty() {
             self.hand_over();
         }
         self.queue = None;
+    }
+
+    /// Writes what is left, and waits for it until the deadline at the latest. Gives the counters.
+    pub fn finish(mut self, deadline: Instant) -> Arc<RecordStats> {
+        self.close();
         let left = deadline.saturating_duration_since(Instant::now());
         if self.ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
             // The thread keeps its hands on a block, but nobody will see its end any more.

@@ -41,7 +41,7 @@ pub(super) fn complete(mut event: Recorded) -> Recorded {
 }
 
 /// Some unlike events.
-pub(super) fn few(count: i64) -> Vec<Recorded> {
+pub(crate) fn few(count: i64) -> Vec<Recorded> {
     let types = [EventType::Call(Call::Setns), EventType::Entered, EventType::Call(Call::Openat)];
     let event = |number: i64| {
         let mut values = FieldValues::default();
