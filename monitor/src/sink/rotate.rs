@@ -1,7 +1,7 @@
 //! A file of alerts that is exchanged for a new one when it is large or old, and opened anew when asked to.
 //!
-//! A file that is done with is renamed to its name with a number behind it (`alerts.jsonl.000007`), which grows with each
-//! and does not depend on any clock; of these the newest are kept. Renaming loses nothing: if it fails, writing goes on
+//! A file that is done with is renamed to its name with a number of six digits behind it (`alerts.jsonl.000007`), which
+//! grows with each and does not depend on any clock; of these the newest are kept, and no other files are touched. Renaming loses nothing: if it fails, writing goes on
 //! where it is. Files change between two lines only. If one has to be given up in the middle of a line, because others
 //! renamed it while its disk was full, it is cut to its last whole line, and the line begins anew in the next one.
 //! Compressing is done by a thread of its own, from file to file, and the original goes when its copy is complete.
@@ -36,8 +36,11 @@ const KEEP: RangeInclusive<u32> = 1..=10_000;
 /// A rotation that failed is tried again after this time.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Digits of a number, at least.
+/// Digits of a number; whatever has more or less, such as a date, is not ours.
 const DIGITS: usize = 6;
+
+/// The last number. Behind it nothing is put aside until somebody has moved what has it away.
+const LAST: u64 = 999_999;
 
 /// A file of alerts, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -126,8 +129,7 @@ pub struct AlertFile {
     partial: Vec<u8>,
     /// What has to go into the file before anything else: the begin of a line that an earlier file had.
     pending: Vec<u8>,
-    /// When it was made, by the boot clock: nobody can set that. For an older one, what the wall clock makes of its age.
-    made: Duration,
+    age: Age,
     /// Not before this time rotation is tried again.
     rests_until: Option<Duration>,
     /// The number of the last one that was put aside.
@@ -152,7 +154,7 @@ impl AlertFile {
             whole: 0,
             partial: Vec::new(),
             pending: Vec::new(),
-            made: Duration::ZERO,
+            age: Age::default(),
             rests_until: None,
             last: 0,
             compressing: Arc::default(),
@@ -170,7 +172,7 @@ impl AlertFile {
         self.partial.clear();
         let made = meta.filter(|_| self.whole > 0).and_then(|meta| meta.created().ok());
         let age = made.and_then(|made| SystemTime::now().duration_since(made).ok());
-        self.made = boot_now().saturating_sub(age.unwrap_or_default());
+        self.age = Age { then: age.unwrap_or_default(), seen: boot_now() };
     }
 
     /// Whether the file at the path is another one by now, or none.
@@ -221,7 +223,7 @@ impl AlertFile {
         }
         let line = next.iter().position(|byte| *byte == b'\n').map_or(next.len(), |at| at + 1) as u64;
         let large = rotation.bytes.is_some_and(|bytes| self.whole + line > bytes);
-        let age = || boot_now().saturating_sub(self.made);
+        let age = || self.age.at(boot_now());
         large || rotation.seconds.is_some_and(|seconds| age() >= Duration::from_secs(seconds))
     }
 
@@ -244,6 +246,16 @@ impl AlertFile {
         // Somebody else's file is not renamed; ours is gone from the path already.
         if self.is_replaced() {
             return self.reopen();
+        }
+        if self.last >= LAST {
+            // They may have been moved away.
+            self.last = self.aside().last().map_or(0, |aside| aside.number);
+        }
+        if self.last >= LAST {
+            return Err(io::Error::other(format!(
+                "{} has the last number there is: move the numbered files elsewhere, and numbers begin anew",
+                self.aside_path(LAST).display()
+            )));
         }
         let aside = self.aside_path(self.last + 1);
         if fs::symlink_metadata(&aside).is_ok() {
@@ -334,6 +346,22 @@ impl Write for AlertFile {
     }
 }
 
+/// How old a file is. What it was when it was opened is what the wall clock makes of it, and may be more than the time
+/// since boot; from there on the boot clock counts, which nobody can set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Age {
+    /// How old it was then.
+    then: Duration,
+    /// When that was, by the boot clock.
+    seen: Duration,
+}
+
+impl Age {
+    fn at(self, boot: Duration) -> Duration {
+        self.then + boot.saturating_sub(self.seen)
+    }
+}
+
 /// A file that was put aside.
 #[derive(Debug, PartialEq, Eq)]
 struct Aside {
@@ -355,7 +383,7 @@ fn asides(path: &Path) -> Vec<Aside> {
             let tail = file.to_str()?.strip_prefix(name)?.strip_prefix('.')?;
             let (digits, compressed) =
                 tail.strip_suffix(".gz").map_or((tail, false), |digits| (digits, true));
-            let ours = digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+            let ours = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
             let number = digits.parse().ok().filter(|_| ours)?;
             Some(Aside { number, compressed, path: entry.path() })
         })

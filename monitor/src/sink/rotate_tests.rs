@@ -103,8 +103,16 @@ fn an_old_file_is_put_aside_by_the_next_line() {
 fn old_files_are_compressed_and_the_oldest_go() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("alerts.jsonl");
-    for other in ["alerts.jsonl.1", "alerts.jsonl.00000x", "alerts.jsonl.000001.gz.new", "other.jsonl.000001"]
-    {
+    let others = [
+        "alerts.jsonl.1",
+        "alerts.jsonl.00000x",
+        "alerts.jsonl.20261123",
+        "alerts.jsonl.1000000",
+        "alerts.jsonl.20261123.gz",
+        "alerts.jsonl.000001.gz.new",
+        "other.jsonl.000001",
+    ];
+    for other in others {
         fs::write(dir.path().join(other), "left alone").unwrap();
     }
     let rotation = Rotation { keep: 3, compress: true, ..rotation(Some(4096), None) };
@@ -122,8 +130,43 @@ fn old_files_are_compressed_and_the_oldest_go() {
     assert_eq!(numbers, [last - 2, last - 1, last]);
     assert!(whole.ends_with(&all(&path)) && all(&path).len() > 8000);
     assert_eq!(fs::metadata(&asides(&path)[0].path).unwrap().permissions().mode() & 0o7777, 0o640);
-    assert_eq!(text(&dir.path().join("alerts.jsonl.1")), "left alone");
-    assert_eq!(text(&dir.path().join("other.jsonl.000001")), "left alone");
+    for other in others.into_iter().filter(|other| !other.contains(".gz.new")) {
+        assert_eq!(fs::read(dir.path().join(other)).unwrap(), b"left alone", "{other}");
+    }
+}
+
+#[test]
+fn behind_the_last_number_nothing_is_put_aside_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alerts.jsonl");
+    fs::write(dir.path().join("alerts.jsonl.999998"), "").unwrap();
+    let mut file = AlertFile::open(&path, Some(rotation(Some(4096), None))).unwrap();
+    let long = format!("{}\n", "y".repeat(5000));
+    write(&mut file, long.as_bytes());
+    write(&mut file, long.as_bytes());
+    assert_eq!(asides(&path).last().unwrap().number, 999_999);
+    write(&mut file, long.as_bytes());
+    assert_eq!((asides(&path).len(), text(&path).len()), (2, 2 * long.len()));
+    asides(&path).iter().for_each(|aside| fs::remove_file(&aside.path).unwrap());
+    file.rests_until = Some(boot_now());
+    write(&mut file, b"next\n");
+    assert_eq!((asides(&path)[0].number, text(&path).as_str()), (1, "next\n"));
+}
+
+#[test]
+fn a_file_may_be_older_than_the_machines_uptime() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let age = Age { then: hours(12), seen: Duration::from_secs(30) };
+    assert_eq!(age.at(Duration::from_secs(30)), hours(12));
+    assert_eq!(age.at(hours(12) + Duration::from_secs(30)), hours(24));
+    // And the file that is opened has such an age.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alerts.jsonl");
+    let mut file = AlertFile::open(&path, Some(rotation(None, Some(366 * 24 * 3600)))).unwrap();
+    write(&mut file, b"a\n");
+    file.age.then = hours(366 * 24);
+    write(&mut file, b"b\n");
+    assert_eq!((asides(&path).len(), text(&path).as_str()), (1, "b\n"));
 }
 
 #[test]
