@@ -9,7 +9,7 @@ use crate::enrich::names::NAME_FIELDS;
 use crate::event::Event;
 use crate::event_type::EventType;
 use crate::fields::{FieldRef, FieldSource};
-use crate::generation::{FIRST, Generation, Maker, Slot};
+use crate::generation::{FIRST, Generation, Maker, Next, Slot};
 use crate::grouping::{Groups, Summary, Verdict};
 use crate::metrics::{Discard, Metrics};
 use crate::rules::{Priority, Rule, RuleSet};
@@ -51,6 +51,9 @@ pub struct Output {
 /// A batch is handed over when it has grown to this size, so that sinks write while the ring is drained.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// Or to this part of the sink's queue: an empty queue has room for what a burst collects before it is handed over.
+const BATCHES_IN_QUEUE: usize = 4;
+
 impl Output {
     /// An output without lines, for alerts of any priority.
     pub fn new(sink: Sink, format: Format) -> Self {
@@ -80,7 +83,7 @@ impl Output {
         if self.sink.takes_records() {
             self.batch.priorities.push(priority);
         }
-        if self.batch.bytes.len() >= BATCH_BYTES {
+        if self.batch.bytes.len() >= BATCH_BYTES.min(self.sink.limit() / BATCHES_IN_QUEUE) {
             self.hand_over();
         }
     }
@@ -198,17 +201,23 @@ impl Alerting {
     /// of an event are of one generation. Lines of the generation before go to the sinks first.
     pub fn turn(&mut self) {
         self.watching.turn(&self.hub);
-        if self.slot.waits() {
-            // What is held back is of the rules before.
-            let held = self.groups.end();
-            self.write_summaries(held);
+        // Looked at once: whatever comes in behind this look is taken by the next turn.
+        if let Some(next) = self.slot.take() {
+            self.enter(next);
         }
-        let (outputs, metrics, thresholds) = (&mut self.outputs, &self.metrics, &mut self.thresholds);
-        self.slot.take_over(&mut self.current, |before, next| {
-            *thresholds = std::mem::take(thresholds).carried_over(&before.rules, &next.rules);
-            outputs.iter_mut().for_each(Output::hand_over);
-            metrics.rules_generation.set(next.number as i64);
-        });
+    }
+
+    #[cold]
+    fn enter(&mut self, next: Next) {
+        // What is held back is of the rules before.
+        let held = self.groups.end();
+        self.write_summaries(held);
+        let generation = next.generation();
+        let thresholds = std::mem::take(&mut self.thresholds);
+        self.thresholds = thresholds.carried_over(&self.current.rules, &generation.rules);
+        self.outputs.iter_mut().for_each(Output::hand_over);
+        self.metrics.rules_generation.set(generation.number as i64);
+        next.enter(&mut self.current);
     }
 
     /// Matches an event, counts it, and writes what it raises; whoever watches is offered both.
@@ -388,3 +397,7 @@ impl Alerting {
         self.outputs
     }
 }
+
+#[cfg(test)]
+#[path = "alerting_tests.rs"]
+mod tests;

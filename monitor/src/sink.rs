@@ -239,6 +239,11 @@ impl Sink {
         &self.shared.stats
     }
 
+    /// Bytes that its queue may hold, those being written included.
+    pub fn limit(&self) -> usize {
+        self.shared.limit
+    }
+
     /// Whether it takes records: batches tell their priorities then.
     pub fn takes_records(&self) -> bool {
         self.kept.is_some()
