@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::kept::{Kept, Load, MAX_BYTES, MAX_RECORDS, publish};
-use super::spool::AppendError;
+use super::spool::{AppendError, Recovered};
 use super::{Batch, Deliver, DropReason, Fate, Record, Shared, Undelivered};
 
 /// How soon a peer that is away is tried again, at first and at most.
@@ -42,6 +42,8 @@ enum Work {
 /// How far an attempt came.
 enum Attempt {
     All,
+    /// The peer takes what it is given, slowly: it goes on when all else was seen to.
+    Partly,
     Later,
     Abandoned,
 }
@@ -105,7 +107,7 @@ impl Courier {
                 }
             };
             match attempt {
-                Attempt::All => {}
+                Attempt::All | Attempt::Partly => {}
                 Attempt::Later => self.keep(),
                 Attempt::Abandoned => return,
             }
@@ -127,15 +129,22 @@ impl Courier {
         let Some(spool) = &mut kept.spool else { return };
         self.has_spool = true;
         match spool.recover() {
-            Ok(found) => {
+            Ok(Recovered { records, torn_bytes, lost }) => {
                 self.spooled = spool.records();
-                if found.records > 0 || found.torn_bytes > 0 {
-                    let (records, torn_bytes) = (found.records, found.torn_bytes);
+                if records > 0 {
                     tracing::info!(
                         output = &*self.name,
                         records,
-                        torn_bytes,
                         "alerts of an earlier run wait in the spool"
+                    );
+                }
+                if lost > 0 {
+                    self.shared.stats.drop_lines(DropReason::SpoolError, lost);
+                    tracing::error!(
+                        output = &*self.name,
+                        lost,
+                        torn_bytes,
+                        "the spool is damaged: alerts in it are lost, at least so many"
                     );
                 }
             }
@@ -153,9 +162,11 @@ impl Courier {
             let away = self.not_before.filter(|until| *until > now);
             let spool_rests = self.spool_not_before.is_some_and(|until| until > now);
             let waiting = self.holds || !state.queue.is_empty();
-            // While the peer is away, when memory becomes short behind the spool, and at the end.
+            // While the peer is away, when memory becomes short, and what is behind the spool at the end. Without a spool
+            // behind it a slow peer has until the end what is in memory; then the rest is put there.
             let spills = away.is_some()
-                || self.spooled > 0 && (state.closing || state.bytes > self.shared.spill_above());
+                || state.closing && self.spooled > 0
+                || !state.closing && state.bytes > self.shared.spill_above();
             if self.has_spool && waiting && spills && !spool_rests {
                 return Some(Work::Spill(std::mem::take(&mut state.queue)));
             }
@@ -232,6 +243,7 @@ impl Courier {
         let read = match read {
             Ok(read) => read,
             Err(error) => {
+                self.shared.stats.failures.fetch_add(1, Ordering::Relaxed);
                 self.name_spool_failure(&error);
                 self.not_before = Some(Instant::now() + SPOOL_PAUSE);
                 return Attempt::All;
@@ -281,8 +293,11 @@ impl Courier {
                 self.recovered();
             }
             let Some((fate, cause)) = missed else { continue };
-            self.shared.stats.failures.fetch_add(1, Ordering::Relaxed);
+            if fate != Fate::Unasked {
+                self.shared.stats.failures.fetch_add(1, Ordering::Relaxed);
+            }
             match fate {
+                Fate::Unasked => return Attempt::Partly,
                 Fate::Refused => self.name_refusal(&cause),
                 Fate::Retry { after } => {
                     self.put_off(after, &cause);

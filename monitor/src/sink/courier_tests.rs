@@ -24,6 +24,8 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 enum Answer {
     /// Takes so many of the batch, then this.
     Then(usize, Fate),
+    /// Takes one, and leaves the next for another call.
+    One,
     /// Hangs until it is told to go on.
     Hang,
     /// Panics.
@@ -78,6 +80,7 @@ impl Deliver for Peer {
         let (taken, fate) = match script.answers.pop_front().or(after) {
             None => (batch.len(), None),
             Some(Answer::Then(taken, fate)) => (taken, Some(fate)),
+            Some(Answer::One) => (1.min(batch.len() - 1), Some(Fate::Unasked)),
             Some(Answer::Hang) => {
                 drop(script);
                 let _ = self.1.lock().unwrap().recv();
@@ -282,6 +285,66 @@ fn a_hung_peer_cannot_keep_what_it_was_given_from_the_spool() {
     let second = sink(&fresh, 8 << 20, spool(dir.path()));
     wait_until("the delivery", || second.stats().written_lines() == 18);
     assert_eq!(fresh.seen(), expected(2..20));
+}
+
+/// A peer that is slow without failing: what it has no time for goes to the spool before the queue is full.
+#[test]
+fn what_a_slow_peer_has_no_time_for_goes_to_the_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let (peer, go) = Peer::new([Answer::One, Answer::Hang]);
+    let sink = sink(&peer, 1000, spool(dir.path()));
+    sink.offer(batch(0..10)).unwrap();
+    wait_until("the second call", || peer.calls().len() == 2);
+    // More than half of the queue waits.
+    for i in 1..9 {
+        sink.offer(batch(10 * i..10 * i + 10)).unwrap();
+    }
+    peer.0.lock().unwrap().answers = [Answer::One, Answer::Hang].into();
+    go.send(()).unwrap();
+    wait_until("the move to the spool", || {
+        sink.stats().spooled_lines() > 0 && sink.stats().queued_lines() == 0
+    });
+    assert_eq!(sink.stats().failures(), 0);
+    peer.0.lock().unwrap().answers.clear();
+    (0..10).for_each(|_| go.send(()).unwrap());
+    wait_until("the delivery", || sink.stats().written_lines() == 90);
+    assert_eq!(peer.seen(), expected(0..90));
+    assert_eq!(sink.flush(soon()).lost_lines, 0);
+}
+
+/// What a slow peer took in calls that came back is not put into the spool again.
+#[test]
+fn the_end_does_not_repeat_what_a_slow_peer_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let (peer, _go) = Peer::new([Answer::One, Answer::One, Answer::One, Answer::Hang]);
+    let sink = sink(&peer, 8 << 20, spool(dir.path()));
+    sink.offer(batch(0..10)).unwrap();
+    wait_until("the call that hangs", || peer.calls().len() == 4);
+    assert_eq!(sink.flush(Instant::now() + Duration::from_millis(50)).lost_lines, 0);
+    assert_eq!((sink.stats().spooled_lines(), sink.stats().written_lines()), (7, 3));
+    assert_eq!(sink.stats().failures(), 0);
+}
+
+#[test]
+fn damage_in_the_spool_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let peer = Peer::away();
+    let first = sink(&peer, 8 << 20, spool(dir.path()));
+    first.offer(batch(0..10)).unwrap();
+    assert_eq!(first.flush(soon()).lost_lines, 0);
+    drop(first);
+    wait_until("the lock being free", || Spool::open(dir.path(), "peer", 1 << 20).is_ok());
+    let file = dir.path().join("peer/0000000000000001.seg");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The first line's first letter: behind the file's head, the frame's head and the priority.
+    bytes[8 + 8 + 1] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let second = sink(&peer, 8 << 20, spool(dir.path()));
+    wait_until("the count", || dropped(&second, DropReason::SpoolError) == 1);
+    wait_until("what is whole", || second.stats().spooled_lines() == 9);
+    // While it runs, too: a file that ends too soon cannot be read, which is a failure that is not the peer's.
+    std::fs::write(&file, &bytes[..20]).unwrap();
+    wait_until("the failure", || second.stats().failures() > peer.calls().len() as u64);
 }
 
 #[test]

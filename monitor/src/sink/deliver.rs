@@ -21,7 +21,8 @@ pub struct Record<'a> {
 /// An output that takes whole records, in order, in a thread of its own.
 ///
 /// A call may block, but not for ever: each output has a time limit of its own for connecting, sending and waiting for
-/// an answer, since nothing else can end a call that hangs. At the end of the process a call that is still under way is
+/// an answer, since nothing else can end a call that hangs. One that needs several answers comes back between them
+/// ([`Fate::Unasked`]) when it took about a second, so that a slow peer does not keep its thread from anything else. At the end of the process a call that is still under way is
 /// left behind.
 pub trait Deliver: Send + 'static {
     /// Delivers the records from the first on. `Ok`: all were taken for good. A batch is never empty.
@@ -52,6 +53,9 @@ pub enum Fate {
     },
     /// The peer will never take this record. It is counted as `rejected` and skipped.
     Refused,
+    /// It was not offered yet: the peer takes what it is given, but the call took long enough. It is offered again at once,
+    /// after what was taken is noted and what came meanwhile is seen to.
+    Unasked,
 }
 
 impl Undelivered {
@@ -63,6 +67,11 @@ impl Undelivered {
     /// The peer will never take the record behind the `taken` ones.
     pub fn refused(taken: usize, cause: impl Into<String>) -> Self {
         Self { taken, fate: Fate::Refused, cause: cause.into() }
+    }
+
+    /// The peer took so many, and there was no time for more.
+    pub fn unasked(taken: usize) -> Self {
+        Self { taken, fate: Fate::Unasked, cause: String::new() }
     }
 }
 

@@ -3,8 +3,9 @@
 //! A spool is a directory of numbered files ([`segment`]), of which only the last grows, and a note of how far the first
 //! was delivered ([`cursor`]). The directory is private, held by a lock, and bounded in bytes and in files. It outlives the
 //! process: the note is written after each delivery, so what a crash leaves is delivered from there on, at most one batch
-//! twice. Each record has a checksum; a tail that a crash left torn is cut off, and what else is damaged is passed over
-//! and told. After a power failure what the kernel had not written yet is gone, too.
+//! twice. Each record has a checksum; a tail that a crash left torn is cut off, and what else is damaged is passed over.
+//! A file that cannot be read is put aside, and tried again by the next process. All that is counted. After a power failure
+//! what the kernel had not written yet is gone, too.
 
 mod cursor;
 mod segment;
@@ -15,11 +16,13 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use self::cursor::{Cursor, Position};
-use self::segment::{Segment, push_frame};
+use self::segment::{Damaged, Segment, push_frame};
 use super::kept::records;
 use super::{Batch, Record};
 use crate::append;
@@ -32,8 +35,14 @@ const DIR_MODE: u32 = 0o700;
 /// A spool is made of about so many files, so that room becomes free in small parts.
 const SEGMENTS: u64 = 16;
 
-/// Smallest and largest size at which a file is no longer appended to.
-const SEGMENT_BYTES: (u64, u64) = (64 << 10, 16 << 20);
+/// Smallest size at which a file is no longer appended to. There is no largest, since each file is kept open.
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A file that cannot be read is put aside after so many attempts.
+const READ_TRIES: u32 = 3;
+
+/// Between two attempts at the start.
+const READ_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a spool cannot be used. Each message names cause and remedy.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +91,10 @@ pub(super) enum AppendError {
 pub(super) struct Recovered {
     /// Records that wait.
     pub(super) records: u64,
-    /// Bytes that were cut off or passed over.
+    /// Bytes that were cut off or are passed over.
     pub(super) torn_bytes: u64,
+    /// Records that are lost by that, at least; one for each file that cannot be read.
+    pub(super) lost: u64,
 }
 
 /// Alerts on disk.
@@ -104,6 +115,10 @@ pub struct Spool {
     next_id: u64,
     /// Records that were passed over because of damage, since this was last asked.
     lost: u64,
+    /// Attempts in a row to read the oldest file that failed.
+    failures: u32,
+    /// Bytes of files that were put aside.
+    aside_bytes: u64,
     frames: Vec<u8>,
 }
 
@@ -144,13 +159,15 @@ impl Spool {
         Ok(Spool {
             _lock: lock,
             limit,
-            segment_bytes: (limit / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1),
+            segment_bytes: (limit / SEGMENTS).max(SEGMENT_BYTES),
             segments: VecDeque::new(),
             read_at: 0,
             ends: VecDeque::new(),
             cursor,
             next_id: 1,
             lost: 0,
+            failures: 0,
+            aside_bytes: 0,
             frames: Vec::new(),
             dir,
         })
@@ -159,40 +176,97 @@ impl Spool {
     /// Reads through what an earlier process left, and cuts off what is torn. To be called once, before anything else.
     ///
     /// # Errors
-    /// The directory cannot be read; files that cannot are left out of what waits, and stay.
+    /// The directory cannot be read. Files that cannot are put aside.
     pub(super) fn recover(&mut self) -> io::Result<Recovered> {
         let position = self.cursor.position();
-        let mut ids: Vec<u64> = Vec::new();
+        let (mut ids, mut aside) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.dir)? {
-            ids.extend(entry?.file_name().to_str().and_then(segment::id_of));
+            let name = entry?.file_name();
+            let name = name.to_str().unwrap_or_default();
+            ids.extend(segment::id_of(name));
+            aside.extend(segment::unread_of(name));
         }
         ids.sort_unstable();
-        self.next_id = ids.last().copied().max(Some(position.segment)).unwrap_or(0).saturating_add(1);
-        let mut found = Recovered::default();
+        aside.sort_unstable();
+        let numbers = ids.iter().copied().chain(aside.iter().map(|(id, _)| *id));
+        self.next_id = numbers.chain([position.segment]).max().unwrap_or(0).saturating_add(1);
+        let (last, mut found) = (ids.last().copied(), Recovered::default());
         for id in ids {
             let path = segment::path(&self.dir, id);
             let begin = match id.cmp(&position.segment) {
                 // Delivered whole; the process ended before it could remove it.
                 std::cmp::Ordering::Less => {
-                    fs::remove_file(&path)?;
+                    self.removed(fs::remove_file(&path));
                     continue;
                 }
                 std::cmp::Ordering::Equal => position.offset,
                 std::cmp::Ordering::Greater => 0,
             };
-            let (segment, torn) = Segment::recover(&path, id, begin)?;
-            found.torn_bytes += torn;
-            if segment.records == 0 {
-                segment.remove()?;
-                continue;
+            match recover_patiently(&path, id, begin, Some(id) == last) {
+                Ok((segment, damaged)) => self.adopt(segment, damaged, &mut found),
+                Err(error) => {
+                    found.lost += 1;
+                    self.put_aside(&path, id, begin, &error);
+                }
             }
-            if self.segments.is_empty() {
-                self.read_at = begin.max(segment::HEAD);
+        }
+        for (id, begin) in aside {
+            let path = segment::unread_path(&self.dir, id, begin);
+            let readable = Segment::recover(&path, id, begin, false).and_then(|(mut segment, damaged)| {
+                // Behind all others: the note must not go back.
+                segment.rename(&self.dir, self.next_id)?;
+                Ok((segment, damaged))
+            });
+            match readable {
+                Ok((segment, damaged)) => {
+                    self.next_id += 1;
+                    self.adopt(segment, damaged, &mut found);
+                }
+                Err(error) => self.leave_aside(&path, &error),
             }
-            found.records += segment.records;
-            self.segments.push_back(segment);
         }
         Ok(found)
+    }
+
+    /// Takes a file over that an earlier process left.
+    fn adopt(&mut self, segment: Segment, damaged: Damaged, found: &mut Recovered) {
+        found.torn_bytes += damaged.bytes;
+        found.lost += damaged.records;
+        if segment.records == 0 {
+            self.removed(segment.remove());
+            return;
+        }
+        if self.segments.is_empty() {
+            self.read_at = segment.begin;
+        }
+        found.records += segment.records;
+        self.segments.push_back(segment);
+    }
+
+    /// Renames a file that cannot be read, so that the note does not pass it, and the next process tries it again.
+    fn put_aside(&mut self, path: &Path, id: u64, begin: u64, error: &io::Error) {
+        let aside = segment::unread_path(&self.dir, id, begin);
+        match fs::rename(path, &aside) {
+            Ok(()) => self.leave_aside(&aside, error),
+            Err(_) => self.leave_aside(path, error),
+        }
+    }
+
+    fn leave_aside(&mut self, path: &Path, error: &io::Error) {
+        self.aside_bytes += fs::symlink_metadata(path).map_or(0, |meta| meta.len());
+        tracing::error!(
+            file = %path.display(),
+            cause = %error,
+            "a part of the spool cannot be read; it stays, takes its room, and is tried again at the next start"
+        );
+    }
+
+    fn removed(&self, outcome: io::Result<()>) {
+        if let Err(error) = outcome
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(spool = %self.dir.display(), cause = %error, "a delivered part of the spool cannot be removed");
+        }
     }
 
     /// Records that wait.
@@ -202,7 +276,7 @@ impl Spool {
 
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.len).sum()
+        self.aside_bytes + self.segments.iter().map(|segment| segment.len).sum::<u64>()
     }
 
     /// Records lost by damage since this was last asked.
@@ -226,7 +300,8 @@ impl Spool {
     }
 
     fn append_frames(&mut self, frames: &[u8], count: u64) -> Result<(), AppendError> {
-        let opens = self.segments.back().is_none_or(|segment| segment.len >= self.segment_bytes);
+        let is_full = |segment: &Segment| segment.closed || segment.len >= self.segment_bytes;
+        let opens = self.segments.back().is_none_or(is_full);
         let head = if opens { segment::HEAD } else { 0 };
         if self.bytes() + head + frames.len() as u64 > self.limit {
             return Err(AppendError::Full);
@@ -248,12 +323,28 @@ impl Spool {
     /// Reads the next records: as many as that, or until so many bytes are read, but at least one if there is one.
     ///
     /// # Errors
-    /// The disk does not give them.
+    /// The disk does not give them. The third time in a row their file is put aside instead.
     pub(super) fn read(&mut self, max_records: usize, max_bytes: usize) -> io::Result<Loaded> {
         self.ends.clear();
         while let Some(segment) = self.segments.front() {
             let mut bytes = Vec::new();
-            let frames = segment.read(self.read_at, max_records, max_bytes, &mut bytes)?;
+            let frames = match segment.read(self.read_at, max_records, max_bytes, &mut bytes) {
+                Ok(frames) => frames,
+                Err(error) => {
+                    self.failures += 1;
+                    if self.failures < READ_TRIES {
+                        return Err(error);
+                    }
+                    self.failures = 0;
+                    let begin = self.read_at;
+                    if let Some(segment) = self.pop_front() {
+                        self.lost += segment.records;
+                        self.put_aside(segment.path(), segment.id, begin, &error);
+                    }
+                    continue;
+                }
+            };
+            self.failures = 0;
             if frames.is_empty() {
                 // Nothing whole is left in it, though there should be: it was changed on disk.
                 self.lost += segment.records;
@@ -287,15 +378,17 @@ impl Spool {
 
     /// The oldest file is done with.
     fn drop_front(&mut self) {
-        let Some(segment) = self.segments.pop_front() else { return };
+        if let Some(segment) = self.pop_front() {
+            self.removed(segment.remove());
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Segment> {
+        let segment = self.segments.pop_front()?;
         // Noted first: a number that was used is not used again, and what is left of the file is not read again.
         let _ = self.cursor.note(Position { segment: segment.id + 1, offset: 0 });
-        if let Err(error) = segment.remove()
-            && error.kind() != ErrorKind::NotFound
-        {
-            tracing::warn!(spool = %self.dir.display(), cause = %error, "a delivered part of the spool cannot be removed");
-        }
-        self.read_at = segment::HEAD;
+        self.read_at = self.segments.front().map_or(segment::HEAD, |next| next.begin);
+        Some(segment)
     }
 
     /// Makes what was appended outlive the machine, too, as far as that can be had.
@@ -304,6 +397,17 @@ impl Spool {
             segment.sync();
         }
     }
+}
+
+/// Opens a file that an earlier process left. The reason why it cannot be may go away: too many open files, say.
+fn recover_patiently(path: &Path, id: u64, begin: u64, last: bool) -> io::Result<(Segment, Damaged)> {
+    for _ in 1..READ_TRIES {
+        match Segment::recover(path, id, begin, last) {
+            Err(_) => thread::sleep(READ_PAUSE),
+            recovered => return recovered,
+        }
+    }
+    Segment::recover(path, id, begin, last)
 }
 
 /// Makes the directory if it is missing, and checks that nobody else can write to it.

@@ -103,7 +103,9 @@ fn a_torn_tail_is_cut_off_wherever_it_is_torn() {
             torn.extend_from_slice(garbage);
             fs::write(&files(dir.path())[0], &torn).unwrap();
             let (mut found, recovered) = spool(dir.path());
-            assert_eq!(recovered, Recovered { records: 2, torn_bytes: torn.len() as u64 - before });
+            let torn_bytes = torn.len() as u64 - before;
+            let lost = u64::from(torn_bytes > 0);
+            assert_eq!(recovered, Recovered { records: 2, torn_bytes, lost });
             found.append(&batch(["fourth".into()]), 0).unwrap();
             drop(found);
             let (mut again, recovered) = spool(dir.path());
@@ -115,11 +117,11 @@ fn a_torn_tail_is_cut_off_wherever_it_is_torn() {
     }
     // Not even the head is there.
     fs::write(&files(dir.path())[0], &bytes[..3]).unwrap();
-    assert_eq!(spool(dir.path()).1, Recovered { records: 0, torn_bytes: 3 });
+    assert_eq!(spool(dir.path()).1, Recovered { records: 0, torn_bytes: 3, lost: 0 });
 }
 
 #[test]
-fn damage_in_the_middle_costs_what_is_behind_it_in_its_file() {
+fn damage_of_a_record_costs_that_record() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _) = spool(dir.path());
     for chunk in 0..100 {
@@ -128,14 +130,138 @@ fn damage_in_the_middle_costs_what_is_behind_it_in_its_file() {
     let path = &files(dir.path())[0];
     let file = OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(b"?", fs::metadata(path).unwrap().len() / 2).unwrap();
-    let in_file = spool.segments[0].records;
     let all = drain(&mut spool);
-    let lost = spool.take_lost();
-    assert!(lost > 0 && lost < in_file, "{lost} of {in_file}");
-    assert_eq!(all.len() as u64 + lost, 1000);
-    let begin = (in_file - lost) as usize;
-    let expected: Vec<String> = (0..begin).chain(in_file as usize..1000).map(line).collect();
-    assert_eq!(all, expected);
+    assert_eq!((all.len(), spool.take_lost()), (999, 1));
+    let gone = (0..1000).find(|number| all.get(*number) != Some(&line(*number))).unwrap();
+    assert_eq!(all, (0..gone).chain(gone + 1..1000).map(line).collect::<Vec<_>>());
+}
+
+/// A spool of a thousand records that an earlier process left, and where each file's frames begin.
+fn left(dir: &Path) -> Vec<(PathBuf, Vec<usize>)> {
+    let (mut spool, _) = spool(dir);
+    for chunk in 0..100 {
+        spool.append(&batch((0..10).map(|i| line(chunk * 10 + i))), 0).unwrap();
+    }
+    let frames = |path: PathBuf| {
+        let bytes = fs::read(&path).unwrap();
+        let (mut frames, mut at) = (Vec::new(), 8);
+        while at < bytes.len() {
+            frames.push(at);
+            at += 8 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        }
+        (path, frames)
+    };
+    files(dir).into_iter().map(frames).collect()
+}
+
+fn overwrite(path: &Path, at: usize, bytes: &[u8]) {
+    OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at as u64).unwrap();
+}
+
+#[test]
+fn damage_that_is_found_at_the_start_is_counted_and_costs_no_more_than_it_must() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = left(dir.path());
+    let (path, frames) = &files[0];
+    let size = fs::metadata(path).unwrap().len();
+    // One record's text, and the length of a later one.
+    overwrite(path, frames[10] + 9, b"?");
+    overwrite(path, frames[20], b"\xff\xff\xff\xff");
+    let (mut spool, found) = spool(dir.path());
+    let first = frames.len();
+    assert_eq!((found.records, found.lost), ((1000 - first + 19) as u64, 2));
+    // Only the last file is cut.
+    assert_eq!(fs::metadata(path).unwrap().len(), size);
+    let expected: Vec<String> = (0..10).chain(11..20).chain(first..1000).map(line).collect();
+    assert_eq!(drain(&mut spool), expected);
+    assert_eq!(spool.take_lost(), 0);
+}
+
+#[test]
+fn behind_damage_nothing_is_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = left(dir.path());
+    let [.., (path, frames), (last, _)] = &files[..] else { panic!("one file only") };
+    overwrite(path, *frames.last().unwrap(), b"\xff\xff\xff\xff");
+    // Of the last one there is only what a crash left of its making: the one before is the last then.
+    fs::write(last, b"RFS").unwrap();
+    let (mut spool, found) = spool(dir.path());
+    assert_eq!(found.lost, 1);
+    spool.append(&batch(["new".into()]), 0).unwrap();
+    let all = drain(&mut spool);
+    assert_eq!((all.len() as u64, all.last().unwrap().as_str()), (found.records + 1, "new"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_put_aside_and_tried_again_by_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = left(dir.path());
+    let [(version, first), (link, second), ..] = &files[..] else { panic!("one file only") };
+    // Another version, and one that cannot be opened.
+    overwrite(version, 7, b"\x02");
+    let away = dir.path().join("away");
+    fs::rename(link, &away).unwrap();
+    std::os::unix::fs::symlink(&away, link).unwrap();
+    let unread = || -> Vec<PathBuf> {
+        let mut paths: Vec<_> =
+            fs::read_dir(dir.path().join("peer")).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|ext| ext == "unread"));
+        paths.sort();
+        paths
+    };
+    let (mut spool_now, found) = spool(dir.path());
+    let rest = first.len() + second.len();
+    assert_eq!((found.records, found.lost), ((1000 - rest) as u64, 2));
+    assert_eq!(drain(&mut spool_now), (rest..1000).map(line).collect::<Vec<_>>());
+    // They take their room, and are not removed because newer ones were delivered.
+    assert_eq!(unread().len(), 2);
+    assert!(spool_now.bytes() > fs::metadata(&unread()[0]).unwrap().len());
+    spool_now.append(&batch(["new".into()]), 0).unwrap();
+    drop(spool_now);
+    overwrite(&unread()[0], 7, b"\x01");
+    let (mut spool_now, found) = spool(dir.path());
+    assert_eq!((found.records, found.lost), (first.len() as u64 + 1, 0));
+    let expected: Vec<String> = ["new".to_owned()].into_iter().chain((0..first.len()).map(line)).collect();
+    assert_eq!(drain(&mut spool_now), expected);
+    drop(spool_now);
+    fs::rename(&away, &unread()[0]).unwrap();
+    let (mut spool, found) = spool(dir.path());
+    assert_eq!(found.records, second.len() as u64);
+    assert_eq!(drain(&mut spool), (first.len()..rest).map(line).collect::<Vec<_>>());
+    assert!(unread().is_empty());
+}
+
+/// The disk fails while the daemon runs: the others go on, and what was delivered of that file is not again.
+#[test]
+fn a_file_that_the_disk_does_not_give_is_given_up_after_some_tries() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = left(dir.path());
+    let (path, frames) = &files[0];
+    let whole = fs::read(path).unwrap();
+    let (mut spool_now, _) = spool(dir.path());
+    assert_eq!(spool_now.read(5, 1 << 20).unwrap().records().len(), 5);
+    spool_now.advance(5);
+    fs::write(path, &whole[..100]).unwrap();
+    for _ in 1..READ_TRIES {
+        spool_now.read(5, 1 << 20).unwrap_err();
+        assert_eq!(spool_now.take_lost(), 0);
+    }
+    assert_eq!(drain(&mut spool_now), (frames.len()..1000).map(line).collect::<Vec<_>>());
+    assert_eq!(spool_now.take_lost(), frames.len() as u64 - 5);
+    drop(spool_now);
+    let aside = segment::unread_path(&dir.path().join("peer"), 1, frames[5] as u64);
+    fs::write(&aside, &whole).unwrap();
+    assert_eq!(drain(&mut spool(dir.path()).0), (5..frames.len()).map(line).collect::<Vec<_>>());
+}
+
+/// Each file is kept open.
+#[test]
+fn a_large_spool_has_no_more_files_than_a_small_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for limit in [LIMIT, 64 << 20, 16 << 30] {
+        let spool = Spool::open(dir.path(), "peer", limit).unwrap();
+        assert!(limit / spool.segment_bytes <= SEGMENTS, "{limit}");
+    }
 }
 
 #[test]
