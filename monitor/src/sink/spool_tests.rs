@@ -185,7 +185,9 @@ fn behind_damage_nothing_is_appended() {
     overwrite(path, *frames.last().unwrap(), b"\xff\xff\xff\xff");
     // Of the last one there is only what a crash left of its making: the one before is the last then.
     fs::write(last, b"RFS").unwrap();
-    let (mut spool, found) = spool(dir.path());
+    // With files of twice the size it would be appended to.
+    let mut spool = Spool::open(dir.path(), "peer", 2 * LIMIT).unwrap();
+    let found = spool.recover().unwrap();
     assert_eq!(found.lost, 1);
     spool.append(&batch(["new".into()]), 0).unwrap();
     let all = drain(&mut spool);
