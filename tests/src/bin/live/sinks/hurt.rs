@@ -14,8 +14,12 @@ use super::{Place, Running, alerts, start};
 /// More than a queue of the smallest size holds.
 const ALERTS: u32 = 300;
 
-/// What an output is set to in all of these cases, and in those that name no time limit.
-const SMALL: (&str, &str) = ("queue_bytes: 65536", ", timeout_ms: 500");
+/// Queues: one that is soon full, and one with room for all alerts, for an output that is to lose none.
+const SMALL: &str = "queue_bytes: 65536";
+const AMPLE: &str = "queue_bytes: 8388608";
+
+/// What an output waits that names no time limit of its own.
+const LIMIT: &str = ", timeout_ms: 500";
 
 /// What becomes of alerts at an output.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,10 +44,11 @@ fn hurt(settings: &Settings, place: &Place, outputs: &[(&str, String, Fate)]) ->
         ),
         format!("{{type: file, path: {}}}", file.display()),
     ];
-    for (name, output, _) in outputs {
+    for (name, output, fate) in outputs {
         let rest = output.strip_suffix('}').unwrap_or(output);
-        let limit = if output.contains("timeout_ms") { "" } else { SMALL.1 };
-        lines.push(format!("{rest}, name: {name}, {}{limit}}}", SMALL.0));
+        let limit = if output.contains("timeout_ms") { "" } else { LIMIT };
+        let queue = if *fate == Fate::Taken { AMPLE } else { SMALL };
+        lines.push(format!("{rest}, name: {name}, {queue}{limit}}}"));
     }
     let Running { daemon, _rules } = start(settings, place.dir.path(), &lines)?;
     let pid = alerts(settings, &daemon, ALERTS)?;
