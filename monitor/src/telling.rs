@@ -92,3 +92,24 @@ pub fn unix_now() -> i64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchers::{Said, Watch};
+
+    #[test]
+    fn whoever_watches_is_told() {
+        let metrics = Arc::new(crate::pipeline::metrics().unwrap());
+        let kind = Kind::new(("ringfence-x", "X", "Critical"), "h", &metrics).unwrap();
+        let mut teller = Teller::new(&[], metrics);
+        let hub = Arc::<Hub>::default();
+        let mut watcher = hub.watch(Watch::default()).unwrap();
+        teller.show_at(&hub);
+        teller.tell(&kind, "it is so", &[]);
+        let Some(Said::Line(line)) = watcher.next_now() else { panic!("nothing came") };
+        let alert: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!((&alert["rule_id"], &alert["source"]), (&"ringfence-x".into(), &"internal".into()));
+        assert!(line.ends_with(b"}\n") && watcher.next_now().is_none());
+    }
+}
