@@ -77,6 +77,7 @@ const BESIDE_PROBES: &[&str] = &[
     "advice::",
     "capability-limits::",
     "syscalls::",
+    "confined::",
 ];
 
 fn main() -> ExitCode {

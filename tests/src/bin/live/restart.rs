@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use tests::bpf_objects::{Object, held_by};
+use tests::features::running;
 use tests::harness::{PATIENCE, Settings};
 
 use crate::cases::cases;
@@ -31,6 +32,15 @@ const STAY: Duration = Duration::from_millis(60);
 const A_LOOK: u64 = 4096;
 
 pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
+    // Links of trampolines are tried on the oldest kernel, those of perf's tracepoints on the newest; the third kind is this
+    // machine's own. A guest takes two minutes for them.
+    let has_turn = |version| match settings.attach.as_str() {
+        "trampoline" => version < (5, 15),
+        _ => version >= (7, 0),
+    };
+    if settings.guest && !running().is_some_and(has_turn) {
+        return Vec::new();
+    }
     let mut all = cases(
         settings,
         &[
@@ -90,7 +100,9 @@ pub(crate) fn await_all(place: &Place, made: u64) -> Result<(), String> {
 }
 
 /// The law over all processes: what was seen is what was sent and what was lost, and what was sent came out of the ring.
-pub(crate) fn hold_law(process: &Process, made: u64) -> Result<(), String> {
+/// Returns how often the kernel skipped a probe, because it was under way on that processor already: what such a run would
+/// have seen is in no event, restart or not.
+pub(crate) fn hold_law(process: &Process, made: u64) -> Result<u64, String> {
     let metrics = process.metrics()?;
     let sum = |name: &str, label: (&str, &str)| metrics.sum(name, &[label]).unwrap_or(f64::NAN) as u64;
     let call = ("call", "setns");
@@ -98,14 +110,15 @@ pub(crate) fn hold_law(process: &Process, made: u64) -> Result<(), String> {
         ["seen", "sent", "lost"].map(|what| sum(&format!("ringfence_events_{what}_total"), call));
     let all_sent: u64 = metrics.sum("ringfence_events_sent_total", &[]).unwrap_or(f64::NAN) as u64;
     let received: u64 = metrics.sum("ringfence_events_received_total", &[]).unwrap_or(f64::NAN) as u64;
-    if seen < made || lost != 0 || sent != seen {
-        return Err(format!("of {made} attempts seen {seen}, sent {sent}, lost {lost}"));
+    let skipped = metrics.sum("ringfence_probe_missed_total", &[]).unwrap_or(f64::NAN) as u64;
+    if seen + skipped < made || lost != 0 || sent != seen {
+        return Err(format!("of {made} attempts seen {seen}, skipped {skipped}, sent {sent}, lost {lost}"));
     }
     // The two numbers are not of one moment, and others make records meanwhile: some hundred at most.
     if received.abs_diff(all_sent) > 1000 {
         return Err(format!("sent {all_sent}, received {received} by all processes together"));
     }
-    Ok(())
+    Ok(skipped)
 }
 
 /// The programs and links by which a process watches.
@@ -136,7 +149,7 @@ fn hundred(settings: &Settings) -> Result<(), String> {
     if watches(&process)? != before {
         return Err("other programs or links watch than at the beginning".to_owned());
     }
-    hold_law(&process, made)?;
+    let skipped = hold_law(&process, made)?;
     process.stop(libc::SIGINT)?;
     starts.sort();
     let median = starts.get(starts.len() / 2).copied().unwrap_or_default();
@@ -147,10 +160,14 @@ fn hundred(settings: &Settings) -> Result<(), String> {
         starts.last().copied().unwrap_or_default()
     );
     let (missing, doubled) = faults(&place.told(), made);
-    if missing.is_empty() && doubled.is_empty() {
+    if missing.len() as u64 <= skipped && doubled.is_empty() {
         return fs.must_be_empty();
     }
-    Err(format!("of {made} attempts lost: {}, doubled: {}", first(&missing), first(&doubled)))
+    Err(format!(
+        "of {made} attempts lost: {}, doubled: {}; the kernel skipped {skipped} runs",
+        first(&missing),
+        first(&doubled)
+    ))
 }
 
 fn killed(settings: &Settings) -> Result<(), String> {
