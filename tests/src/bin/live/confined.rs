@@ -62,7 +62,7 @@ fn given_up(settings: &Settings) -> Result<(), String> {
     // By then the canary thread has made its first call, with which it gives up the rest.
     let watched = Watched::start(settings, &[])?;
     let pid = watched.daemon.pid();
-    let is_old = tests::features::running().is_some_and(|kernel| kernel < FREE_LOOKUPS);
+    let is_old = running().is_some_and(|kernel| kernel < FREE_LOOKUPS);
     let needed = NEEDED | if is_old { NEEDED_ON_OLD } else { 0 };
     let threads = statuses(pid)?;
     for name in ["canary", "reader", "watch", "names", "capabilities"] {
