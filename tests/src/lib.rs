@@ -2,7 +2,7 @@
 //!
 //! [`attempt`] makes the attempts; [`harness`] starts Ringfence and holds its alerts against expectations;
 //! [`docker`], [`engine_api`], [`oci`], [`cgroup`], [`seccomp`] and [`bpf`] make the places from which attempts come. [`matrix`] is the
-//! table of what must be seen, [`kubernetes`] reads the manifests and runs their pod, [`features`] that of what depends on the kernel. [`promql`] and [`scrape`] read what is asked of
+//! table of what must be seen, [`kubernetes`] reads the manifests and runs their pod, [`systemd`] runs the shipped unit, [`features`] that of what depends on the kernel. [`promql`] and [`scrape`] read what is asked of
 //! metrics, and what is served.
 
 pub mod attempt;
@@ -25,4 +25,5 @@ pub mod scrape;
 pub mod seccomp;
 pub mod servers;
 pub mod state;
+pub mod systemd;
 pub mod tamper;

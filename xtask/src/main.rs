@@ -81,7 +81,7 @@ struct TestArgs {
 }
 
 #[derive(Args)]
-struct VmArgs {
+pub(crate) struct VmArgs {
     /// The kernel to boot: 5.10, 6.1, 6.12, 7.2 or all.
     #[arg(long, default_value = "6.1")]
     kernel: String,
@@ -94,6 +94,9 @@ struct VmArgs {
     /// Run only the tests whose name contains this text, or one of several with commas between them.
     #[arg(long)]
     filter: Option<String>,
+    /// Let systemd be the guest's first process, and run Ringfence as its service.
+    #[arg(long)]
+    service: bool,
 }
 
 #[derive(Args)]
@@ -188,7 +191,7 @@ fn main() -> ExitCode {
         Command::Run { args } => run::daemon(&args),
         Command::Demo => run::demo(),
         Command::Test(args) => check::all(args.fast, args.only),
-        Command::Vm(args) => vm::command(&args.kernel, args.attach, args.cgroups, args.filter.as_deref()),
+        Command::Vm(args) => vm::command(&args),
         Command::Fuzz(args) => fuzz::command(args.target.as_deref(), args.seconds),
         Command::Coverage => benign::write().and_then(|()| coverage::write()),
         Command::Bench(args) => bench::command(&args),

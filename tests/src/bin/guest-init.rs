@@ -3,10 +3,14 @@
 //! The kernel's command line holds `ringfence.attach=MODE` (without it nothing may set the clock, and the
 //! suite refuses to run) and may hold `ringfence.filter=TEXT` and `ringfence.cgroups=LAYOUT`, how control groups
 //! are mounted: `v2` (the default), `hybrid` or `v1`. The verdict is one line on the console that starts with `RINGFENCE-GUEST: pass` or `RINGFENCE-GUEST: fail`.
+//!
+//! With `ringfence.service` on the command line it becomes systemd instead, as soon as there is what the kernel needs.
+//! systemd starts this program again, with `--suite`, as a service of its own: see `xtask/src/vm/service.rs`.
 
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use ::tests::matrix::record::PREFIX;
@@ -28,8 +32,9 @@ const MOUNTS: &[(&str, &str, bool)] = &[
 ];
 
 fn main() {
+    let is_service = std::env::args().nth(1).is_some_and(|argument| argument == "--suite");
     // SAFETY: a plain question.
-    if unsafe { libc::getpid() } != 1 {
+    if unsafe { libc::getpid() } != 1 && !(is_service && ::tests::attempt::is_own_guest()) {
         eprintln!("guest-init is the first process of a guest; it does nothing anywhere else");
         std::process::exit(2);
     }
@@ -37,7 +42,8 @@ fn main() {
         println!("RINGFENCE-GUEST: fail the first process panicked: {panic}");
         power_off();
     }));
-    match work() {
+    let worked = if is_service { suite() } else { prepare().and_then(|()| suite()) };
+    match worked {
         Ok(verdict) => println!("RINGFENCE-GUEST: {verdict}"),
         Err(error) => println!("RINGFENCE-GUEST: fail {error}"),
     }
@@ -57,7 +63,11 @@ fn power_off() -> ! {
     }
 }
 
-fn work() -> io::Result<String> {
+/// Whether systemd runs the suite: see [`become_systemd`].
+const SERVICE: &str = "ringfence.service";
+
+/// The machine as far as the suite needs it.
+fn prepare() -> io::Result<()> {
     for (kind, target, needed) in MOUNTS {
         match mount(kind, target, "") {
             Err(error) if *needed => {
@@ -75,25 +85,55 @@ fn work() -> io::Result<String> {
     load_modules()?;
     // At Debian's own level, 3, which no other kernel has, CAP_PERFMON gives nobody anything.
     fs::write("/proc/sys/kernel/perf_event_paranoid", "2")?;
-    let line = fs::read_to_string("/proc/cmdline")?;
-    let option =
-        |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
-    mount_cgroups(option("ringfence.cgroups=").as_deref().unwrap_or("v2"))
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot mount cgroups: {error}")))?;
-    let attach = option("ringfence.attach=").unwrap_or_else(|| "auto".to_owned());
+    let line = command_line()?;
+    if line.split_whitespace().any(|word| word == SERVICE) {
+        return Err(become_systemd());
+    }
+    mount_cgroups(option(&line, "ringfence.cgroups=").unwrap_or("v2"))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot mount cgroups: {error}")))
+}
+
+fn command_line() -> io::Result<String> {
+    fs::read_to_string("/proc/cmdline")
+}
+
+fn option<'l>(line: &'l str, key: &str) -> Option<&'l str> {
+    line.split_whitespace().find_map(|word| word.strip_prefix(key))
+}
+
+/// Makes the users that packages would have made, and gives process 1 to systemd.
+fn become_systemd() -> io::Error {
+    match Command::new("/bin/systemd-sysusers").status() {
+        Ok(status) if status.success() => Command::new("/lib/systemd/systemd").exec(),
+        Ok(status) => io::Error::other(format!("systemd-sysusers: {status}")),
+        Err(error) => io::Error::new(error.kind(), format!("systemd-sysusers: {error}")),
+    }
+}
+
+/// Runs the suite; gives the verdict.
+fn suite() -> io::Result<String> {
+    let line = command_line()?;
+    let attach = option(&line, "ringfence.attach=").unwrap_or("auto");
     let mut command = Command::new("/bin/live");
     command.args([
         "--guest",
         "--attach",
-        &attach,
+        attach,
         "--ringfence",
         "/bin/ringfence",
         "--attempt",
         "/bin/attempt",
     ]);
     command.args(["--rules", "/rules", "--schema", "/alert.schema.json", "--record", RECORD]);
-    command.args(option("ringfence.filter="));
-    command.env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("TMPDIR", "/tmp").current_dir("/");
+    let mut directory = "/tmp";
+    if line.split_whitespace().any(|word| word == SERVICE) {
+        command.arg("--services");
+        // The service has a /tmp of its own.
+        directory = "/run/suite";
+        fs::create_dir_all(directory)?;
+    }
+    command.args(option(&line, "ringfence.filter="));
+    command.env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("TMPDIR", directory).current_dir("/");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut result = String::new();
     if let Some(out) = child.stdout.take() {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::kubernetes::Manifests;
 use crate::kubernetes::runner::{Change, Placed, Runner};
+use crate::systemd::{Service, Services};
 use alerts::{Alert, Expectation, Inbox, first_control};
 use http::Metrics;
 use lines::{CHECKED, CHECKED_IN_GUESTS, Form, judge_lines, read_lines, read_schema};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub manifests: Option<Manifests>,
     /// Daemons are started as the DaemonSet's pod, by this.
     pub pod: Option<Arc<Runner>>,
+    /// Daemons are started in the sandbox of systemd's service, by this.
+    pub services: Option<Arc<Services>>,
 }
 
 /// A running daemon.
@@ -65,12 +68,22 @@ pub struct Daemon {
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
     address: String,
-    /// The container that it runs in.
-    placed: Option<Placed>,
+    home: Home,
     /// Holds the control socket and the state directory, so that daemons do not meet at one.
     control: TempDir,
     started: Instant,
     ready_after: Duration,
+}
+
+/// What a daemon runs in.
+#[derive(Debug)]
+enum Home {
+    /// Nothing: it is a child of the suite's.
+    Child,
+    /// The DaemonSet's pod; the child is the engine's client.
+    Pod(Placed),
+    /// systemd's service; the child hands on what that writes.
+    Service(Service),
 }
 
 /// What a daemon left when it ended.
@@ -114,10 +127,22 @@ impl Daemon {
     /// # Errors
     /// A text with its standard error, if it ends or does not get ready.
     pub fn start(settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
-        match &settings.pod {
-            Some(_) => Self::start_pod(settings, arguments, Change::default()),
+        if settings.pod.is_some() {
+            return Self::start_pod(settings, arguments, Change::default());
+        }
+        match &settings.services {
+            Some(services) => Self::start_service(services, settings, arguments),
             None => Self::start_by(settings.command(), settings, arguments),
         }
+    }
+
+    fn start_service(services: &Services, settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
+        let (mut command, service) = services.command(&settings.attach, arguments)?;
+        let mut daemon = Self::launch(&mut command, settings, Home::Service(service))?;
+        if let Home::Service(service) = &mut daemon.home {
+            service.enter()?;
+        }
+        Ok(daemon)
     }
 
     /// Starts the DaemonSet's pod with this change, and waits until it is ready.
@@ -127,8 +152,8 @@ impl Daemon {
     pub fn start_pod(settings: &Settings, arguments: &[&str], change: Change<'_>) -> Result<Daemon, String> {
         let runner = settings.pod.as_ref().ok_or("the suite runs no pods: give it --pod")?;
         let (mut command, placed) = runner.command(&settings.attach, arguments, change)?;
-        let mut daemon = Self::launch(&mut command, settings, Some(placed))?;
-        if let Some(placed) = &mut daemon.placed {
+        let mut daemon = Self::launch(&mut command, settings, Home::Pod(placed))?;
+        if let Home::Pod(placed) = &mut daemon.home {
             placed.enter(runner)?;
         }
         Ok(daemon)
@@ -139,14 +164,14 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_by(mut command: Command, settings: &Settings, arguments: &[&str]) -> Result<Daemon, String> {
-        Self::launch(command.args(arguments), settings, None)
+        Self::launch(command.args(arguments), settings, Home::Child)
     }
 
-    fn launch(command: &mut Command, settings: &Settings, placed: Option<Placed>) -> Result<Daemon, String> {
+    fn launch(command: &mut Command, settings: &Settings, home: Home) -> Result<Daemon, String> {
         let checked = if settings.guest { CHECKED_IN_GUESTS } else { CHECKED };
         let schema = settings.schema.as_deref().map(read_schema).transpose()?;
         let form = schema.map(|schema| Form { schema, checked });
-        let mut daemon = Self::spawn(command, placed)?;
+        let mut daemon = Self::spawn(command, home)?;
         if let Some(out) = daemon.child.stdout.take() {
             let inbox = daemon.inbox.clone();
             let (to_judge, lines) = mpsc::channel();
@@ -167,7 +192,7 @@ impl Daemon {
     ) -> Result<(Daemon, Option<ChildStdout>), String> {
         let mut command = settings.command_with("text");
         command.args(arguments).stdout(stdout).env("TERM", "xterm").env_remove("NO_COLOR");
-        let mut daemon = Self::spawn(&mut command, None)?;
+        let mut daemon = Self::spawn(&mut command, Home::Child)?;
         daemon.inbox.close();
         let out = daemon.child.stdout.take();
         Ok((daemon.await_ready()?, out))
@@ -184,7 +209,7 @@ impl Daemon {
         meanwhile: impl FnOnce(&str) -> Result<(), String>,
     ) -> Result<Daemon, String> {
         let mut command = settings.command();
-        let daemon = Self::spawn(command.args(arguments).stdout(Stdio::null()), None)?;
+        let daemon = Self::spawn(command.args(arguments).stdout(Stdio::null()), Home::Child)?;
         daemon.inbox.close();
         let listening = daemon.log.wait(|line| line.contains("listening"))?;
         meanwhile(&address_in(&listening).ok_or(format!("no address in: {listening}"))?)?;
@@ -192,16 +217,16 @@ impl Daemon {
     }
 
     /// Starts the program and reads its log.
-    fn spawn(command: &mut Command, placed: Option<Placed>) -> Result<Daemon, String> {
+    fn spawn(command: &mut Command, home: Home) -> Result<Daemon, String> {
         let started = Instant::now();
         let control = TempDir::new().map_err(|error| format!("no temporary directory: {error}"))?;
         // A test may name one that outlives the daemon.
-        let is_pod = placed.is_some();
-        if !is_pod && !command.get_args().any(|arg| arg.to_string_lossy().starts_with("state_dir=")) {
+        let is_child = matches!(home, Home::Child);
+        if is_child && !command.get_args().any(|arg| arg.to_string_lossy().starts_with("state_dir=")) {
             command.arg("--set").arg(format!("state_dir={}", control.path().join("state").display()));
         }
-        // Where a pod has them stands in the manifest.
-        if !is_pod {
+        // Where a pod or a service has them stands in its manifest or unit.
+        if is_child {
             command.args(["--listen", "127.0.0.1:0", "--control-socket"]);
             command.arg(control.path().join(CONTROL_SOCKET));
         }
@@ -224,7 +249,7 @@ impl Daemon {
             log,
             readers,
             address: String::new(),
-            placed,
+            home,
             control,
             started,
             ready_after: Duration::ZERO,
@@ -235,7 +260,7 @@ impl Daemon {
         self.log.wait(|line| has_word(line, "ready"))?;
         self.ready_after = self.started.elapsed();
         let listening = self.log.wait(|line| line.contains("listening"))?;
-        if self.placed.is_none() {
+        if !matches!(self.home, Home::Pod(_)) {
             self.address = address_in(&listening).ok_or(format!("no address in: {listening}"))?;
         }
         Ok(self)
@@ -243,8 +268,11 @@ impl Daemon {
 
     /// Its control socket, for `ringfence containers --socket`.
     pub fn control_socket(&self) -> PathBuf {
-        let own = || self.control.path().join(CONTROL_SOCKET);
-        self.placed.as_ref().map_or_else(own, Placed::control_socket)
+        match &self.home {
+            Home::Child => self.control.path().join(CONTROL_SOCKET),
+            Home::Pod(placed) => placed.control_socket(),
+            Home::Service(service) => service.control_socket(),
+        }
     }
 
     /// Where it serves metrics, as `ADDRESS:PORT`.
@@ -254,12 +282,19 @@ impl Daemon {
 
     /// Its process id.
     pub fn pid(&self) -> i32 {
-        self.placed.as_ref().map_or(self.child.id() as i32, Placed::pid)
+        match &self.home {
+            Home::Child => self.child.id() as i32,
+            Home::Pod(placed) => placed.pid(),
+            Home::Service(service) => service.pid(),
+        }
     }
 
     /// The pod that it runs in, if it runs in one.
     pub fn placed(&mut self) -> Option<&mut Placed> {
-        self.placed.as_mut()
+        match &mut self.home {
+            Home::Pod(placed) => Some(placed),
+            Home::Child | Home::Service(_) => None,
+        }
     }
 
     /// Time from start to ready.
@@ -298,9 +333,9 @@ impl Daemon {
     /// # Errors
     /// A text that names the page.
     pub fn get(&self, path: &str) -> Result<(u16, String), String> {
-        let got = match &self.placed {
-            Some(placed) => placed.get(path),
-            None => http::get(&self.address, path),
+        let got = match &self.home {
+            Home::Pod(placed) => placed.get(path),
+            Home::Child | Home::Service(_) => http::get(&self.address, path),
         };
         got.map_err(|error| format!("GET {path} from {}: {error}\n{}", self.address, threads(self.pid())))
     }
@@ -321,8 +356,8 @@ impl Daemon {
     /// # Errors
     /// The kernel's.
     pub fn signal(&self, signal: i32) -> Result<(), String> {
-        // SAFETY: the process is our child and not yet waited for, so the id is still its own; or that of a container that
-        // such a child holds.
+        // SAFETY: the process is our child and not yet waited for, so the id is still its own; or that of a container or
+        // service that such a child holds.
         match unsafe { libc::kill(self.pid(), signal) } {
             0 => Ok(()),
             _ => Err(format!("kill: {}", io::Error::last_os_error())),
@@ -335,7 +370,10 @@ impl Daemon {
     /// If it does not end.
     pub fn stop(mut self) -> Result<Ended, String> {
         self.signal(libc::SIGTERM)?;
-        let status = wait(&mut self.child)?;
+        let mut status = wait(&mut self.child)?;
+        if let Home::Service(service) = &self.home {
+            status = service.ended()?;
+        }
         for reader in self.readers.drain(..) {
             reader.join().map_err(|_| "a reader of the daemon's output panicked")?;
         }
@@ -379,8 +417,8 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // A daemon that was not stopped properly belongs to a test that has failed already.
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            // The client's end is not its container's.
-            if self.placed.as_ref().is_some_and(|placed| placed.pid() > 0) {
+            // The client's end is not its container's, nor the reader's its service's.
+            if !matches!(self.home, Home::Child) && self.pid() > 0 {
                 let _ = self.signal(libc::SIGKILL);
             }
             let _ = self.child.kill();

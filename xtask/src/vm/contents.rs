@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::initramfs::Archive;
-use super::kernel;
+use super::{kernel, service};
 use crate::environment::{Unfit, find_program, repository, suite_program};
 use crate::setup;
 
@@ -52,8 +52,14 @@ const APPLETS: &[&str] = &["cat", "ls", "mknod", "sh", "sleep", "true"];
 /// Directories that are there, empty, for what is mounted or written.
 const DIRECTORIES: &[&str] = &["bin", "dev", "etc", "lib", "proc", "root", "run", "sys", "tmp", "usr", "var"];
 
-/// Writes the root of a guest with this kernel's modules.
-pub(super) fn write(path: &Path, kernel: &kernel::Files) -> Result<()> {
+/// What is in there besides where systemd is the first process.
+const OF_SERVICE: &[&str] =
+    &["journalctl", "mount", "systemctl", "systemd-sysusers", "systemd-tmpfiles", "umount"];
+/// And what busybox stands in for.
+const APPLETS_OF_SERVICE: &[&str] = &["chown", "kill"];
+
+/// Writes the root of a guest with this kernel's modules, and with systemd if it `is_host`.
+pub(super) fn write(path: &Path, kernel: &kernel::Files, is_host: bool) -> Result<()> {
     let mut archive = Archive::default();
     for dir in DIRECTORIES {
         archive.directory(dir);
@@ -73,6 +79,15 @@ pub(super) fn write(path: &Path, kernel: &kernel::Files) -> Result<()> {
     }
     for applet in APPLETS {
         archive.link("busybox", &format!("bin/{applet}"));
+    }
+    if is_host {
+        service::put(&mut archive)?;
+        for name in OF_SERVICE {
+            archive.program(&machine_program(name)?, &format!("bin/{name}"))?;
+        }
+        for applet in APPLETS_OF_SERVICE {
+            archive.link("busybox", &format!("bin/{applet}"));
+        }
     }
     for module in &kernel.modules {
         if let Some(name) = module.file_name().and_then(|name| name.to_str()) {

@@ -8,6 +8,7 @@ mod contents;
 mod initramfs;
 pub(crate) mod kernel;
 mod qemu;
+mod service;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use qemu::Guest;
 
 use crate::check::{Counts, build_suite};
 use crate::environment::work_dir;
-use crate::{Attach, Layout, setup};
+use crate::{Attach, Layout, VmArgs, setup};
 
 /// Guests at a time. Each has two processors, so that events meet on two, and a suite waits often enough to leave
 /// two cores to three of them.
@@ -37,6 +38,9 @@ const MANY: &str = "many::crun_names_each_of_200";
 /// Where.
 const MANY_ON: &[(&str, &str, &str)] = &[("6.12", "trampoline", "v2"), ("6.1", "tracepoint", "v1")];
 
+/// What a boot with systemd is called besides.
+const SERVICE: &str = " service";
+
 /// One boot.
 struct Job {
     kernel: &'static Kernel,
@@ -45,19 +49,24 @@ struct Job {
     filter: Option<String>,
     /// What a boot for something special is called besides.
     part: &'static str,
+    /// Whether systemd is its first process.
+    is_host: bool,
 }
 
 /// `cargo xtask vm`: installs and builds what is missing, boots, prints verdicts; true when all passed.
-pub(crate) fn command(kernel: &str, attach: Attach, layout: Layout, filter: Option<&str>) -> Result<bool> {
+pub(crate) fn command(args: &VmArgs) -> Result<bool> {
     // First, so that a wrong name costs no build.
-    let kernels = kernel::find(kernel)?;
-    if filter.is_some_and(|filter| filter.contains(|c: char| c.is_whitespace() || c == '"')) {
+    let kernels = kernel::find(&args.kernel)?;
+    if args.filter.as_ref().is_some_and(|filter| filter.contains(|c: char| c.is_whitespace() || c == '"')) {
         bail!("a filter goes on the kernel's command line: it cannot have blanks or quotes");
     }
     setup::install(setup::Group::Test)?;
     build_suite()?;
-    let filter = filter.map(str::to_owned);
-    let (counts, failure) = boot_all(jobs(kernels, attach, layout, filter.as_ref()))?;
+    let mut jobs = jobs(kernels, args.attach, args.cgroups, args.filter.as_ref());
+    if args.service {
+        jobs.iter_mut().for_each(|job| (job.is_host, job.part) = (true, SERVICE));
+    }
+    let (counts, failure) = boot_all(jobs)?;
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
     Ok(failure.is_none() && counts.failed == 0)
 }
@@ -79,12 +88,20 @@ pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
             layout,
             filter: filter.clone(),
             part: " many",
+            is_host: false,
         }));
     }
     let turns =
         [("hybrid", "trampoline"), ("v1", "tracepoint"), ("hybrid", "tracepoint"), ("v1", "trampoline")];
     for (kernel, (layout, mode)) in kernels.into_iter().zip(turns.into_iter().cycle()) {
-        all.push_back(Job { kernel, mode, layout, filter: Some(LAYOUT_TESTS.to_owned()), part: "" });
+        all.push_back(Job {
+            kernel,
+            mode,
+            layout,
+            filter: Some(LAYOUT_TESTS.to_owned()),
+            part: "",
+            is_host: false,
+        });
     }
     boot_all(all)
 }
@@ -99,7 +116,14 @@ fn jobs(
     for kernel in kernels {
         for mode in attach.modes() {
             for layout in layout.names() {
-                jobs.push_back(Job { kernel, mode, layout, filter: filter.cloned(), part: "" });
+                jobs.push_back(Job {
+                    kernel,
+                    mode,
+                    layout,
+                    filter: filter.cloned(),
+                    part: "",
+                    is_host: false,
+                });
             }
         }
     }
@@ -116,27 +140,32 @@ struct Tally {
 
 /// Boots all, [`AT_ONCE`] at a time, and prints one verdict line per boot.
 fn boot_all(jobs: VecDeque<Job>) -> Result<(Counts, Option<String>)> {
-    let mut ready: Vec<(&str, PathBuf, PathBuf)> = Vec::new();
+    let mut ready: Vec<(&str, bool, PathBuf, PathBuf)> = Vec::new();
     for job in &jobs {
-        let name = job.kernel.name;
-        if ready.iter().all(|(known, ..)| *known != name) {
+        let (name, is_host) = (job.kernel.name, job.is_host);
+        if ready.iter().all(|(known, host, ..)| (*known, *host) != (name, is_host)) {
             let files = kernel::fetch(job.kernel).with_context(|| format!("kernel {name}"))?;
-            let initramfs = work_dir("vm")?.join(format!("initramfs-{name}.cpio"));
-            contents::write(&initramfs, &files)?;
-            ready.push((name, files.image, initramfs));
+            let part = if is_host { "-service" } else { "" };
+            let initramfs = work_dir("vm")?.join(format!("initramfs-{name}{part}.cpio"));
+            contents::write(&initramfs, &files, is_host)?;
+            ready.push((name, is_host, files.image, initramfs));
         }
     }
     let mut guests: VecDeque<(Guest, String)> = VecDeque::new();
     for job in jobs {
-        let Some((_, image, initramfs)) = ready.iter().find(|(name, ..)| *name == job.kernel.name) else {
-            continue;
+        let is_its = |(name, is_host, ..): &&(&str, bool, PathBuf, PathBuf)| {
+            (*name, *is_host) == (job.kernel.name, job.is_host)
         };
+        let Some((.., image, initramfs)) = ready.iter().find(is_its) else { continue };
         let title = format!("{} {} {}{}", job.kernel.name, job.mode, job.layout, job.part);
         let log = work_dir("vm/logs")?.join(format!("{}.log", title.replace(' ', "-")));
         let (image, initramfs) = (image.clone(), initramfs.clone());
-        let Job { kernel, mode, layout, filter, .. } = job;
+        let Job { kernel, mode, layout, filter, is_host, .. } = job;
         let version2_only = kernel.version2_only;
-        guests.push_back((Guest { image, initramfs, mode, layout, version2_only, filter, log }, title));
+        guests.push_back((
+            Guest { image, initramfs, mode, layout, version2_only, filter, is_host, log },
+            title,
+        ));
     }
     let (queue, tally) = (Mutex::new(guests), Mutex::new(Tally::default()));
     thread::scope(|scope| {

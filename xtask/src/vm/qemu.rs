@@ -43,6 +43,8 @@ pub(super) struct Guest {
     pub(super) version2_only: &'static [&'static str],
     /// The tests to run; all without one.
     pub(super) filter: Option<String>,
+    /// Whether systemd is to be its first process.
+    pub(super) is_host: bool,
     /// Where its console goes.
     pub(super) log: PathBuf,
 }
@@ -75,6 +77,9 @@ impl Guest {
         }
         if self.layout == "hybrid" && !self.version2_only.is_empty() {
             append.push_str(&format!(" cgroup_disable={}", self.version2_only.join(",")));
+        }
+        if self.is_host {
+            append.push_str(" ringfence.service systemd.unified_cgroup_hierarchy=1 systemd.show_status=0");
         }
         if let Some(filter) = &self.filter {
             append.push_str(&format!(" ringfence.filter={filter}"));
@@ -170,7 +175,8 @@ mod tests {
             let filter = Some("oci::".to_owned());
             let (image, initramfs, log) = (path(), path(), path());
             let version2_only = &["memory"];
-            Guest { image, initramfs, mode: "tracepoint", layout, version2_only, filter, log }.append()
+            Guest { image, initramfs, mode: "tracepoint", layout, version2_only, filter, is_host: false, log }
+                .append()
         };
         assert!(append("v2").contains("ringfence.cgroups=v2 cgroup_no_v1=all ringfence.filter=oci::"));
         assert!(append("v1").ends_with("ringfence.cgroups=v1 ringfence.filter=oci::"));

@@ -34,18 +34,24 @@ pub(crate) fn trials(settings: &Settings) -> Vec<Trial> {
     ]
 }
 
+/// What a thread keeps that does not make the test calls.
+pub(crate) fn needed() -> u64 {
+    let is_old = running().is_some_and(|kernel| kernel < FREE_LOOKUPS);
+    NEEDED | if is_old { NEEDED_ON_OLD } else { 0 }
+}
+
 /// A line of `/proc/PID/task/TID/status`.
-fn line<'s>(status: &'s str, key: &str) -> Result<&'s str, String> {
+pub(crate) fn line<'s>(status: &'s str, key: &str) -> Result<&'s str, String> {
     let found = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
     found.ok_or(format!("no {key} in: {status}"))
 }
 
-fn set(status: &str, key: &str) -> Result<u64, String> {
+pub(crate) fn set(status: &str, key: &str) -> Result<u64, String> {
     u64::from_str_radix(line(status, key)?, 16).map_err(|error| error.to_string())
 }
 
 /// Name and status of each thread.
-fn statuses(pid: i32) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn statuses(pid: i32) -> Result<Vec<(String, String)>, String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
     let statuses: Vec<String> =
         tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).collect();
@@ -62,8 +68,7 @@ fn given_up(settings: &Settings) -> Result<(), String> {
     // By then the canary thread has made its first call, with which it gives up the rest.
     let watched = Watched::start(settings, &[])?;
     let pid = watched.daemon.pid();
-    let is_old = running().is_some_and(|kernel| kernel < FREE_LOOKUPS);
-    let needed = NEEDED | if is_old { NEEDED_ON_OLD } else { 0 };
+    let needed = needed();
     let threads = statuses(pid)?;
     for name in ["canary", "reader", "watch", "names", "capabilities"] {
         if !threads.iter().any(|(thread, _)| thread == name) {

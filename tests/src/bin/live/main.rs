@@ -51,6 +51,7 @@ mod sinks;
 mod starts;
 mod state_files;
 mod syscalls;
+mod unit;
 mod watched;
 mod whose;
 
@@ -63,7 +64,7 @@ use tests::harness::Settings;
 use tests::kubernetes::Manifests;
 
 const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--schema FILE] \
-[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [--deploy DIR [--pod IMAGE]] [test runner's arguments]";
+[--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [--deploy DIR [--pod IMAGE]] [--services] [test runner's arguments]";
 
 /// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
 /// trampolines: there these are left to the same kernel's boot with tracepoints, unless they are asked for.
@@ -124,6 +125,9 @@ fn main() -> ExitCode {
         eprintln!("live: {fault}");
         return ExitCode::from(2);
     }
+    if settings.services.is_some() {
+        unit::choose(&mut trials);
+    }
     // The runner knows one filter; a guest's command line may ask for several things.
     if let Some(filter) = arguments.filter.take_if(|filter| filter.contains(',')) {
         let matches = |part: &str| trials.iter().any(|trial| trial.name().contains(part));
@@ -167,9 +171,10 @@ struct Gathered {
 fn gather(settings: Arc<Settings>, asked_for: &str) -> Result<Gathered, String> {
     let guest_trials = if settings.guest { guest::trials() } else { Vec::new() };
     let suite = Arc::new(places::Suite::new(settings.clone()));
+    let mut trials: Vec<Trial> = unit::trials(&settings);
     // Floods and races come before the daemon that serves all places is started: it would report each call, and
     // the suite would keep them all.
-    let mut trials: Vec<Trial> = races::trials(&settings);
+    trials.extend(races::trials(&settings));
     trials.extend(law::trials(&settings));
     trials.extend(reload::trials(&settings));
     trials.extend(blind::trials(&settings));
@@ -220,7 +225,7 @@ fn gather(settings: Arc<Settings>, asked_for: &str) -> Result<Gathered, String> 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {
     let (mut ringfence, mut attempt, mut rules, mut schema) = (None, None, None, None);
     let (mut attach, mut guest, mut record) = ("auto".to_owned(), false, None);
-    let (mut benign, mut deploy, mut pod) = (None, None, None);
+    let (mut benign, mut deploy, mut pod, mut services) = (None, None, None, None);
     let mut others = vec!["live".to_owned()];
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -235,6 +240,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
             "--record" => record = Some(value()?.into()),
             "--benign" => benign = Some(value()?.into()),
             "--deploy" => deploy = Some(PathBuf::from(value()?)),
+            "--services" => services = Some(Arc::default()),
             "--pod" => pod = Some(PathBuf::from(value()?)),
             _ => others.push(argument),
         }
@@ -248,7 +254,18 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
         (Some(_), None) => return Err("--pod needs --deploy".to_owned()),
         (Some(image), Some(manifests)) => Some(Arc::new(pods::runner(manifests, image, &attempt, &rules))),
     };
-    let settings =
-        Settings { ringfence, attempt, rules, schema, attach, guest, record, benign, manifests, pod };
+    let settings = Settings {
+        ringfence,
+        attempt,
+        rules,
+        schema,
+        attach,
+        guest,
+        record,
+        benign,
+        manifests,
+        pod,
+        services,
+    };
     Ok((settings, Arguments::from_iter(others)))
 }

@@ -1,7 +1,7 @@
 //! A restart has no gap: each of many attempts, made the whole time, is told of exactly once, whichever process read it.
 
 mod between;
-mod load;
+pub(crate) mod load;
 mod process;
 mod refusals;
 
@@ -219,7 +219,7 @@ fn for_good(settings: &Settings) -> Result<(), String> {
 }
 
 /// The kernel takes programs off in its own time.
-fn all_gone(objects: &BTreeSet<Object>) -> Result<(), String> {
+pub(crate) fn all_gone(objects: &BTreeSet<Object>) -> Result<(), String> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         match objects.iter().find(|object| object.exists()) {

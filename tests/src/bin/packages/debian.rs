@@ -27,6 +27,9 @@ const LINKS: [&str; 2] = [
     "/etc/systemd/system/sockets.target.wants/ringfence.socket",
 ];
 
+/// The service as the package has it.
+const UNIT: &str = "/usr/lib/systemd/system/ringfence.service";
+
 /// Where the BPF file system with the pins is mounted.
 const PINS: &str = "/run/ringfence/bpf";
 
@@ -78,7 +81,9 @@ fn installed(settings: &Settings) -> Result<(), String> {
     for link in LINKS {
         expect(root.has(link)?, format!("{link} is missing: not enabled"))?;
     }
-    root.run(&["systemd-analyze", "verify", "/usr/lib/systemd/system/ringfence.service"])?;
+    root.run(&["systemd-analyze", "verify", UNIT])?;
+    // More than this, in tenths, and it fails.
+    root.run(&["systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", UNIT])?;
     let asked = root.asked_of_systemd()?;
     let expected = ["--system daemon-reload", "--quiet --system start ringfence.socket ringfence.service"];
     expect(asked == expected, format!("systemd was asked {asked:?}"))?;

@@ -57,6 +57,7 @@ const NOT_AS_POD: &[(&str, &str)] = &[
     ("races", "it is about the kernel's side, which is the same for all"),
     ("starts", "the command line, terminals and files of the host"),
     ("confined", "each case steers a daemon of its own by ptrace; what a pod gives up is read in `pods::`"),
+    ("unit", "systemd's own service"),
     ("service", "systemd's protocol; the kubelet's probes are asked in `pods::`"),
     ("process", "as `races`"),
     ("faults", "outputs to files and pipes of the host"),
@@ -119,6 +120,7 @@ mod tests {
             benign: None,
             manifests: Some(Manifests::new(nowhere())),
             pod: None,
+            services: None,
         };
         let mut gathered = crate::gather(Arc::new(settings), "").expect("the trials are gathered");
         let found: BTreeSet<String> = gathered.trials.iter().map(family).collect();

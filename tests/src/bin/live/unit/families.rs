@@ -1,0 +1,26 @@
+//! Which families of the suite run in the sandbox of the unit, and why the others do not.
+
+use libtest_mimic::Trial;
+
+/// Those that do not run at all where systemd is the first process, and why. They run in the same kernel's other guests.
+const NOT_AS_UNIT: &[(&str, &str)] = &[
+    ("restart", "a daemon of its own with pins of its own; the unit's restarts are in `unit::`"),
+    ("confined", "each case steers a daemon by ptrace; what the unit's gives up is read in `unit::`"),
+    ("blind", "it wants each hook tested, which the unit's filter does not let through; see `unit::`"),
+    ("recording", "recordings go to a directory of the test's, which the unit may not write to"),
+    ("starts", "the command line and terminals, without a daemon in a service"),
+    ("nine", "it restarts the daemon over a state directory of the test's"),
+    ("advice", "as `nine`"),
+    ("capability", "as `nine`"),
+    ("capability-limits", "as `nine`"),
+    ("identity", "it changes which hierarchies the daemon finds mounted"),
+    ("many", "as `starts`"),
+];
+
+/// Leaves the trials that run in the sandbox.
+pub(crate) fn choose(trials: &mut Vec<Trial>) {
+    trials.retain(|trial| {
+        let family = trial.name().split("::").next().unwrap_or_default();
+        !NOT_AS_UNIT.iter().any(|(name, _)| *name == family)
+    });
+}
