@@ -251,7 +251,10 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // It may have ended meanwhile.
-        let _ = ptrace(libc::PTRACE_DETACH, self.0, 0, 0);
+        if ptrace(libc::PTRACE_DETACH, self.0, 0, 0).is_err() {
+            // It was ended meanwhile, and its process with it, which is not gone before we have heard of it.
+            // SAFETY: no place for the status; the thread is traced by us.
+            unsafe { libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL) };
+        }
     }
 }

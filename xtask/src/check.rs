@@ -11,21 +11,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::aside::Aside;
 use crate::environment::{Privilege, cargo, find_program, repository, suite_program, work_dir};
 use crate::process::{self, End, Limits};
 use crate::{benign, coverage, dist, fuzz, setup, tidy, vm};
 
-/// The steps, in the order in which they run: cheap ones first.
+/// The steps, in the order in which they run. What takes only the processors' time is built beside the live suite.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StepName {
     /// Formatting.
     Fmt,
     /// Rules of this repository that no common tool knows.
     Tidy,
-    /// Lints of the host's packages.
-    Clippy,
-    /// Lints of the BPF programs.
-    ClippyBpf,
     /// Tests without root.
     Unit,
     /// What is shipped: made, made again, installed.
@@ -34,6 +31,10 @@ pub(crate) enum StepName {
     Live,
     /// Part of it against a daemon that runs as the DaemonSet's pod.
     Pod,
+    /// Lints of the host's packages.
+    Clippy,
+    /// Lints of the BPF programs.
+    ClippyBpf,
     /// Random input, for a minute per target.
     Fuzz,
     /// The live suite on other kernels, in QEMU.
@@ -122,13 +123,15 @@ pub(crate) fn all(fast: bool, only: Option<StepName>) -> Result<bool> {
         logs: work_dir("xtask/logs")?,
         total: Counts::default(),
     };
-    let mut fuzz_targets = None;
+    let mut aside = None;
     for step in steps {
         match step {
-            // The live suite waits more than it computes: what it leaves is enough to build them.
-            StepName::Live if only.is_none() => fuzz_targets = Some(fuzz::build_aside()),
+            // The live suite waits more than it computes: what it leaves is enough for these.
+            StepName::Live if only.is_none() => {
+                aside = Some(Aside::start(vec![fuzz::build(), clippy(), bpf_clippy()?]));
+            }
             // If they do not build, the step says so.
-            StepName::Fuzz => drop(fuzz_targets.take()),
+            StepName::Clippy => drop(aside.take()),
             _ => {}
         }
         suite.step(step);
@@ -200,11 +203,7 @@ impl Suite {
                     Ok(Verdict::Failed(format!("{} problems", problems.len())))
                 }
             },
-            StepName::Clippy => {
-                let mut clippy = cargo();
-                clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-                logged(&mut clippy, &log, None)
-            }
+            StepName::Clippy => logged(&mut clippy(), &log, None),
             StepName::ClippyBpf => logged(&mut bpf_clippy()?, &log, None),
             StepName::Unit => {
                 let mut test = cargo();
@@ -361,6 +360,13 @@ pub(crate) fn build_attempt() -> Result<()> {
 fn bpf_package() -> Option<PathBuf> {
     let package = repository().join("monitor-ebpf");
     package.join("Cargo.toml").is_file().then_some(package)
+}
+
+/// Clippy for the host's packages.
+fn clippy() -> Command {
+    let mut clippy = cargo();
+    clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    clippy
 }
 
 /// Clippy for the BPF target. Debian packages the clippy of the very compiler that builds the programs; the

@@ -3,9 +3,9 @@
 //! What a run learns stays in `target/fuzz/corpus` for the next one; an input that breaks a promise is kept in
 //! `target/fuzz/artifacts`, and its path is part of the verdict.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -60,46 +60,17 @@ pub(crate) fn all(time: Duration) -> Result<Counts> {
     run(&TARGETS.iter().collect::<Vec<_>>(), time)
 }
 
-/// Makes of a command that is cargo's the one that builds the targets.
-fn building(cargo: &mut Command) -> &mut Command {
+/// The command that builds the targets.
+pub(crate) fn build() -> Command {
+    let mut cargo = cargo();
     cargo.args(["fuzz", "build", "--sanitizer", "none", "--fuzz-dir", "fuzz", "--target-dir"]);
     // What is fuzzed has no BPF programs in it.
-    cargo.arg(target_dir().join("fuzz")).env("RINGFENCE_SKIP_BPF", "1")
-}
-
-/// A build of the targets that goes on beside something else, in the time that this leaves. At its end it is waited for.
-pub(crate) struct Aside(Result<Child>);
-
-/// Starts one. What goes wrong shows when they are built again to be run.
-pub(crate) fn build_aside() -> Aside {
-    let start = || {
-        let log = File::create(work_dir("fuzz/logs")?.join("build.log"))?;
-        let plain = cargo();
-        let mut nice = Command::new("nice");
-        nice.args(["-n", "19"]).arg(plain.get_program()).current_dir(repository());
-        // In another environment it would all be built again later.
-        for (name, value) in plain.get_envs() {
-            match value {
-                Some(value) => nice.env(name, value),
-                None => nice.env_remove(name),
-            };
-        }
-        let nice = building(&mut nice).stdin(Stdio::null());
-        Ok(nice.stdout(log.try_clone()?).stderr(log).spawn()?)
-    };
-    Aside(start())
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if let Ok(build) = &mut self.0 {
-            let _ = build.wait();
-        }
-    }
+    cargo.arg(target_dir().join("fuzz")).env("RINGFENCE_SKIP_BPF", "1").current_dir(repository());
+    cargo
 }
 
 fn run(targets: &[&Target], time: Duration) -> Result<Counts> {
-    process::run(building(&mut cargo())).context("the fuzz targets do not build")?;
+    process::run(&mut build()).context("the fuzz targets do not build")?;
     let waiting = Mutex::new(targets.iter());
     let counts = Mutex::new(Counts::default());
     thread::scope(|scope| {

@@ -3,6 +3,7 @@
 //! Exit codes: 0, 1 (something was found wrong), 2 (usage, or the machine lacks what is needed).
 
 mod apt;
+mod aside;
 mod bench;
 mod benign;
 mod check;

@@ -71,14 +71,29 @@ pub(crate) fn command(args: &VmArgs) -> Result<bool> {
     Ok(failure.is_none() && counts.failed == 0)
 }
 
+/// Where all of the suite that can runs in the sandbox of systemd's service.
+const AS_SERVICE: (&str, &str) = ("6.12", "tracepoint");
+/// Kernels where the shipped unit alone is tried besides: the oldest, and the newest, whose probes want other rights.
+const UNIT_ON: &[&str] = &["5.10", "7.2"];
+/// Those tests.
+const UNIT_TESTS: &str = "unit::";
+
 /// What `cargo xtask test` boots, with the programs that are there: all kernels in both modes, the whole
-/// suite with cgroup v2; and what depends on the cgroup layout with one of the two others per kernel, which take turns
+/// suite with cgroup v2, once of which as [`AS_SERVICE`] says; and what depends on the cgroup layout with one of the two others per kernel, which take turns
 /// as the modes do. Returns the tests of all boots and, if one failed, the reason of the first.
 pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
     let kernels = kernel::find(kernel::ALL)?;
     // The long ones first, so that no single one is left at the end: the newest kernel takes longest.
     let newest_first = kernels.iter().rev().copied().collect();
     let mut all = jobs(newest_first, Attach::All, Layout::V2, None);
+    let as_service = |job: &&mut Job| (job.kernel.name, job.mode) == AS_SERVICE;
+    all.iter_mut().filter(as_service).for_each(|job| job.is_host = true);
+    for name in UNIT_ON {
+        let filter = Some(UNIT_TESTS.to_owned());
+        let mut unit = jobs(kernel::find(name)?, Attach::Tracepoint, Layout::V2, filter.as_ref());
+        unit.iter_mut().for_each(|job| (job.is_host, job.part) = (true, SERVICE));
+        all.append(&mut unit);
+    }
     for (name, mode, layout) in MANY_ON {
         let filter = Some(MANY.to_owned());
         let kernel = kernel::find(name)?;

@@ -60,6 +60,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
+use tests::features::{Version, running};
 use tests::harness::Settings;
 use tests::kubernetes::Manifests;
 
@@ -67,7 +68,8 @@ const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--
 [--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [--deploy DIR [--pod IMAGE]] [--services] [test runner's arguments]";
 
 /// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
-/// trampolines: there these are left to the same kernel's boot with tracepoints, unless they are asked for.
+/// trampolines: there these are left to the same kernel's boot with tracepoints, and on [`IN_BETWEEN`] to the older and the
+/// newer kernels, unless they are asked for.
 const BESIDE_PROBES: &[&str] = &[
     "reload::",
     "recording::",
@@ -80,6 +82,9 @@ const BESIDE_PROBES: &[&str] = &[
     "syscalls::",
     "confined::",
 ];
+
+/// See [`BESIDE_PROBES`].
+const IN_BETWEEN: Version = (6, 1);
 
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
@@ -116,7 +121,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if settings.guest && settings.attach == "trampoline" && arguments.filter.is_none() {
+    let leaves_to_others = settings.attach == "trampoline" || running() == Some(IN_BETWEEN);
+    if settings.guest && leaves_to_others && arguments.filter.is_none() {
         trials.retain(|trial| !BESIDE_PROBES.iter().any(|family| trial.name().starts_with(family)));
     }
     if settings.pod.is_some()

@@ -86,9 +86,13 @@ fn watches(pid: i32) -> Result<BTreeSet<Object>, String> {
     if objects.is_empty() { Err(format!("process {pid} holds no program")) } else { Ok(objects) }
 }
 
-/// It was enabled, so it runs, at the first try.
+/// It was enabled, so it runs, at the first try, with all that it wants.
 fn starts(_: &Settings) -> Result<(), String> {
     active()?;
+    for unit in [SOCKET, "ringfence-pins.service", "run-ringfence-bpf.mount"] {
+        let state = property(unit, "ActiveState")?;
+        expect(state == "active", || format!("{unit} is {state}\n{}", journal("init.scope")))?;
+    }
     let of = |name| property(SERVICE, name);
     let (restarts, result, kind) = (of("NRestarts")?, of("Result")?, of("Type")?);
     expect((restarts.as_str(), result.as_str(), kind.as_str()) == ("0", "success", "notify"), || {
@@ -312,6 +316,19 @@ fn watchdog(_: &Settings) -> Result<(), String> {
     let took = began.elapsed();
     let after: i32 = property(SERVICE, "NRestarts")?.parse().map_err(text)?;
     println!("ended and started anew after {took:.1?}, with {after} restarts");
+    println!(
+        "{}",
+        std::process::Command::new("journalctl")
+            .args(["--no-pager", "-o", "short-monotonic", "-n", "200"])
+            .output()
+            .map(|o| String::from_utf8_lossy(&o.stdout)
+                .lines()
+                .filter(|l| !l.contains("\"rule\""))
+                .map(|l| l.chars().take(200).collect::<String>())
+                .collect::<Vec<_>>()
+                .join("\n"))
+            .unwrap_or_default()
+    );
     // It may have been fed a moment before.
     expect(took > Duration::from_secs(20) && after > restarts, || {
         format!("{restarts} restarts, then {after}, after {took:?}: {}", journal("init.scope"))

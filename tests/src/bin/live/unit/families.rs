@@ -2,11 +2,12 @@
 
 use libtest_mimic::Trial;
 
-/// Those that do not run at all where systemd is the first process, and why. They run in the same kernel's other guests.
+/// Families, and single tests, that do not run at all where systemd is the first process, and why. They run in other guests.
 const NOT_AS_UNIT: &[(&str, &str)] = &[
     ("restart", "a daemon of its own with pins of its own; the unit's restarts are in `unit::`"),
     ("confined", "each case steers a daemon by ptrace; what the unit's gives up is read in `unit::`"),
     ("blind", "it wants each hook tested, which the unit's filter does not let through; see `unit::`"),
+    ("process::namespaces_by_every_door", "as `blind`"),
     ("recording", "recordings go to a directory of the test's, which the unit may not write to"),
     ("starts", "the command line and terminals, without a daemon in a service"),
     ("nine", "it restarts the daemon over a state directory of the test's"),
@@ -21,6 +22,6 @@ const NOT_AS_UNIT: &[(&str, &str)] = &[
 pub(crate) fn choose(trials: &mut Vec<Trial>) {
     trials.retain(|trial| {
         let family = trial.name().split("::").next().unwrap_or_default();
-        !NOT_AS_UNIT.iter().any(|(name, _)| *name == family)
+        !NOT_AS_UNIT.iter().any(|(name, _)| *name == family || *name == trial.name())
     });
 }
