@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::aside::Aside;
-use crate::environment::{Privilege, cargo, find_program, repository, suite_program, work_dir};
+use crate::environment::{Privilege, cargo, find_program, in_ci, repository, suite_program, work_dir};
 use crate::process::{self, End, Limits};
 use crate::{benign, coverage, dist, fuzz, setup, tidy, vm};
 
@@ -119,7 +119,7 @@ pub(crate) fn all(fast: bool, only: Option<StepName>) -> Result<bool> {
     }
     let mut suite = Suite {
         privilege: Privilege::detect(),
-        in_ci: env::var_os("CI").is_some_and(|value| value == "true" || value == "1"),
+        in_ci: in_ci(),
         logs: work_dir("xtask/logs")?,
         total: Counts::default(),
     };

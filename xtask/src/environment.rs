@@ -66,8 +66,17 @@ pub(crate) fn cargo() -> Command {
             cargo.env_remove(name);
         }
     }
+    // A CI builds once: what would make the next build faster makes this one slower.
+    if in_ci() {
+        cargo.env("CARGO_INCREMENTAL", "0");
+    }
     cargo.current_dir(repository());
     cargo
+}
+
+/// Whether nobody can answer, and nothing is left for a next time.
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
 }
 
 /// Where the shell would find a program; the system's own directories count even if PATH lacks them.

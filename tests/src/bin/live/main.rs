@@ -85,6 +85,8 @@ const BESIDE_PROBES: &[&str] = &[
 
 /// See [`BESIDE_PROBES`].
 const IN_BETWEEN: Version = (6, 1);
+/// What runs in the tracepoint mode only there.
+const ONE_MODE_BETWEEN: [&str; 2] = ["races::", "faults::"];
 
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
@@ -121,9 +123,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let leaves_to_others = settings.attach == "trampoline" || running() == Some(IN_BETWEEN);
-    if settings.guest && leaves_to_others && arguments.filter.is_none() {
-        trials.retain(|trial| !BESIDE_PROBES.iter().any(|family| trial.name().starts_with(family)));
+    if settings.guest && arguments.filter.is_none() {
+        let (is_trampoline, is_between) = (settings.attach == "trampoline", running() == Some(IN_BETWEEN));
+        let mut left_out = if is_trampoline || is_between { BESIDE_PROBES.to_vec() } else { Vec::new() };
+        if is_trampoline && is_between {
+            left_out.extend(ONE_MODE_BETWEEN);
+        }
+        trials.retain(|trial| !left_out.iter().any(|family| trial.name().starts_with(family)));
     }
     if settings.pod.is_some()
         && let Err(fault) = pods::choose(&mut trials, arguments.filter.is_some())

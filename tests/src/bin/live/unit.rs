@@ -316,19 +316,6 @@ fn watchdog(_: &Settings) -> Result<(), String> {
     let took = began.elapsed();
     let after: i32 = property(SERVICE, "NRestarts")?.parse().map_err(text)?;
     println!("ended and started anew after {took:.1?}, with {after} restarts");
-    println!(
-        "{}",
-        std::process::Command::new("journalctl")
-            .args(["--no-pager", "-o", "short-monotonic", "-n", "200"])
-            .output()
-            .map(|o| String::from_utf8_lossy(&o.stdout)
-                .lines()
-                .filter(|l| !l.contains("\"rule\""))
-                .map(|l| l.chars().take(200).collect::<String>())
-                .collect::<Vec<_>>()
-                .join("\n"))
-            .unwrap_or_default()
-    );
     // It may have been fed a moment before.
     expect(took > Duration::from_secs(20) && after > restarts, || {
         format!("{restarts} restarts, then {after}, after {took:?}: {}", journal("init.scope"))
