@@ -99,7 +99,8 @@ fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// Makes copies of the shipped service, one for each daemon of the suite. They differ from it by what two daemons cannot
-/// share, by where they write to, and by staying down when they end: the sandbox is the same to the letter.
+/// share, by where they write to, by staying down when they end, and by the suite's patience in place of the watchdog's: the
+/// sandbox is the same to the letter.
 #[derive(Debug, Default)]
 pub struct Services {
     started: AtomicU32,
@@ -162,7 +163,7 @@ impl Service {
         let line = words.into_iter().map(quoted).collect::<Vec<_>>().join(" ");
         let [out, err] = ["out", "err"].map(|name| self.pipes.path().join(name));
         let change = format!(
-            "[Service]\nExecStart=\nExecStart={line}\nRestart=no\nStandardOutput=file:{}\nStandardError=file:{}\n",
+            "[Service]\nExecStart=\nExecStart={line}\nRestart=no\nWatchdogSec=0\nTimeoutStartSec=120\nStandardOutput=file:{}\nStandardError=file:{}\n",
             out.display(),
             err.display()
         );
@@ -209,13 +210,26 @@ impl Service {
             let text = property(&unit, name)?;
             text.parse::<i32>().map_err(|error| format!("{name} of {unit} is {text:?}: {error}"))
         };
+        let code = number("ExecMainCode")?;
         let status = number("ExecMainStatus")?;
-        // As `siginfo_t` has it: CLD_EXITED, or killed by a signal.
-        Ok(ExitStatus::from_raw(if number("ExecMainCode")? == libc::CLD_EXITED {
-            status << 8
-        } else {
-            status
-        }))
+        // As `siginfo_t` has it.
+        match code {
+            libc::CLD_EXITED => Ok(ExitStatus::from_raw(status << 8)),
+            libc::CLD_KILLED | libc::CLD_DUMPED => Ok(ExitStatus::from_raw(status)),
+            _ => Err(format!("{unit} ran nothing: ExecMainCode is {code}")),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Its socket would start it again for whoever connects.
+        let (service, socket) = (self.unit(), format!("{}.socket", self.name));
+        let _ = systemctl(&["stop", &socket, &service]);
+        for unit in [service, socket] {
+            let _ = fs::remove_dir_all(Path::new(RUNTIME).join(format!("{unit}.d")));
+            let _ = fs::remove_file(Path::new(RUNTIME).join(unit));
+        }
     }
 }
 

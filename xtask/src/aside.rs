@@ -2,7 +2,7 @@
 //!
 //! They only fill caches: the step that wants a build runs the same command, finds it done, and has the verdict.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,8 @@ pub(crate) struct Aside {
 impl Aside {
     /// Starts them. What goes wrong shows when they are run again.
     pub(crate) fn start(builds: Vec<Command>) -> Self {
+        // Of this run only.
+        let _ = work_dir("xtask/logs").map(|logs| fs::remove_file(logs.join("aside.log")));
         let enough = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&enough);
         let thread = thread::spawn(move || {
@@ -69,18 +71,20 @@ mod tests {
     #[test]
     fn the_one_under_way_ends_and_no_further_one_begins() -> anyhow::Result<()> {
         let directory = std::env::temp_dir().join(format!("ringfence-aside-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&directory)?;
         let touch = |name: &str| {
             let mut command = Command::new("sh");
-            command.args(["-c", "sleep 0.5; touch \"$0\""]).arg(directory.join(name));
+            command.args(["-c", "touch begun; sleep 0.3; touch \"$0\"", name]).current_dir(&directory);
             command
         };
         let aside = Aside::start(vec![touch("first"), touch("second")]);
-        thread::sleep(Duration::from_millis(100));
+        while !directory.join("begun").exists() {
+            thread::sleep(Duration::from_millis(10));
+        }
         drop(aside);
         let made = |name: &str| directory.join(name).exists();
         assert_eq!((made("first"), made("second")), (true, false));
-        std::fs::remove_dir_all(directory)?;
+        fs::remove_dir_all(directory)?;
         Ok(())
     }
 }

@@ -356,8 +356,8 @@ impl Daemon {
     /// # Errors
     /// The kernel's.
     pub fn signal(&self, signal: i32) -> Result<(), String> {
-        // SAFETY: the process is our child and not yet waited for, so the id is still its own; or that of a container or
-        // service that such a child holds.
+        // SAFETY: no pointers. The process is our child and not yet waited for, so the id is still its own; or that of a
+        // container that such a child holds; or a service's, which only the suite ends.
         match unsafe { libc::kill(self.pid(), signal) } {
             0 => Ok(()),
             _ => Err(format!("kill: {}", io::Error::last_os_error())),

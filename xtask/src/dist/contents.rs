@@ -87,6 +87,9 @@ fn documents(tree: &mut Tree, root: &Path) -> Result<()> {
     for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
         tree.copy(&format!("{DOCS}/{name}"), 0o644, root.join(name));
     }
+    // What the README leads to.
+    tree.copy(&format!("{DOCS}/CONTRIBUTING.md"), 0o644, root.join("CONTRIBUTING.md"));
+    tree.copy(&format!("{DOCS}/rules/README.md"), 0o644, root.join("rules/README.md"));
     copy_below(tree, &format!("{DOCS}/docs"), &root.join("docs"), &["md"])?;
     for name in ["alert.schema.json", "rules.schema.json"] {
         tree.copy(&format!("{DOCS}/docs/{name}"), 0o644, root.join("docs").join(name));

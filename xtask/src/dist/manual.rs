@@ -48,7 +48,7 @@ pub(crate) fn config_page(example: &str, version: &str) -> String {
          /etc/ringfence/config.d/*.yaml\n\
          .SH DESCRIPTION\n\
          A file in YAML, read when the daemon starts. The files of config.d follow in the order of their names, then\n\
-         the command line; later ones win. An unknown key is an error, and so is a file that others than its owner\n\
+         the environment (RINGFENCE_ and the setting's name in capitals), then the command line; later ones win. An unknown key is an error, and so is a file that others than its owner\n\
          can write or that belongs to someone else than root or the daemon's user.\n\
          .B ringfence check\n\
          says what is wrong, and where.\n\

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn each_path_of_a_guest_is_filled_once() {
-        let applets = APPLETS.iter().map(|applet| format!("bin/{applet}"));
+        let applets =
+            APPLETS.iter().chain(APPLETS_OF_SERVICE).chain(OF_SERVICE).map(|applet| format!("bin/{applet}"));
         let paths: Vec<_> = CONTENTS.iter().map(|(_, path)| (*path).to_owned()).chain(applets).collect();
         let distinct: HashSet<_> = paths.iter().collect();
         assert_eq!(distinct.len(), paths.len(), "{paths:?}");

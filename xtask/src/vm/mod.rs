@@ -73,6 +73,8 @@ pub(crate) fn command(args: &VmArgs) -> Result<bool> {
 
 /// Where all of the suite that can runs in the sandbox of systemd's service.
 const AS_SERVICE: (&str, &str) = ("6.12", "tracepoint");
+/// What cannot, and depends on the kernel and on the mode.
+const BESIDE_SERVICE: &str = "nine::,advice::";
 /// Kernels where the shipped unit alone is tried besides: the oldest, and the newest, whose probes want other rights.
 const UNIT_ON: &[&str] = &["5.10", "7.2"];
 /// Those tests.
@@ -88,6 +90,11 @@ pub(crate) fn boot_matrix() -> Result<(Counts, Option<String>)> {
     let mut all = jobs(newest_first, Attach::All, Layout::V2, None);
     let as_service = |job: &&mut Job| (job.kernel.name, job.mode) == AS_SERVICE;
     all.iter_mut().filter(as_service).for_each(|job| job.is_host = true);
+    let filter = Some(BESIDE_SERVICE.to_owned());
+    for kernel in kernel::find(AS_SERVICE.0)? {
+        let (mode, layout, filter) = (AS_SERVICE.1, "v2", filter.clone());
+        all.push_back(Job { kernel, mode, layout, filter, part: " rest", is_host: false });
+    }
     for name in UNIT_ON {
         let filter = Some(UNIT_TESTS.to_owned());
         let mut unit = jobs(kernel::find(name)?, Attach::Tracepoint, Layout::V2, filter.as_ref());

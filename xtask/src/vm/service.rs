@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::initramfs::Archive;
 use crate::environment::{Unfit, repository};
 
-/// systemd's own programs: where they may lie, and their path in the guest.
+/// systemd's own programs, in its own directory here and in the guest.
 const PROGRAMS: &[&str] = &["systemd", "systemd-executor", "systemd-journald"];
 /// One of [`PROGRAMS`] that no version before 255 has.
 const SINCE_255: &str = "systemd-executor";

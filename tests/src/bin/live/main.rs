@@ -234,6 +234,26 @@ fn gather(settings: Arc<Settings>, asked_for: &str) -> Result<Gathered, String> 
     Ok(Gathered { trials, suite, matrix })
 }
 
+/// Every trial of a suite with neither pods nor services, to look at their names.
+#[cfg(test)]
+fn gather_nowhere() -> Result<Gathered, String> {
+    let nowhere = || "/nonexistent".into();
+    let settings = Settings {
+        ringfence: nowhere(),
+        attempt: nowhere(),
+        rules: nowhere(),
+        schema: None,
+        attach: "tracepoint".to_owned(),
+        guest: false,
+        record: None,
+        benign: None,
+        manifests: Some(Manifests::new(nowhere())),
+        pod: None,
+        services: None,
+    };
+    gather(Arc::new(settings), "")
+}
+
 fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {
     let (mut ringfence, mut attempt, mut rules, mut schema) = (None, None, None, None);
     let (mut attach, mut guest, mut record) = ("auto".to_owned(), false, None);

@@ -98,31 +98,13 @@ fn family(trial: &Trial) -> String {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use std::sync::Arc;
-
-    use ::tests::harness::Settings;
-    use ::tests::kubernetes::Manifests;
 
     /// The family that is there only with `--pod`.
     const WITH_POD: &str = "pods";
 
     #[test]
     fn every_family_is_in_one_list_and_every_list_names_families() {
-        let nowhere = || "/nonexistent".into();
-        let settings = Settings {
-            ringfence: nowhere(),
-            attempt: nowhere(),
-            rules: nowhere(),
-            schema: None,
-            attach: "tracepoint".to_owned(),
-            guest: false,
-            record: None,
-            benign: None,
-            manifests: Some(Manifests::new(nowhere())),
-            pod: None,
-            services: None,
-        };
-        let mut gathered = crate::gather(Arc::new(settings), "").expect("the trials are gathered");
+        let mut gathered = crate::gather_nowhere().expect("the trials are gathered");
         let found: BTreeSet<String> = gathered.trials.iter().map(family).collect();
         assert_eq!(choose(&mut gathered.trials, true), Ok(()));
         let reasons = NOT_AS_POD.iter().map(|(name, _)| name);

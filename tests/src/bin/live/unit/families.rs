@@ -2,7 +2,8 @@
 
 use libtest_mimic::Trial;
 
-/// Families, and single tests, that do not run at all where systemd is the first process, and why. They run in other guests.
+/// Families, and single tests, that do not run where systemd is the first process, and why. They run in guests of other
+/// kernels; `nine` and `advice` on the same one, too.
 const NOT_AS_UNIT: &[(&str, &str)] = &[
     ("restart", "a daemon of its own with pins of its own; the unit's restarts are in `unit::`"),
     ("confined", "each case steers a daemon by ptrace; what the unit's gives up is read in `unit::`"),
@@ -24,4 +25,19 @@ pub(crate) fn choose(trials: &mut Vec<Trial>) {
         let family = trial.name().split("::").next().unwrap_or_default();
         !NOT_AS_UNIT.iter().any(|(name, _)| *name == family || *name == trial.name())
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_there() {
+        let gathered = crate::gather_nowhere().expect("the trials are gathered");
+        for (name, _) in NOT_AS_UNIT {
+            let is_its =
+                |trial: &Trial| trial.name() == *name || trial.name().starts_with(&format!("{name}::"));
+            assert!(gathered.trials.iter().any(is_its), "there is no {name}");
+        }
+    }
 }
