@@ -47,3 +47,26 @@ pub(crate) fn demo() -> Result<bool> {
     println!("\nThe alerts are in the terminal where `cargo xtask run` runs.");
     Ok(status.success())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_laid_down_as_roots_whoevers_the_checkout_is() -> Result<()> {
+        let Privilege::Root = Privilege::detect() else { return Ok(()) };
+        let directory = roots_rules(Privilege::Root)?;
+        let count = |directory: &Path| -> Result<usize> {
+            let entries = std::fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;
+            Ok(entries.iter().filter(|entry| entry.path().extension().is_some_and(|e| e == "yaml")).count())
+        };
+        assert_eq!(count(&directory)?, count(&repository().join("rules"))?);
+        for entry in std::fs::read_dir(&directory)? {
+            let data = entry?.metadata()?;
+            assert_eq!((data.uid(), data.gid(), data.mode() & 0o777), (0, 0, 0o644));
+        }
+        Ok(())
+    }
+}
