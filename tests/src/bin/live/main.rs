@@ -86,7 +86,11 @@ const BESIDE_PROBES: &[&str] = &[
 /// See [`BESIDE_PROBES`].
 const IN_BETWEEN: Version = (6, 1);
 /// What runs in the tracepoint mode only there.
-const ONE_MODE_BETWEEN: [&str; 2] = ["races::", "faults::"];
+const ONE_MODE_BETWEEN: [&str; 3] = ["races::", "faults::", "law::"];
+/// Of [`BESIDE_PROBES`] what does not depend on the kernel at all: it is left to the oldest, where a guest is quickest.
+const BESIDE_KERNELS: [&str; 3] = ["recording::", "state-files::", "probing::"];
+/// From here on those are left out.
+const NEWEST: Version = (7, 0);
 
 fn main() -> ExitCode {
     let (settings, mut arguments) = match parse(std::env::args().skip(1)) {
@@ -128,6 +132,9 @@ fn main() -> ExitCode {
         let mut left_out = if is_trampoline || is_between { BESIDE_PROBES.to_vec() } else { Vec::new() };
         if is_trampoline && is_between {
             left_out.extend(ONE_MODE_BETWEEN);
+        }
+        if running() >= Some(NEWEST) {
+            left_out.extend(BESIDE_KERNELS);
         }
         trials.retain(|trial| !left_out.iter().any(|family| trial.name().starts_with(family)));
     }
