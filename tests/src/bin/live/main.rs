@@ -287,6 +287,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments
     let ringfence: PathBuf = ringfence.ok_or("--ringfence is missing")?;
     let attempt: PathBuf = attempt.ok_or("--attempt is missing")?;
     let rules: PathBuf = rules.ok_or("--rules is missing")?;
+    if services.is_some() && !guest {
+        return Err("--services starts and stops the machine's own Ringfence: it needs --guest".to_owned());
+    }
     let manifests = deploy.map(Manifests::new);
     let pod = match (pod, &manifests) {
         (None, _) => None,
