@@ -3,10 +3,15 @@
 
 use std::fs;
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libc::c_long;
 
 use crate::bpf_objects::FdInfo;
+
+/// How long a thread may run without waiting.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Commands of bpf(2) (include/uapi/linux/bpf.h).
 mod command {
@@ -211,15 +216,34 @@ impl Stopped {
         self.call(libc::SYS_close, [fd.into(), 0, 0], None).map(drop)
     }
 
+    /// The thread's registers inside a system call that it waits in: it may have been stopped between two.
+    fn inside_a_call(&self) -> io::Result<libc::user_regs_struct> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // SAFETY: plain integers, for which zero is a value.
+            let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+            ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut registers as usize)?;
+            // The call's number; -1 outside of one (arch/x86/entry).
+            if registers.orig_rax as i64 >= 0 {
+                return Ok(registers);
+            }
+            if Instant::now() > end {
+                return Err(io::Error::other(format!("thread {} waits in no system call", self.0)));
+            }
+            ptrace(libc::PTRACE_CONT, self.0, 0, 0)?;
+            thread::sleep(Duration::from_millis(2));
+            ptrace(libc::PTRACE_INTERRUPT, self.0, 0, 0)?;
+            await_stop(self.0)?;
+        }
+    }
+
     /// Makes the thread make a system call. It must wait inside one. With a path, that is the second argument: it is
     /// laid below the thread's stack.
     ///
     /// # Errors
     /// The kernel's, what the call answered, or that the thread ended by it.
     pub fn call(&self, nr: c_long, mut args: [u64; 3], path: Option<&str>) -> io::Result<i64> {
-        // SAFETY: plain integers, for which zero is a value.
-        let mut saved: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut saved as usize)?;
+        let saved = self.inside_a_call()?;
         let mut registers = saved;
         if let Some(path) = path {
             // Beyond the part below the stack that a function may use without saying so.

@@ -57,7 +57,6 @@ const NOT_AS_POD: &[(&str, &str)] = &[
     ("races", "it is about the kernel's side, which is the same for all"),
     ("starts", "the command line, terminals and files of the host"),
     ("confined", "each case steers a daemon of its own by ptrace; what a pod gives up is read in `pods::`"),
-    ("unit", "systemd's own service"),
     ("service", "systemd's protocol; the kubelet's probes are asked in `pods::`"),
     ("process", "as `races`"),
     ("faults", "outputs to files and pipes of the host"),
