@@ -8,6 +8,11 @@ use tests::harness::Settings;
 /// A case; what differs comes back as a text for people.
 pub(crate) type Case = fn(&Settings) -> Result<(), String>;
 
+/// The family of a trial: what its name begins with.
+pub(crate) fn family(trial: &Trial) -> String {
+    trial.name().split("::").next().unwrap_or_default().to_owned()
+}
+
 /// Makes one trial of each case.
 pub(crate) fn cases(settings: &Arc<Settings>, all: &[(&str, Case)]) -> Vec<Trial> {
     all.iter()

@@ -65,6 +65,17 @@ fn expect(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
 }
 
+/// Looks again and again until it holds; gives what was wrong at last.
+fn eventually(holds: impl Fn() -> Result<(), String>) -> Result<(), String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match holds() {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+            held => return held,
+        }
+    }
+}
+
 fn text(error: impl ToString) -> String {
     error.to_string()
 }
@@ -116,21 +127,13 @@ fn has_only_what_it_needs(_: &Settings) -> Result<(), String> {
     let given: BTreeSet<&str> = bounding.split_whitespace().collect();
     expect(given == BTreeSet::from(BOUNDING), || format!("the unit gives {given:?}"))?;
     let user = tests::systemd::user_id("ringfence")?;
-    let end = Instant::now() + PATIENCE;
-    loop {
-        // The thread that makes the test calls gives up the rest with the first of them.
-        let wrong = statuses(pid)?.into_iter().find_map(|(name, status)| {
+    // The thread that makes the test calls gives up the rest with the first of them.
+    eventually(|| {
+        statuses(pid)?.into_iter().try_for_each(|(name, status)| {
             let expected = if name == "canary" { 0 } else { needed() };
-            thread_fault(&status, expected, user)
-                .err()
-                .map(|fault| format!("thread {name}: {fault}\n{status}"))
-        });
-        match wrong {
-            None => return Ok(()),
-            Some(fault) if Instant::now() > end => return Err(fault),
-            Some(_) => std::thread::sleep(Duration::from_millis(100)),
-        }
-    }
+            thread_fault(&status, expected, user).map_err(|fault| format!("thread {name}: {fault}\n{status}"))
+        })
+    })
 }
 
 /// [`BOUNDING`] in the kernel's form.
@@ -180,15 +183,11 @@ fn answers(_: &Settings) -> Result<(), String> {
 fn tells(settings: &Settings) -> Result<(), String> {
     let id = container_id("unit tells");
     knock(settings, &id, &["unshare-uts", "settimeofday-nocap"])?;
-    let end = Instant::now() + PATIENCE;
-    loop {
+    eventually(|| {
         let written = journal(SERVICE);
-        if written.lines().any(|line| line.contains(&id[..12])) {
-            return Ok(());
-        }
-        expect(Instant::now() < end, || format!("no alert names {id}:\n{written}"))?;
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        let is_told = written.lines().any(|line| line.contains(&id[..12]));
+        expect(is_told, || format!("no alert names {id}:\n{written}"))
+    })
 }
 
 /// All but those whose calls the filter keeps, which docs/systemd.md names.
@@ -198,8 +197,7 @@ fn tests_its_hooks(_: &Settings) -> Result<(), String> {
     let is_kept = |hook: &str| {
         hook.ends_with("_clone3") || hook == "cgroup/device" || KEPT.iter().any(|call| hook.contains(call))
     };
-    let end = Instant::now() + PATIENCE;
-    loop {
+    eventually(|| {
         let metrics = metrics()?;
         let value = |name: &str, hook: &str| metrics.sum(name, &[("hook", hook)]);
         let lines = metrics.lines("ringfence_canary_up{");
@@ -217,12 +215,8 @@ fn tests_its_hooks(_: &Settings) -> Result<(), String> {
                 }
             })
             .collect();
-        if wrong.is_empty() && hooks.len() > 5 {
-            return Ok(());
-        }
-        expect(Instant::now() < end, || format!("{wrong:?}\n{lines}"))?;
-        std::thread::sleep(Duration::from_millis(200));
-    }
+        expect(wrong.is_empty() && hooks.len() > 5, || format!("{wrong:?}\n{lines}"))
+    })
 }
 
 /// By the signal that the unit sends, which is obeyed although nothing changed; and without it, when a file does.
@@ -234,12 +228,9 @@ fn reloads(_: &Settings) -> Result<(), String> {
     let grows = |outcome: &'static str, begin: &dyn Fn() -> Result<(), String>| {
         let before = count(outcome)?;
         begin()?;
-        let end = Instant::now() + PATIENCE;
-        while count(outcome)? <= before {
-            expect(Instant::now() < end, || format!("no reload was {outcome}:\n{}", journal(SERVICE)))?;
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok::<_, String>(())
+        eventually(|| {
+            expect(count(outcome)? > before, || format!("no reload was {outcome}:\n{}", journal(SERVICE)))
+        })
     };
     grows("unchanged", &|| systemctl(&["reload", SERVICE]).map(drop))?;
     let rule = "- rule: Suite\n  id: unit-suite\n  desc: Matches.\n  condition: evt.type = setns\n  output: seen\n  priority: debug\n";
@@ -263,25 +254,20 @@ fn restarts(_: &Settings) -> Result<(), String> {
     let made = load.stop()? as f64;
     let after = watches(active()?)?;
     expect(after == before, || format!("other programs watch than before: {before:?}, {after:?}"))?;
-    let end = Instant::now() + PATIENCE;
-    loop {
+    eventually(|| {
         let metrics = metrics()?;
         let (new, lost) = (seen(&metrics, "seen") - at_first, seen(&metrics, "lost"));
         let [sent, received] = ["sent", "received"]
             .map(|what| metrics.sum(&format!("ringfence_events_{what}_total"), &[]).unwrap_or(f64::NAN));
         let skipped = metrics.sum("ringfence_probe_missed_total", &[]).unwrap_or(0.0);
+        let figures = format!(
+            "{made} attempts, {new} seen, {skipped} skipped by the kernel, {lost} lost; {sent} sent, {received} received"
+        );
         // Others make records, too, but not all the time.
-        if new + skipped >= made && lost == 0.0 && sent == received {
-            println!(
-                "{made} attempts, {new} seen, {skipped} skipped by the kernel, {sent} sent, {received} received"
-            );
-            return Ok(());
-        }
-        expect(Instant::now() < end, || {
-            format!("of {made} attempts {new} seen, {lost} lost; {sent} sent, {received} received")
-        })?;
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        expect(new + skipped >= made && lost == 0.0 && sent == received, || figures.clone())?;
+        println!("{figures}");
+        Ok(())
+    })
 }
 
 /// systemd starts it anew, and it takes over what watched meanwhile.
@@ -342,10 +328,8 @@ fn stops(_: &Settings) -> Result<(), String> {
     expect(!mounts.contains(PINS), || format!("something is mounted at {PINS}"))?;
     // Its cgroup is removed a moment later.
     let left = [CGROUP.to_owned(), format!("/proc/{pid}")];
-    let end = Instant::now() + PATIENCE;
-    while let Some(left) = left.iter().find(|path| Path::new(path).exists()) {
-        expect(Instant::now() < end, || format!("{left} is still there"))?;
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
+    eventually(|| match left.iter().find(|path| Path::new(path).exists()) {
+        None => Ok(()),
+        Some(left) => Err(format!("{left} is still there")),
+    })
 }

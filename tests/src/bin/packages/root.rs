@@ -20,8 +20,8 @@ mount -t tmpfs -o mode=0755 ringfence-packages "$1"
 root=$1/root
 mkdir "$1/changes" "$root"
 copy() {
-    mkdir -p "$1/changes/$3" "$1/work/$3"
-    mount -t overlay -o "lowerdir=$2,upperdir=$1/changes/$3,workdir=$1/work/$3" ringfence-packages "$1/root$2" || {
+    mkdir -p "$1/changes/$3" "$1/scratch/$3"
+    mount -t overlay -o "lowerdir=$2,upperdir=$1/changes/$3,workdir=$1/scratch/$3" ringfence-packages "$1/root$2" || {
         echo "no overlay of $2, which is a file system of its own: run this where that can be copied" >&2
         exit 1
     }

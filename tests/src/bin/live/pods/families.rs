@@ -2,6 +2,8 @@
 
 use libtest_mimic::Trial;
 
+use crate::cases::family;
+
 /// Families of the suite that run against a daemon in a pod.
 const AS_POD: &[&str] = &[
     "pods",
@@ -86,11 +88,6 @@ pub(crate) fn choose(trials: &mut Vec<Trial>, asked: bool) -> Result<(), String>
     }
     trials.retain(|trial| AS_POD.contains(&&*family(trial)) || (asked && is_run(&family(trial))));
     Ok(())
-}
-
-/// The family of a trial: what its name begins with.
-fn family(trial: &Trial) -> String {
-    trial.name().split("::").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

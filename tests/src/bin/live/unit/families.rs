@@ -2,6 +2,8 @@
 
 use libtest_mimic::Trial;
 
+use crate::cases::family;
+
 /// Families, and single tests, that do not run where systemd is the first process, and why. They run in guests of other
 /// kernels; `nine` and `advice` on the same one, too.
 const NOT_AS_UNIT: &[(&str, &str)] = &[
@@ -22,7 +24,7 @@ const NOT_AS_UNIT: &[(&str, &str)] = &[
 /// Leaves the trials that run in the sandbox.
 pub(crate) fn choose(trials: &mut Vec<Trial>) {
     trials.retain(|trial| {
-        let family = trial.name().split("::").next().unwrap_or_default();
+        let family = family(trial);
         !NOT_AS_UNIT.iter().any(|(name, _)| *name == family || *name == trial.name())
     });
 }
@@ -35,8 +37,7 @@ mod tests {
     fn what_is_left_out_is_there() {
         let gathered = crate::gather_nowhere().expect("the trials are gathered");
         for (name, _) in NOT_AS_UNIT {
-            let is_its =
-                |trial: &Trial| trial.name() == *name || trial.name().starts_with(&format!("{name}::"));
+            let is_its = |trial: &Trial| trial.name() == *name || family(trial) == *name;
             assert!(gathered.trials.iter().any(is_its), "there is no {name}");
         }
     }
