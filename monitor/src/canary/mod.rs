@@ -35,6 +35,7 @@ use monitor_common::ids::{BootNs, Tid};
 use crate::attach::{AttachMode, Attached, CanaryMap, Probe};
 use crate::bpf_files::{BpfFiles, LinkFile};
 use crate::confine::CanaryFilter;
+use crate::kernel_files::ftrace_is_off;
 use crate::rules::LoadError;
 use board::{Board, COUNT, CREDENTIALS, NSPROXY};
 use maker::Maker;
@@ -159,6 +160,8 @@ pub struct Canaries {
     /// The thread as the kernel noted it.
     enrolled: [u64; 2],
     ordered: Cell<u64>,
+    /// Whether trampolines were off their functions at some time of the last round.
+    ftrace_was_off: Cell<bool>,
 }
 
 impl fmt::Debug for Canaries {
@@ -201,7 +204,8 @@ impl Canaries {
             confined,
         )
         .map_err(|error| format!("the canary thread cannot be enrolled: {error}"))?;
-        let mut canaries = Canaries { board, maker, hooks, tasks, enrolled: [0; 2], ordered: Cell::new(0) };
+        let (ordered, ftrace_was_off) = (Cell::new(0), Cell::new(false));
+        let mut canaries = Canaries { board, maker, hooks, tasks, enrolled: [0; 2], ordered, ftrace_was_off };
         canaries.enrolled = canaries.thread();
         if canaries.enrolled[0] == 0 {
             return Err("the kernel did not note the canary thread".to_owned());
@@ -226,9 +230,16 @@ impl Canaries {
     fn order(&self) -> u64 {
         if self.maker.done() >= self.ordered.get() {
             self.ordered.set(self.ordered.get() + 1);
+            self.ftrace_was_off.set(ftrace_is_off());
             self.maker.order();
         }
         self.board.sent()
+    }
+
+    /// Whether trampolines were off their functions at some time of the last round, as far as it was looked.
+    fn was_ftrace_off(&self) -> bool {
+        self.ftrace_was_off.set(self.ftrace_was_off.get() || ftrace_is_off());
+        self.ftrace_was_off.get()
     }
 
     /// True if some canary is out, late or not, that is known to come back.

@@ -15,7 +15,6 @@ use super::board::now;
 use super::finding::{Cause, Finding, Findings, Progress, by_cause};
 use super::report::Reporter;
 use super::{Canaries, GRACE, Hook, SECOND_LOOK, State};
-use crate::kernel_files::ftrace_is_off;
 use crate::ledger::{Ledger, LostTable, slot_names};
 use crate::telling::unix_seconds;
 
@@ -146,28 +145,17 @@ impl Watcher {
             });
         }
         let general = self.general_cause(&counters, in_ring);
-        let ftrace_off = ftrace_is_off();
+        let Canaries { hooks, board, .. } = &self.canaries;
+        let states: Vec<State> = hooks.iter().map(|hook| hook.state(board)).collect();
+        found.extend(blind_hooks(hooks, &states, general, self.canaries.was_ftrace_off()));
         let mut slowest = Some(0);
-        for position in 0..self.canaries.hooks.len() {
-            let hook = &self.canaries.hooks[position];
-            let state = hook.state(&self.canaries.board);
-            let finding = match &state {
-                State::Silent(since) => {
-                    Some((general.unwrap_or_else(|| own_cause(hook, ftrace_off)), *since))
-                }
-                // Nothing tests it, but the kernel can be asked whether it is there.
-                State::Untested(_) if hook.is_detached() => Some((Cause::Detached, now())),
-                State::Untested(_) | State::Up(_) | State::Pending => None,
-            };
+        for (position, state) in states.iter().enumerate() {
             slowest = match state {
-                State::Up(trip) => slowest.map(|slowest: u64| slowest.max(trip)),
+                State::Up(trip) => slowest.map(|slowest: u64| slowest.max(*trip)),
                 State::Untested(_) => slowest,
                 State::Silent(_) | State::Pending => None,
             };
-            if let Some((cause, since)) = finding {
-                found.push(blindness(hook, cause, since));
-            }
-            self.show(position, &state);
+            self.show(position, state);
         }
         if let Some(slowest) = slowest {
             self.reporter.metrics.canary_round_trip.set(slowest as f64 / 1e9);
@@ -309,6 +297,29 @@ fn own_cause(hook: &Hook, ftrace_off: bool) -> Cause {
     }
 }
 
+/// The hooks that do not see. One switch moves all trampolines: if it was moved in the middle of a round, calls that came
+/// before it tell nothing.
+fn blind_hooks(hooks: &[Hook], states: &[State], general: Option<Cause>, ftrace_off: bool) -> Vec<Finding> {
+    let silent = |hook: &Hook| general.unwrap_or_else(|| own_cause(hook, ftrace_off));
+    let all = || hooks.iter().zip(states);
+    let is_switched_off =
+        all().any(|(hook, state)| matches!(state, State::Silent(_)) && silent(hook) == Cause::FtraceDisabled);
+    all()
+        .filter_map(|(hook, state)| {
+            let (cause, since) = match state {
+                State::Silent(since) => (silent(hook), *since),
+                // Nothing tests it, but the kernel can be asked whether it is there.
+                State::Untested(_) if hook.is_detached() => (Cause::Detached, now()),
+                State::Up(_) | State::Pending if is_switched_off && hook.uses_trampoline() => {
+                    (Cause::FtraceDisabled, now())
+                }
+                State::Untested(_) | State::Up(_) | State::Pending => return None,
+            };
+            Some(blindness(hook, cause, since))
+        })
+        .collect()
+}
+
 /// What concerns all hooks is one finding, whichever hook it is found at.
 fn blindness(hook: &Hook, cause: Cause, since: BootNs) -> Finding {
     let (subject, cost) = match cause {
@@ -384,6 +395,31 @@ mod tests {
         assert_eq!(pauses.pause(Duration::ZERO), Some(None));
         drop(end);
         assert_eq!(pauses.pause(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_switch_in_the_middle_of_a_round_blinds_all_trampolines() {
+        let hook = |name: &str| Hook {
+            name: name.to_owned(),
+            cost: "c",
+            missing: None,
+            canaries: Vec::new(),
+            link: None,
+        };
+        let hooks =
+            ["fexit/first", "fexit/second", "fexit/third", "fentry/untested", "tp_btf/other"].map(hook);
+        let untested = || State::Untested(String::new());
+        // The third call came when the switch was off already.
+        let states = [State::Up(1), State::Pending, State::Silent(BootNs(1)), untested(), State::Up(1)];
+        let told = |general, ftrace_off| -> Vec<(String, Cause)> {
+            let found = blind_hooks(&hooks, &states, general, ftrace_off);
+            found.into_iter().map(|finding| (finding.subject, finding.cause)).collect()
+        };
+        let all = ["fexit/first", "fexit/second", "fexit/third"]
+            .map(|name| (name.to_owned(), Cause::FtraceDisabled));
+        assert_eq!(told(None, true), all);
+        assert_eq!(told(None, false), [("fexit/third".to_owned(), Cause::NotSeen)]);
+        assert_eq!(told(Some(Cause::RingFull), true), [("ring buffer".to_owned(), Cause::RingFull)]);
     }
 
     #[test]

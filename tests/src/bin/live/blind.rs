@@ -57,17 +57,21 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     ];
     // What tells blindness is the same program everywhere; what it looks at differs on the oldest kernel (other ways to
     // what is told) and on the newest (perf's tracepoint), and this machine's own has the rest. Guests take minutes for
-    // them, so those between have what hangs on links alone.
+    // them, so those between and trampolines have what hangs on links alone.
     let is_between = running().is_some_and(|version| ((5, 15)..(7, 0)).contains(&version));
-    if settings.guest && is_between {
+    let has_trampolines = settings.attach == "trampoline";
+    let links_alone = settings.guest && (is_between || has_trampolines);
+    if links_alone {
         shared.clear();
-        all.retain(|trial| trial.name() == "blind::closed_link");
+        let kept: &[&str] =
+            if is_between { &["blind::closed_link"] } else { &["blind::closed_link", "blind::selftest"] };
+        all.retain(|trial| kept.contains(&trial.name()));
     }
-    if settings.guest && settings.attach == "trampoline" {
+    if settings.guest && has_trampolines {
         shared.push(("blind::ftrace_disabled", ftrace_disabled));
     }
     all.extend(shared::trials(settings, WATCHED, &shared));
-    if settings.guest && is_between {
+    if links_alone {
         return all;
     }
     all.extend(shared::trials(settings, WITH_TINY_RING, &[("blind::full_ring", full_ring)]));

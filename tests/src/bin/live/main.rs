@@ -68,8 +68,8 @@ const USAGE: &str = "usage: live --ringfence PATH --attempt PATH --rules DIR [--
 [--attach auto|trampoline|tracepoint] [--guest] [--record FILE] [--benign FILE] [--deploy DIR [--pod IMAGE]] [--services] [test runner's arguments]";
 
 /// What does not depend on how probes are attached. Starting a daemon takes a guest seconds, and half a minute with
-/// trampolines: there these are left to the same kernel's boot with tracepoints, and on [`IN_BETWEEN`] to the older and the
-/// newer kernels, unless they are asked for.
+/// trampolines: there these are left to the same kernel's boot with tracepoints, and on the first [`IN_BETWEEN`] to the
+/// older and the newer kernels, unless they are asked for.
 const BESIDE_PROBES: &[&str] = &[
     "reload::",
     "recording::",
@@ -83,8 +83,8 @@ const BESIDE_PROBES: &[&str] = &[
     "confined::",
 ];
 
-/// See [`BESIDE_PROBES`].
-const IN_BETWEEN: Version = (6, 1);
+/// Kernels that have both an older and a newer neighbour.
+const IN_BETWEEN: [Version; 2] = [(6, 1), (6, 12)];
 /// What runs in the tracepoint mode only there.
 const ONE_MODE_BETWEEN: [&str; 3] = ["races::", "faults::", "law::"];
 /// Of [`BESIDE_PROBES`] what does not depend on the kernel at all: it is left to the oldest, where a guest is quickest.
@@ -128,9 +128,10 @@ fn main() -> ExitCode {
         }
     };
     if settings.guest && arguments.filter.is_none() {
-        let (is_trampoline, is_between) = (settings.attach == "trampoline", running() == Some(IN_BETWEEN));
-        let mut left_out = if is_trampoline || is_between { BESIDE_PROBES.to_vec() } else { Vec::new() };
-        if is_trampoline && is_between {
+        let is_trampoline = settings.attach == "trampoline";
+        let is_beside = is_trampoline || running() == Some(IN_BETWEEN[0]);
+        let mut left_out = if is_beside { BESIDE_PROBES.to_vec() } else { Vec::new() };
+        if is_trampoline && running().is_some_and(|version| IN_BETWEEN.contains(&version)) {
             left_out.extend(ONE_MODE_BETWEEN);
         }
         if running() >= Some(NEWEST) {
