@@ -160,7 +160,7 @@ pub struct Canaries {
     /// The thread as the kernel noted it.
     enrolled: [u64; 2],
     ordered: Cell<u64>,
-    /// Whether trampolines were off their functions at some time of the last round.
+    /// See [`Canaries::note_ftrace`].
     ftrace_was_off: Cell<bool>,
 }
 
@@ -236,8 +236,8 @@ impl Canaries {
         self.board.sent()
     }
 
-    /// Whether trampolines were off their functions at some time of the last round, as far as it was looked.
-    fn was_ftrace_off(&self) -> bool {
+    /// Looks again, and says whether trampolines were off their functions at any look since the last round began.
+    fn note_ftrace(&self) -> bool {
         self.ftrace_was_off.set(self.ftrace_was_off.get() || ftrace_is_off());
         self.ftrace_was_off.get()
     }

@@ -146,15 +146,30 @@ impl Watcher {
         }
         let general = self.general_cause(&counters, in_ring);
         let Canaries { hooks, board, .. } = &self.canaries;
-        let states: Vec<State> = hooks.iter().map(|hook| hook.state(board)).collect();
-        found.extend(blind_hooks(hooks, &states, general, self.canaries.was_ftrace_off()));
+        let mut states: Vec<State> = hooks.iter().map(|hook| hook.state(board)).collect();
+        let ftrace_off = self.canaries.note_ftrace();
+        if ftrace_off {
+            silence_trampolines(hooks, &mut states);
+        }
         let mut slowest = Some(0);
         for (position, state) in states.iter().enumerate() {
+            let hook = &self.canaries.hooks[position];
+            let finding = match state {
+                State::Silent(since) => {
+                    Some((general.unwrap_or_else(|| own_cause(hook, ftrace_off)), *since))
+                }
+                // Nothing tests it, but the kernel can be asked whether it is there.
+                State::Untested(_) if hook.is_detached() => Some((Cause::Detached, now())),
+                State::Untested(_) | State::Up(_) | State::Pending => None,
+            };
             slowest = match state {
                 State::Up(trip) => slowest.map(|slowest: u64| slowest.max(*trip)),
                 State::Untested(_) => slowest,
                 State::Silent(_) | State::Pending => None,
             };
+            if let Some((cause, since)) = finding {
+                found.push(blindness(hook, cause, since));
+            }
             self.show(position, state);
         }
         if let Some(slowest) = slowest {
@@ -288,6 +303,20 @@ fn canaries(counters: &[Counter]) -> Counter {
     slot.and_then(|slot| counters.get(slot)).copied().unwrap_or_default()
 }
 
+/// One switch moves all trampolines: where one is silent by it, what came back of the others came before it was moved.
+fn silence_trampolines(hooks: &[Hook], states: &mut [State]) {
+    let is_silent =
+        |(hook, state): (&Hook, &State)| hook.uses_trampoline() && matches!(state, State::Silent(_));
+    if !hooks.iter().zip(&*states).any(is_silent) {
+        return;
+    }
+    for (hook, state) in hooks.iter().zip(states) {
+        if hook.uses_trampoline() && matches!(state, State::Up(_) | State::Pending) {
+            *state = State::Silent(now());
+        }
+    }
+}
+
 /// Why the kernel did not see a call that was made.
 fn own_cause(hook: &Hook, ftrace_off: bool) -> Cause {
     match () {
@@ -295,29 +324,6 @@ fn own_cause(hook: &Hook, ftrace_off: bool) -> Cause {
         () if ftrace_off && hook.uses_trampoline() => Cause::FtraceDisabled,
         () => Cause::NotSeen,
     }
-}
-
-/// The hooks that do not see. One switch moves all trampolines: if it was moved in the middle of a round, calls that came
-/// before it tell nothing.
-fn blind_hooks(hooks: &[Hook], states: &[State], general: Option<Cause>, ftrace_off: bool) -> Vec<Finding> {
-    let silent = |hook: &Hook| general.unwrap_or_else(|| own_cause(hook, ftrace_off));
-    let all = || hooks.iter().zip(states);
-    let is_switched_off =
-        all().any(|(hook, state)| matches!(state, State::Silent(_)) && silent(hook) == Cause::FtraceDisabled);
-    all()
-        .filter_map(|(hook, state)| {
-            let (cause, since) = match state {
-                State::Silent(since) => (silent(hook), *since),
-                // Nothing tests it, but the kernel can be asked whether it is there.
-                State::Untested(_) if hook.is_detached() => (Cause::Detached, now()),
-                State::Up(_) | State::Pending if is_switched_off && hook.uses_trampoline() => {
-                    (Cause::FtraceDisabled, now())
-                }
-                State::Untested(_) | State::Up(_) | State::Pending => return None,
-            };
-            Some(blindness(hook, cause, since))
-        })
-        .collect()
 }
 
 /// What concerns all hooks is one finding, whichever hook it is found at.
@@ -398,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_in_the_middle_of_a_round_blinds_all_trampolines() {
+    fn a_switch_in_the_middle_of_a_round_silences_all_trampolines() {
         let hook = |name: &str| Hook {
             name: name.to_owned(),
             cost: "c",
@@ -408,18 +414,16 @@ mod tests {
         };
         let hooks =
             ["fexit/first", "fexit/second", "fexit/third", "fentry/untested", "tp_btf/other"].map(hook);
-        let untested = || State::Untested(String::new());
-        // The third call came when the switch was off already.
-        let states = [State::Up(1), State::Pending, State::Silent(BootNs(1)), untested(), State::Up(1)];
-        let told = |general, ftrace_off| -> Vec<(String, Cause)> {
-            let found = blind_hooks(&hooks, &states, general, ftrace_off);
-            found.into_iter().map(|finding| (finding.subject, finding.cause)).collect()
+        let silent = |third: State| {
+            let untested = State::Untested(String::new());
+            let mut states = [State::Up(1), State::Pending, third, untested, State::Up(1)];
+            silence_trampolines(&hooks, &mut states);
+            states.map(|state| matches!(state, State::Silent(_)))
         };
-        let all = ["fexit/first", "fexit/second", "fexit/third"]
-            .map(|name| (name.to_owned(), Cause::FtraceDisabled));
-        assert_eq!(told(None, true), all);
-        assert_eq!(told(None, false), [("fexit/third".to_owned(), Cause::NotSeen)]);
-        assert_eq!(told(Some(Cause::RingFull), true), [("ring buffer".to_owned(), Cause::RingFull)]);
+        // The third call came when the switch was off already.
+        assert_eq!(silent(State::Silent(BootNs(1))), [true, true, true, false, false]);
+        // None did: it may be too early to tell.
+        assert_eq!(silent(State::Up(1)), [false; 5]);
     }
 
     #[test]

@@ -57,15 +57,13 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     ];
     // What tells blindness is the same program everywhere; what it looks at differs on the oldest kernel (other ways to
     // what is told) and on the newest (perf's tracepoint), and this machine's own has the rest. Guests take minutes for
-    // them, so those between and trampolines have what hangs on links alone.
+    // them, so those between have what hangs on links alone, and so has the newest with trampolines, which the oldest has too.
     let is_between = running().is_some_and(|version| ((5, 15)..(7, 0)).contains(&version));
     let has_trampolines = settings.attach == "trampoline";
-    let links_alone = settings.guest && (is_between || has_trampolines);
+    let links_alone = settings.guest && (is_between || has_trampolines && running() >= Some((7, 0)));
     if links_alone {
         shared.clear();
-        let kept: &[&str] =
-            if is_between { &["blind::closed_link"] } else { &["blind::closed_link", "blind::selftest"] };
-        all.retain(|trial| kept.contains(&trial.name()));
+        all.retain(|trial| trial.name() == "blind::closed_link");
     }
     if settings.guest && has_trampolines {
         shared.push(("blind::ftrace_disabled", ftrace_disabled));
