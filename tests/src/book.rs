@@ -9,7 +9,40 @@ use std::path::{Component, Path, PathBuf};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 /// Stands before a block of commands that is not run, with the reason.
-const MARK: &str = "<!-- not run:";
+const NOT_RUN: &str = "<!-- not run:";
+/// Stands before one that a test of its own runs, with the test's name.
+const RUN_BY: &str = "<!-- run by ";
+
+/// The test that watches, until the daemon ends.
+pub const WATCHES: &str = "docs::watching_as_written";
+/// The one that asks about a container called web.
+pub const CAPABILITIES: &str = "docs::capabilities_as_written";
+/// The one that asks a pod.
+pub const ASKS_A_POD: &str = "pods::answer_as_written";
+/// The one that installs Ringfence from the repository.
+pub const INSTALLS: &str = "by_hand::is_installed_as_written";
+/// The one that mounts what probes are pinned in.
+pub const MOUNTS: &str = "by_hand::is_mounted_as_written";
+/// The one that unpacks the tarball.
+pub const UNPACKS: &str = "by_hand::is_unpacked_as_written";
+/// The one that loads the image.
+pub const LOADS: &str = "image::is_loaded_as_written";
+/// All of them.
+pub const RUNNERS: [&str; 7] = [WATCHES, CAPABILITIES, ASKS_A_POD, INSTALLS, MOUNTS, UNPACKS, LOADS];
+
+/// What the commands use of the repository.
+pub const USED_OF_REPOSITORY: [&str; 2] = ["deploy", "rules"];
+
+/// Who runs a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// The test that runs whatever changes nothing.
+    Anywhere,
+    /// The test of this name.
+    By(String),
+    /// Nobody, for this reason.
+    Not(String),
+}
 
 /// A block of commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +51,8 @@ pub struct Block {
     pub place: String,
     /// The commands; of a console block without prompts and answers.
     pub commands: String,
-    /// Why it is not run, if it is not.
-    pub not_run: Option<String>,
+    /// Who runs it.
+    pub run: Run,
 }
 
 /// Everything of a document that is looked at.
@@ -39,7 +72,7 @@ pub fn read(name: &str, text: &str) -> Document {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     let mut heading: Option<(HeadingLevel, String)> = None;
     let mut block: Option<(usize, String, String)> = None;
-    let mut mark: Option<String> = None;
+    let mut mark: Option<Run> = None;
     for (event, range) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
         match event {
             Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
@@ -67,13 +100,16 @@ pub fn read(name: &str, text: &str) -> Document {
                         _ => None,
                     };
                     let place = format!("{name}:{line}");
-                    let not_run = mark.take();
-                    document.blocks.extend(commands.map(|commands| Block { place, commands, not_run }));
+                    let run = mark.take().unwrap_or(Run::Anywhere);
+                    document.blocks.extend(commands.map(|commands| Block { place, commands, run }));
                 }
             }
             Event::Html(html) => {
-                let reason = html.trim().strip_prefix(MARK).and_then(|rest| rest.strip_suffix("-->"));
-                mark = reason.map(|reason| reason.trim().to_owned()).filter(|reason| reason.len() >= 10);
+                let behind = |start| {
+                    html.trim().strip_prefix(start)?.strip_suffix("-->").map(|text| text.trim().to_owned())
+                };
+                let reason = behind(NOT_RUN).filter(|reason| reason.len() >= 10).map(Run::Not);
+                mark = reason.or_else(|| behind(RUN_BY).map(Run::By));
             }
             Event::Start(Tag::Paragraph | Tag::List(_)) => mark = None,
             Event::Text(text) | Event::Code(text) => {
@@ -97,7 +133,7 @@ fn of_console(text: &str) -> String {
 }
 
 /// Programs that a block may use to be run: none of them changes the machine.
-const HARMLESS: &[&str] = &["ringfence", "tar", "cat", "echo", "head", "jq", "true"];
+const HARMLESS: &[&str] = &["ringfence", "tar", "cat", "echo", "head", "jq", "promtool", "true"];
 
 impl Block {
     /// A program of the block that keeps it from being run, since it may change the machine. Each line begins with a
@@ -141,6 +177,17 @@ pub fn documents(root: &Path) -> Result<BTreeMap<PathBuf, Document>, String> {
         }
     }
     Ok(documents)
+}
+
+/// The blocks that this test runs, in the order of their places.
+///
+/// # Errors
+/// There is none, so the test would prove nothing.
+pub fn blocks_of(root: &Path, test: &str) -> Result<Vec<Block>, String> {
+    let documents = documents(root)?;
+    let all = documents.into_values().flat_map(|document| document.blocks);
+    let blocks: Vec<Block> = all.filter(|block| block.run == Run::By(test.to_owned())).collect();
+    if blocks.is_empty() { Err(format!("no document says `{RUN_BY}{test} -->`")) } else { Ok(blocks) }
 }
 
 /// What is wrong with the book and the links of all documents.
@@ -256,23 +303,39 @@ mod tests {
     }
 
     #[test]
-    fn every_block_can_be_run_or_says_why_not() {
+    fn every_block_is_run_or_says_why_not() {
         let documents = documents(&root()).unwrap();
         let blocks = || documents.values().flat_map(|document| &document.blocks);
         let wrong: Vec<String> = blocks()
-            .filter(|block| block.not_run.is_none())
-            .filter_map(|block| {
-                Some(format!("{}: `{}` is not for tests to run", block.place, block.harmful()?))
+            .filter_map(|block| match &block.run {
+                Run::Anywhere => Some(format!("`{}` is not for every test to run", block.harmful()?)),
+                Run::By(test) if RUNNERS.contains(&test.as_str()) => None,
+                Run::By(test) => Some(format!("no test is called `{test}`")),
+                Run::Not(_) => None,
             })
             .collect();
         assert!(
             wrong.is_empty(),
-            "a block of commands is run, or `{MARK} REASON -->` stands before it:\n{}",
+            "a block of commands is run, or `{RUN_BY}TEST -->` or `{NOT_RUN} REASON -->` stands before it:\n{}",
             wrong.join("\n")
         );
-        assert!(blocks().filter(|block| block.not_run.is_none()).count() >= 4);
-        let block =
-            |commands: &str| Block { place: String::new(), commands: commands.to_owned(), not_run: None };
+        for runner in RUNNERS {
+            assert!(blocks_of(&root(), runner).is_ok(), "{runner} has nothing to run");
+        }
+        assert!(blocks_of(&root(), "docs::none").is_err());
+        assert!(blocks().filter(|block| block.run == Run::Anywhere).count() >= 5);
+        // What is not run stays the exception.
+        let not_run = blocks().filter(|block| matches!(block.run, Run::Not(_))).count();
+        assert!(blocks().count() > 2 * not_run, "{not_run} of {} are not run", blocks().count());
+    }
+
+    #[test]
+    fn what_changes_something_is_told() {
+        let block = |commands: &str| Block {
+            place: String::new(),
+            commands: commands.to_owned(),
+            run: Run::Anywhere,
+        };
         assert_eq!(block("A=b ringfence x | jq . # rm\n# rm\nB='c' ringfence y; tar x").harmful(), None);
         for commands in ["rm -r /", "ringfence x && rm y", "A=b \\\nrm x", "ringfence x\n mount y", "$(rm x)"]
         {
@@ -284,23 +347,24 @@ mod tests {
     fn blocks_links_and_anchors_are_read() {
         let text = "# A `b` c!\n\n## A b c\n\n<!-- not run: needs a cluster -->\n```sh\nx | y\n```\n\n```sh\nz\n```\n\n\
                     <!-- not run: needs a cluster -->\n\nText [l](m.md#n).\n\n```console\n# a\nb\n$ c\n```\n\n```yaml\n- d\n```\n\
-                    <!-- not run: why -->\n```sh\ne\n```\n";
+                    <!-- not run: why -->\n```sh\ne\n```\n\n<!-- run by a::b -->\n```sh\nf\n```\n";
         let document = read("f.md", text);
         assert_eq!(document.anchors, BTreeSet::from(["a-b-c".to_owned(), "a-b-c-1".to_owned()]));
         assert_eq!(document.links, ["m.md#n"]);
-        let block = |line: u32, commands: &str, not_run: Option<&str>| Block {
+        let block = |line: u32, commands: &str, run: Run| Block {
             place: format!("f.md:{line}"),
             commands: commands.to_owned(),
-            not_run: not_run.map(str::to_owned),
+            run,
         };
         assert_eq!(
             document.blocks,
             [
-                block(6, "x | y\n", Some("needs a cluster")),
-                block(10, "z\n", None),
+                block(6, "x | y\n", Run::Not("needs a cluster".to_owned())),
+                block(10, "z\n", Run::Anywhere),
                 // A mark is for the block right behind it, and a reason has some length.
-                block(18, "a\nc\n", None),
-                block(28, "e\n", None),
+                block(18, "a\nc\n", Run::Anywhere),
+                block(28, "e\n", Run::Anywhere),
+                block(33, "f\n", Run::By("a::b".to_owned())),
             ]
         );
     }

@@ -139,12 +139,21 @@ impl Engine {
     pub(crate) fn command(&self) -> Command {
         let packaged = "/usr/bin/docker";
         let mut command = Command::new(if Path::new(packaged).exists() { packaged } else { "docker" });
-        command.arg("--host").arg(format!("unix://{}/docker.sock", self.dir.path().display()));
-        // The user's own settings may name another engine or plug-ins.
-        command.env("DOCKER_CONFIG", self.dir.path().join("config")).env_remove("DOCKER_CONTEXT");
-        // The other builder is a plug-in, which may not be there.
-        command.env("DOCKER_BUILDKIT", "0");
+        command.envs(self.environment()).env_remove("DOCKER_CONTEXT");
         command
+    }
+
+    /// Variables by which any `docker` asks this engine, and any `ctr` its containerd.
+    pub fn environment(&self) -> [(&'static str, String); 4] {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        [
+            ("DOCKER_HOST", format!("unix://{}", at("docker.sock"))),
+            // The user's own settings may name another engine or plug-ins.
+            ("DOCKER_CONFIG", at("config")),
+            // The other builder is a plug-in, which may not be there.
+            ("DOCKER_BUILDKIT", "0".to_owned()),
+            ("CONTAINERD_ADDRESS", at("exec/containerd/containerd.sock")),
+        ]
     }
 
     /// Runs a client command and gives its standard output.

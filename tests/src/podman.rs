@@ -91,6 +91,17 @@ impl Podman {
         ["root", "run"].map(|name| self.dir.path().join(name))
     }
 
+    /// Variables by which any `podman` is this one. The user's own settings may name other directories.
+    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
+        let at = |name: &str| self.dir.path().join(name);
+        [
+            ("HOME", at("home")),
+            ("XDG_CONFIG_HOME", at("home/.config")),
+            ("CONTAINERS_CONF", at("containers.conf")),
+            ("CONTAINERS_STORAGE_CONF", at("storage.conf")),
+        ]
+    }
+
     /// Runs Podman and gives its standard output.
     ///
     /// # Errors
@@ -98,13 +109,7 @@ impl Podman {
     pub fn run(&self, arguments: &[&str]) -> io::Result<String> {
         let mut command = Command::new(&self.program);
         command.args(arguments).stdin(Stdio::null());
-        // The user's own settings may name other directories.
-        let output = command
-            .env("HOME", self.dir.path().join("home"))
-            .env("CONTAINERS_CONF", self.dir.path().join("containers.conf"))
-            .env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"))
-            .env_remove("XDG_CONFIG_HOME")
-            .output()?;
+        let output = command.envs(self.environment()).output()?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }

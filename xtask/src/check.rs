@@ -251,9 +251,14 @@ impl Suite {
             );
             counts.add(Counts { passed: same.into(), failed: (!same).into(), skipped: 0 });
         }
-        let mut packages =
-            self.privilege.command(&suite_program("packages"), "to install packages where nobody sees it")?;
-        packages.arg("--dist").arg(out).arg("--attempt").arg(suite_program("attempt"));
+        let mut packages = self.suite_command("packages", "to install packages where nobody sees it")?;
+        packages
+            .arg("--repository")
+            .arg(repository())
+            .arg("--dist")
+            .arg(out)
+            .arg("--attempt")
+            .arg(suite_program("attempt"));
         packages.arg("--schemas").arg(setup::schemas::directory()?);
         require_tests(logged(&mut packages, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
@@ -277,7 +282,7 @@ impl Suite {
         require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 
-    /// The part of the suite that a daemon in a container of the shipped image can be held against: see tests/src/bin/live/pods.rs.
+    /// The part of the suite that a daemon in a container of the shipped image can be held against: see tests/src/bin/live/pods/families.rs.
     fn pod(&self, log: &Path, counts: &mut Counts) -> Result<Verdict> {
         if self.privilege == Privilege::None {
             return Ok(Verdict::NoRoot);
@@ -290,8 +295,8 @@ impl Suite {
         require_tests(logged(&mut live, log, Some((LIVE_LIMITS, counts)))?, *counts)
     }
 
-    /// The suite's command in the mode that every machine allows.
-    fn live_suite(&self) -> Result<Command> {
+    /// A program of the suite, which finds what was only unpacked.
+    fn suite_command(&self, program: &str, why: &str) -> Result<Command> {
         let mut path: Vec<_> = setup::unpacked_programs()?;
         path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
         let mut path_variable = OsString::from("PATH=");
@@ -299,12 +304,15 @@ impl Suite {
         // Of programs that were only unpacked; what the machine has of them, it has in its own directories.
         let mut library_variable = OsString::from("LD_LIBRARY_PATH=");
         library_variable.push(env::join_paths(setup::unpacked_libraries()?)?);
-        let mut live = self.privilege.command(Path::new("/usr/bin/env"), "to run the live suite")?;
-        live.arg(path_variable).arg(library_variable).arg(suite_program("live")).args([
-            "--attach",
-            "tracepoint",
-            "--ringfence",
-        ]);
+        let mut command = self.privilege.command(Path::new("/usr/bin/env"), why)?;
+        command.arg(path_variable).arg(library_variable).arg(suite_program(program));
+        Ok(command)
+    }
+
+    /// The suite's command in the mode that every machine allows.
+    fn live_suite(&self) -> Result<Command> {
+        let mut live = self.suite_command("live", "to run the live suite")?;
+        live.args(["--attach", "tracepoint", "--ringfence"]);
         live.arg(suite_program("ringfence")).arg("--attempt").arg(suite_program("attempt"));
         live.arg("--rules").arg(repository().join("rules"));
         live.arg("--schema").arg(repository().join("docs/alert.schema.json"));

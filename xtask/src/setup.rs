@@ -102,6 +102,7 @@ const PIECES: &[Piece] = &[
     test("man-db", "man", "shows the manual pages in Ringfence's own package"),
     test("python3-pip", "pip3", "downloads schemas and an OpenTelemetry collector"),
     test("openssl", "openssl", "makes certificates for the outputs' tests"),
+    test("jq", "jq", "the documents use it, and their commands are run"),
     // Installed, it would replace the machine's time service, whichever that is.
     unpacked("chrony", "chronyd", "the quiet-host test runs it, with clock changes off"),
     // Installed, it would be one more runtime that the machine's Podman may choose.

@@ -1,11 +1,11 @@
 //! What the documentation promises: each command in it is run, or says why not; and the commands for people work for
 //! people: on a terminal, as nobody, until the daemon ends.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tests::book;
 use tests::harness::{self, Daemon, Settings};
 
 use crate::cases::cases;
+use crate::{docs_commands, docs_terminal};
 
 /// Somebody without rights.
 const NOBODY: u32 = 65_534;
@@ -26,16 +27,18 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     cases(
         settings,
         &[
-            ("docs::commands", commands),
+            ("docs::commands", docs_commands::commands),
+            (book::WATCHES, docs_commands::watching),
+            (book::CAPABILITIES, docs_commands::capabilities),
             ("docs::watch", watch),
             ("docs::refusals", refusals),
             ("docs::support", support),
-            ("docs::top", crate::docs_terminal::top),
+            ("docs::top", docs_terminal::top),
         ],
     )
 }
 
-fn text(error: impl ToString) -> String {
+pub(crate) fn text(error: impl ToString) -> String {
     error.to_string()
 }
 
@@ -58,64 +61,50 @@ pub(crate) fn demo(settings: &Settings) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(said(&output)) }
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     format!("{}\n{out}\n{err}", output.status)
 }
 
-/// Every block of commands is run in a scratch directory against a daemon, or is marked with why not.
-fn commands(settings: &Settings) -> Result<(), String> {
-    let root = settings.rules.parent().ok_or("the rules lie in no directory")?;
-    let documents = book::documents(root)?;
-    let blocks = documents.values().flat_map(|document| &document.blocks);
-    let (mut run, mut faults) = (0, Vec::new());
-    let daemon = daemon(settings)?;
-    let scratch = tempfile::tempdir().map_err(text)?;
-    let bin = scratch.path().join("bin");
-    std::fs::create_dir(&bin).map_err(text)?;
-    std::os::unix::fs::symlink(&settings.ringfence, bin.join("ringfence")).map_err(text)?;
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    for block in blocks.filter(|block| block.not_run.is_none()) {
-        run += 1;
-        if let Some(program) = block.harmful() {
-            faults.push(format!("{}: `{program}` is not run here, and no reason is given", block.place));
-            continue;
-        }
-        let dir = scratch.path().join(run.to_string());
-        std::fs::create_dir(&dir).map_err(text)?;
-        // Commands end with 1 where they found something wrong, which they may.
-        let script = format!("set -uE\ntrap '[ $? -le 1 ] || exit 99' ERR\n{}true\n", block.commands);
-        let mut bash = Command::new("bash");
-        bash.args(["-c", &script]).current_dir(&dir).env("PATH", &path).stdin(Stdio::null());
-        bash.env("RINGFENCE_CONTROL_SOCKET", daemon.control_socket())
-            .env("RINGFENCE_LISTEN", daemon.address());
-        bash.env("RINGFENCE_RULES", format!("[{:?}]", settings.rules.display().to_string()));
-        match bash.output() {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => faults.push(format!("{}: {}\n{}", block.place, said(&output), block.commands)),
-            Err(error) => faults.push(format!("{}: bash: {error}", block.place)),
-        }
-    }
-    if run < 4 {
-        faults.push(format!("only {run} blocks were run"));
-    }
-    daemon.stop()?.check()?;
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+/// A command that watches.
+pub(crate) struct Watching {
+    what: String,
+    child: Child,
+    told: BufReader<ChildStderr>,
 }
 
-/// Events and alerts come as they happen, filtered; and the end is told.
-fn watch(settings: &Settings) -> Result<(), String> {
-    let daemon = daemon(settings)?;
-    let start = |arguments: &[&str]| -> Result<_, String> {
-        let mut command = ringfence(settings, &daemon, arguments);
+impl Watching {
+    /// Starts it; it watches when this returns.
+    pub(crate) fn start(what: &str, command: &mut Command) -> Result<Watching, String> {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(text)?;
         let mut told = BufReader::new(child.stderr.take().ok_or("no standard error")?);
         let mut line = String::new();
         told.read_line(&mut line).map_err(text)?;
         if !line.contains("watching") {
-            return Err(format!("{arguments:?}: {line}"));
+            return Err(format!("`{what}` says: {line}"));
         }
-        Ok((child, told))
+        Ok(Watching { what: what.to_owned(), child, told })
+    }
+
+    /// What it was started as, and the lines that it printed, once the daemon has ended; without those on what was left out.
+    pub(crate) fn end(mut self) -> Result<(String, String), String> {
+        let output = self.child.wait_with_output().map_err(text)?;
+        let mut rest = String::new();
+        self.told.read_to_string(&mut rest).map_err(text)?;
+        if output.status.code() != Some(2) || !rest.contains("the daemon is stopping") {
+            return Err(format!("`{}` ended with {}: {rest}", self.what, output.status));
+        }
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let lines = printed.lines().filter(|line| !line.contains("missed"));
+        Ok((self.what, lines.map(|line| line.to_owned() + "\n").collect()))
+    }
+}
+
+/// Events and alerts come as they happen, filtered; and the end is told.
+fn watch(settings: &Settings) -> Result<(), String> {
+    let daemon = daemon(settings)?;
+    let start = |arguments: &[&str]| {
+        Watching::start(&arguments.join(" "), &mut ringfence(settings, &daemon, arguments))
     };
     let events = start(&["watch", "--events", "evt.type = setns and container.id != host", "-o", "json"])?;
     let alerts = start(&["watch", "evt.category = namespace", "-o", "json"])?;
@@ -126,17 +115,7 @@ fn watch(settings: &Settings) -> Result<(), String> {
     }
     demo(settings)?;
     daemon.stop()?.check()?;
-    let mut outputs = Vec::new();
-    for (name, (child, mut told)) in [("events", events), ("alerts", alerts), ("people", people)] {
-        let output = child.wait_with_output().map_err(text)?;
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut told, &mut rest).map_err(text)?;
-        if output.status.code() != Some(2) || !rest.contains("the daemon is stopping") {
-            return Err(format!("watching {name} ended with {}: {rest}", output.status));
-        }
-        outputs.push(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let [events, alerts, people] = &outputs[..] else { return Err("three were started".to_owned()) };
+    let [events, alerts, people] = [events.end()?.1, alerts.end()?.1, people.end()?.1];
     let of = |lines: &str, key: &str, field: &str| -> Result<Vec<String>, String> {
         let line = |line: &str| {
             let json: serde_json::Value =
@@ -145,7 +124,7 @@ fn watch(settings: &Settings) -> Result<(), String> {
         };
         lines.lines().map(line).collect()
     };
-    let types = of(events, "output_fields", "evt.type")?;
+    let types = of(&events, "output_fields", "evt.type")?;
     if types.is_empty() || types.iter().any(|ty| ty != "setns") {
         return Err(format!("events of setns alone were wanted: {types:?}\n{events}"));
     }
@@ -279,18 +258,18 @@ fn support(settings: &Settings) -> Result<(), String> {
 }
 
 /// The names and texts of an archive.
-fn unpacked(archive: &[u8]) -> Result<String, String> {
+pub(crate) fn unpacked(archive: &[u8]) -> Result<String, String> {
     let mut found = String::new();
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     for entry in tar.entries().map_err(text)? {
         let mut entry = entry.map_err(text)?;
         found.push_str(&entry.path().map_err(text)?.display().to_string());
-        std::io::Read::read_to_string(&mut entry, &mut found).map_err(text)?;
+        entry.read_to_string(&mut found).map_err(text)?;
     }
     Ok(found)
 }
 
 /// Ends a child, if it has not ended.
-pub(crate) fn end(child: &mut std::process::Child) -> Result<std::process::ExitStatus, String> {
+pub(crate) fn end(child: &mut Child) -> Result<std::process::ExitStatus, String> {
     harness::wait(child)
 }

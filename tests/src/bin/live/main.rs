@@ -17,6 +17,7 @@ mod churn;
 mod confined;
 mod corpus;
 mod docs;
+mod docs_commands;
 mod docs_terminal;
 mod engine_record;
 mod evasions;
@@ -140,7 +141,7 @@ fn main() -> ExitCode {
         trials.retain(|trial| !left_out.iter().any(|family| trial.name().starts_with(family)));
     }
     if settings.pod.is_some()
-        && let Err(fault) = pods::choose(&mut trials, arguments.filter.is_some())
+        && let Err(fault) = pods::choose(&mut trials)
     {
         eprintln!("live: {fault}");
         return ExitCode::from(2);

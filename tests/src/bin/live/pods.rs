@@ -1,6 +1,7 @@
 //! Ringfence as the DaemonSet's pod: a container of Docker Engine with the manifest's rights and nothing more, beside the
 //! containers that it watches. With `--pod` every daemon of the suite runs so; the cases here are about the pod itself.
 
+mod asked;
 mod families;
 
 use std::collections::BTreeSet;
@@ -69,7 +70,8 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
         end: |_: &Settings, place: Place| place.daemon.stop()?.check(),
     };
     let mut trials = shared::trials(settings, life, &CASES);
-    let own: [(&str, crate::cases::Case); 3] = [
+    let own: [(&str, crate::cases::Case); 4] = [
+        (tests::book::ASKS_A_POD, asked::answer_as_written),
         ("pods::take_up_a_config_map_that_changes", take_up_a_config_map),
         ("pods::need_each_capability", need_each_capability),
         ("pods::say_which_filter_keeps_them_from_starting", say_which_filter),

@@ -61,7 +61,8 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     )
 }
 
-fn repository(settings: &Settings) -> Result<PathBuf, String> {
+/// The repository, which the rules lie in.
+pub(crate) fn repository(settings: &Settings) -> Result<PathBuf, String> {
     let rules = settings.rules.canonicalize().map_err(|error| error.to_string())?;
     rules.parent().map(Path::to_owned).ok_or("the rules lie in no directory".to_owned())
 }

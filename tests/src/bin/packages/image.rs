@@ -1,18 +1,53 @@
-//! The image, in the engine that sites run.
+//! The image, in the engines that sites run.
 
-use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
+use tests::book;
 use tests::docker::Engine;
+use tests::podman::Podman;
 
 use crate::{Settings, output};
 
 pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
-    let settings = settings.clone();
-    vec![Trial::test("image::loads_and_runs", move || works(&settings).map_err(Failed::from))]
+    let (works_of, written_of) = (settings.clone(), settings.clone());
+    vec![
+        Trial::test("image::loads_and_runs", move || works(&works_of).map_err(Failed::from)),
+        Trial::test(book::LOADS, move || is_loaded(&written_of).map_err(Failed::from)),
+    ]
+}
+
+/// By the commands of the documents, each with an engine of the suite's own.
+fn is_loaded(settings: &Settings) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let archive = settings.file(".oci.tar")?;
+    let name = archive.file_name().unwrap_or_default().to_string_lossy();
+    let version = name.strip_prefix("ringfence-").and_then(|rest| rest.strip_suffix("-amd64.oci.tar"));
+    let version = version.ok_or(format!("an image called {name}"))?;
+    let engine = Engine::start(&settings.attempt).map_err(text)?;
+    let podman = Podman::start(&settings.attempt).map_err(text)?;
+    for block in book::blocks_of(&settings.repository, book::LOADS)? {
+        let mut bash = Command::new("bash");
+        bash.args(["-euc", &block.commands.replace("VERSION", version)]).current_dir(&settings.dist);
+        bash.envs(engine.environment()).envs(podman.environment());
+        output(&mut bash).map_err(|error| format!("{}: {error}", block.place))?;
+    }
+    let image = format!("ringfence:{version}");
+    engine.client(&["image", "inspect", &image]).map_err(text)?;
+    let mut ctr = Command::new("ctr");
+    let in_containerd =
+        output(ctr.envs(engine.environment()).args(["--namespace", "k8s.io", "images", "list", "--quiet"]))?;
+    let in_podman = podman.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).map_err(text)?;
+    // Containerd's name is whole by the archive's other index.
+    let whole = format!("docker.io/library/{image}");
+    let is_in = |list: &str, name: &str| list.lines().any(|line| line.ends_with(name));
+    if is_in(&in_containerd, &whole) && is_in(&in_podman, &format!("/{image}")) {
+        Ok(())
+    } else {
+        Err(format!("containerd has {in_containerd}\nPodman has {in_podman}"))
+    }
 }
 
 fn works(settings: &Settings) -> Result<(), String> {
@@ -78,22 +113,5 @@ fn works(settings: &Settings) -> Result<(), String> {
     if programs != 1 {
         return Err(format!("{programs} programs:\n{list}"));
     }
-    containerd(&engine, &path, version)
-}
-
-/// The same archive by its other index, in the containerd that the engine started.
-fn containerd(engine: &Engine, archive: &str, version: &str) -> Result<(), String> {
-    let socket = engine.directory().join("exec/containerd/containerd.sock");
-    if !fs::exists(&socket).unwrap_or(false) {
-        return Err(format!("{} is missing", socket.display()));
-    }
-    let ctr = |arguments: &[&str]| {
-        output(
-            Command::new("ctr").arg("--address").arg(&socket).args(["--namespace", "k8s.io"]).args(arguments),
-        )
-    };
-    ctr(&["images", "import", "--no-unpack", archive]).or_else(|_| ctr(&["images", "import", archive]))?;
-    let listed = ctr(&["images", "list", "--quiet"])?;
-    let wanted = format!("docker.io/library/ringfence:{version}");
-    if listed.lines().any(|line| line == wanted) { Ok(()) } else { Err(format!("containerd has {listed}")) }
+    Ok(())
 }

@@ -1,11 +1,13 @@
 //! The suite of what `cargo xtask dist` makes: packages are installed, images run, the bill of materials is read.
 //!
 //! It needs root, and leaves the machine as it is: packages are installed into a copy of it that nobody else sees, images
-//! into an engine of the suite's own. `cargo xtask test --only dist` runs it.
+//! into engines of the suite's own. `cargo xtask test --only dist` runs it.
 
 mod bill;
+mod by_hand;
 mod debian;
 mod image;
+mod place;
 mod root;
 mod tarball;
 
@@ -15,7 +17,8 @@ use std::sync::Arc;
 
 use libtest_mimic::Arguments;
 
-const USAGE: &str = "usage: packages --dist DIR --attempt PATH --schemas DIR [test runner's arguments]";
+const USAGE: &str =
+    "usage: packages --dist DIR --attempt PATH --schemas DIR --repository DIR [test runner's arguments]";
 
 /// What the suite was told.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Settings {
     attempt: PathBuf,
     /// The directory with CycloneDX' schemas.
     schemas: PathBuf,
+    /// The repository, whose documents say what to do.
+    repository: PathBuf,
 }
 
 impl Settings {
@@ -71,12 +76,13 @@ fn main() -> ExitCode {
     let mut trials = bill::trials(&settings);
     trials.extend(tarball::trials(&settings));
     trials.extend(debian::trials(&settings));
+    trials.extend(by_hand::trials(&settings));
     trials.extend(image::trials(&settings));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Settings, Arguments), String> {
-    let (mut dist, mut attempt, mut schemas) = (None, None, None);
+    let (mut dist, mut attempt, mut schemas, mut repository) = (None, None, None, None);
     let mut others = vec!["packages".to_owned()];
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().map(PathBuf::from).ok_or(format!("{argument} needs a value"));
@@ -84,6 +90,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Settings, Argum
             "--dist" => dist = Some(value()?),
             "--attempt" => attempt = Some(value()?),
             "--schemas" => schemas = Some(value()?),
+            "--repository" => repository = Some(value()?),
             _ => others.push(argument),
         }
     }
@@ -96,6 +103,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Settings, Argum
         dist: whole(dist, "--dist")?,
         attempt: whole(attempt, "--attempt")?,
         schemas: whole(schemas, "--schemas")?,
+        repository: whole(repository, "--repository")?,
     };
     Ok((settings, Arguments::from_iter(others)))
 }

@@ -69,6 +69,11 @@ mv /usr/bin/systemctl /usr/bin/systemctl.real
 cat > /usr/bin/systemctl <<'END'
 #!/bin/sh
 case " $* " in
+*" --now "*)
+    echo "$*" >> /run/systemctl.log
+    set -- $(echo " $* " | sed 's/ --now / /')
+    SYSTEMD_OFFLINE=1 exec /usr/bin/systemctl.real "$@"
+    ;;
 *" start "* | *" stop "* | *" restart "* | *" daemon-reload "*) echo "$*" >> /run/systemctl.log ;;
 *" is-active "*) ;;
 *) SYSTEMD_OFFLINE=1 exec /usr/bin/systemctl.real "$@" ;;
@@ -88,6 +93,7 @@ impl Root {
     pub(crate) fn new() -> Result<Root, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let keeper = Command::new("unshare")
+            .env_remove("LD_LIBRARY_PATH")
             .args(["--mount", "--propagation", "private", "sh", "-ec", MAKE, "make"])
             .arg(directory.path())
             .arg(CHANGE)
@@ -116,6 +122,8 @@ impl Root {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.keeper.id().to_string(), "--mount", "--", "chroot"]);
         command.arg(self.directory.path().join("root")).args(line);
+        // Of programs that were only unpacked, outside.
+        command.env_remove("LD_LIBRARY_PATH");
         command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
         command

@@ -20,10 +20,9 @@ const AS_POD: &[&str] = &[
     "crio-systemd",
     "podman-systemd",
     "evasions",
+    "matrix",
+    "law",
 ];
-
-/// Those that do when a filter asks for them: they take long, and make most of their attempts in cgroups of the suite's own.
-const IF_ASKED: &[&str] = &["matrix", "law"];
 
 /// Those that do not, and why.
 const NOT_AS_POD: &[(&str, &str)] = &[
@@ -80,13 +79,13 @@ const NOT_AS_POD: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// A family that nobody has decided about.
-pub(crate) fn choose(trials: &mut Vec<Trial>, asked: bool) -> Result<(), String> {
-    let is_run = |family: &str| AS_POD.contains(&family) || IF_ASKED.contains(&family);
+pub(crate) fn choose(trials: &mut Vec<Trial>) -> Result<(), String> {
+    let is_run = |family: &str| AS_POD.contains(&family);
     let is_known = |family: &str| is_run(family) != NOT_AS_POD.iter().any(|(name, _)| *name == family);
     if let Some(unknown) = trials.iter().map(family).find(|family| !is_known(family)) {
-        return Err(format!("pods.rs does not say whether `{unknown}` is run against a pod"));
+        return Err(format!("pods/families.rs does not say whether `{unknown}` is run against a pod"));
     }
-    trials.retain(|trial| AS_POD.contains(&&*family(trial)) || (asked && is_run(&family(trial))));
+    trials.retain(|trial| is_run(&family(trial)));
     Ok(())
 }
 
@@ -102,9 +101,9 @@ mod tests {
     fn every_family_is_in_one_list_and_every_list_names_families() {
         let mut gathered = crate::gather_nowhere().expect("the trials are gathered");
         let found: BTreeSet<String> = gathered.trials.iter().map(family).collect();
-        assert_eq!(choose(&mut gathered.trials, true), Ok(()));
+        assert_eq!(choose(&mut gathered.trials), Ok(()));
         let reasons = NOT_AS_POD.iter().map(|(name, _)| name);
-        for name in AS_POD.iter().chain(IF_ASKED).chain(reasons) {
+        for name in AS_POD.iter().chain(reasons) {
             assert!(found.contains(*name) || *name == WITH_POD, "no family is called {name}");
         }
     }
