@@ -14,6 +14,7 @@ mod outputs;
 mod pin_dir;
 mod secrets;
 mod state_dir;
+mod veil;
 
 pub use assign::Assignment;
 pub use dump::{Shown, json, yaml};

@@ -15,7 +15,7 @@ pub use record::{RecordPlan, RecordSummary, record};
 use capabilities::start_capabilities;
 use losses::report_losses;
 use metrics::Shown;
-use pins::{attach_all, carried, open_pins, pinned_enrolment};
+use pins::{attach_all, carried, is_anything_pinned, open_pins, pinned_enrolment};
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -159,9 +159,11 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let listener = http::bind(settings.listen, handed).await?;
     let control = control::bind(&settings.control_socket)?;
     let hierarchy = Hierarchy::find(settings.cgroup_hierarchy)?;
-    let shown = Shown::start(&settings, &rules, &outputs, recorder.as_ref(), hierarchy.as_ref(), listener)?;
-    let (metrics, health) = (Arc::clone(&shown.metrics), Arc::clone(&shown.health));
     let pins = open_pins(&settings)?;
+    let earlier = is_anything_pinned(pins.as_ref());
+    let (recorded, tree) = (recorder.as_ref(), hierarchy.as_ref());
+    let shown = Shown::start(&settings, &rules, &outputs, recorded, tree, listener, earlier)?;
+    let (metrics, health) = (Arc::clone(&shown.metrics), Arc::clone(&shown.health));
     let trial = try_canaries(&settings, pinned_enrolment(pins.as_ref()))?;
     let pin_dir = pins.as_ref().map(PinDir::path);
     let said = Arc::clone(&shown.confined);
@@ -254,6 +256,9 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let watch = start_watch(canaries, &settings, &ledger, reporter, earlier_canaries)?;
     confinement.close_files();
     attached.settle();
+    if rule_count == 0 {
+        tracing::warn!("no rule is enabled: nothing raises an alert");
+    }
     announce(&attached, hierarchy.as_ref(), &health, rule_count);
     let control = control.map(|bound| tokio::spawn(control::serve(bound, sources, outcomes)));
     let reloading = tokio::spawn(reloader.run(hangup, handover));

@@ -3,9 +3,10 @@
 //! Meant for loopback. Only GET (and HEAD) is answered; connections, header bytes and time are bounded, so
 //! that a client that says nothing or too much costs a slot for a few seconds and nothing else.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::config::Listen;
 use crate::metrics::Metrics;
 
-/// Connections served at once; more wait in the kernel's backlog.
+/// Connections served at once; one more ends the oldest.
 const MAX_CONNECTIONS: usize = 16;
 
 /// A request's head must have arrived within this time.
@@ -94,14 +95,22 @@ pub struct Health {
     watch_due: Mutex<Option<Instant>>,
     /// See [`Health::prove`].
     proofs: AtomicU64,
+    /// See [`Health::set_taking_over`].
+    taking_over: AtomicBool,
 }
 
 impl Health {
     /// Starting, with these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let readiness = Mutex::new(Readiness::Starting("probes are not attached yet".to_owned()));
-        let (blind, rules_refused, watch_due, proofs) = Default::default();
-        Arc::new(Self { metrics, readiness, blind, rules_refused, watch_due, proofs })
+        let (blind, rules_refused, watch_due, proofs, taking_over) = Default::default();
+        Arc::new(Self { metrics, readiness, blind, rules_refused, watch_due, proofs, taking_over })
+    }
+
+    /// Whether counts of an earlier process are still to be taken over. Meanwhile `/metrics` answers 503: who reads counters
+    /// would take a 0 for a new beginning, and what follows for news.
+    pub fn set_taking_over(&self, yes: bool) {
+        self.taking_over.store(yes, Ordering::Release);
     }
 
     /// Says what is seen no longer, or with `None` that all is seen again; `/readyz` and the metrics follow.
@@ -231,16 +240,18 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
         .route("/readyz", get(readyz))
         .layer(from_fn(only_reads))
         .with_state(health);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // The oldest first. Who connects and says nothing makes room for who comes: anybody on the machine may connect.
+    let mut connections: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let app = app.clone();
-                tokio::spawn(async move {
-                    connection(stream, app).await;
-                    drop(slot);
-                });
+                connections.retain(|connection| !connection.is_finished());
+                if connections.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = connections.pop_front()
+                {
+                    oldest.abort();
+                }
+                connections.push_back(tokio::spawn(connection(stream, app.clone())).abort_handle());
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection to the metrics was not accepted");
@@ -279,6 +290,10 @@ async fn connection(stream: TcpStream, app: Router) {
 async fn metrics(Shared(health): Shared<Arc<Health>>) -> Response {
     // A watch that stands still cannot say so itself.
     health.publish();
+    if health.taking_over.load(Ordering::Acquire) {
+        let why = "what an earlier process counted is being taken over: ask again\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    }
     match health.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
@@ -347,6 +362,12 @@ mod tests {
             assert_eq!(ask(address, method, "/metrics").await.0, 405, "{method}");
         }
 
+        health.set_taking_over(true);
+        let (status, body) = ask(address, "GET", "/metrics").await;
+        assert!(status == 503 && body.contains("taken over") && !body.contains("_total"), "{body}");
+        health.set_taking_over(false);
+        assert_eq!(ask(address, "GET", "/metrics").await.0, 200);
+
         let (status, body) = ask(address, "GET", "/readyz").await;
         assert_eq!(status, 503);
         assert!(body.contains("not attached yet"), "{body}");
@@ -403,10 +424,11 @@ mod tests {
     async fn silent_clients_are_hung_up_on() {
         let (address, _health) = start().await;
         let mut silent = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
+        for _ in 0..20 * MAX_CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
-        let answered = tokio::time::timeout(4 * HEADER_TIMEOUT, ask(address, "GET", "/healthz")).await;
+        // At once, and not when they have been silent for too long.
+        let answered = tokio::time::timeout(HEADER_TIMEOUT / 2, ask(address, "GET", "/healthz")).await;
         assert_eq!(answered.expect("silent clients kept others out").0, 200);
     }
 

@@ -100,6 +100,8 @@ struct State {
     closing: bool,
     /// When nobody will wait any longer, once the end is announced.
     deadline: Option<Instant>,
+    /// Lines that were lost when it was: what is lost from then on is lost by the end.
+    lost_before: Option<u64>,
     ended: bool,
 }
 
@@ -294,16 +296,21 @@ impl Sink {
         let mut state = self.shared.lock();
         state.closing = true;
         state.deadline = Some(deadline);
+        state.lost_before.get_or_insert_with(|| self.lost());
         self.shared.work.notify_one();
+    }
+
+    /// Lines that the output, and not its queue, has lost so far.
+    fn lost(&self) -> u64 {
+        DropReason::ALL[1..].iter().map(|reason| self.stats().dropped_lines(*reason)).sum()
     }
 
     /// Announces the end and waits until everything is written, at the latest until the deadline. An output
     /// that still blocks then is left behind; it cannot hold the exit back. What it has not taken goes into its spool.
     pub fn flush(&self, deadline: Instant) -> Flushed {
-        let lost = || DropReason::ALL[1..].iter().map(|r| self.stats().dropped_lines(*r)).sum::<u64>();
-        let before = lost();
         self.close(deadline);
         let mut state = self.shared.lock();
+        let before = state.lost_before.unwrap_or_default();
         while !state.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -325,7 +332,7 @@ impl Sink {
             let settled = kept.map_or(0, |mut kept| kept.abandon(&queue, self.stats()));
             self.stats().drop_lines(DropReason::Shutdown, waiting.saturating_sub(settled));
         }
-        Flushed { lost_lines: lost() - before }
+        Flushed { lost_lines: self.lost() - before }
     }
 }
 

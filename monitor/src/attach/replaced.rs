@@ -126,6 +126,7 @@ impl Old {
             carried.set_replaced(self.carried.replaced() + 1);
         }
         carried.set_received(self.carried.all_received());
+        carried.take_blindness(&self.carried);
         carried.tell(self.carried.told().0, 0);
         old.into_iter().filter(is_old).chain(young.into_iter().filter(|record| !is_old(record))).collect()
     }

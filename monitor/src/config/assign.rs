@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::Settings;
 use super::file::{self, ConfigError, Read};
+use super::veil::veiled_assignment;
 
 /// A setting on the command line.
 ///
@@ -87,7 +88,7 @@ impl Assignment {
         let Read { config, written } =
             file::parse("--set", self.yaml.clone()).map_err(|error| match error {
                 ConfigError::Wrong { message, help, .. } => {
-                    ConfigError::Set { assignment: self.text.clone(), message, help }
+                    ConfigError::Set { assignment: veiled_assignment(&self.text), message, help }
                 }
                 other => other,
             })?;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use serde_saphyr::{Error as YamlError, Location};
 
 use crate::config::hostname::Hostname;
+use crate::config::veil::{is_veiled, veiled, without_quoted};
 use crate::config::{
     AttachChoice, CanaryInterval, Listen, OutputConfig, OutputFormat, PinChoice, StateDir,
     check_metadata_wait_ms, check_process_table_entries, check_ring_bytes, check_root, check_unused_series,
@@ -426,6 +427,9 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
         other => (without_place(&other.to_string()), None),
     };
     let start = location.span().byte_offset().map(|offset| offset as usize);
+    let message =
+        if start.is_none_or(|start| is_veiled(&text, start)) { without_quoted(&message) } else { message };
+    let text = veiled(&text);
     let span = start.filter(|start| *start <= text.len()).map(|start| {
         let len = location.span().byte_len().unwrap_or(0) as usize;
         SourceSpan::from((start, len.min(text.len() - start)))

@@ -363,3 +363,31 @@ fn the_readme_shows_the_defaults() {
     assert!(all.output.is_some() && all.alert_file.is_some() && !all.rules.is_empty());
     assert!(!all.rule_selection.is_empty() && !all.append_output.is_empty());
 }
+
+#[test]
+fn mistakes_among_outputs_show_no_secret() {
+    let texts = [
+        "outputs:\n  - {type: webhook, url: 'http://h/SECRET', headers: {X-Key: SECRET}, tokn_env: X}\n",
+        "outputs:\n- type: webhook\n  url: http://h/SECRET\n  tokn_env: X\nring_bytes: 8192\n",
+        "outputs:\n- {type: webhook, url: 'http://user:SECRET@h/'}\n",
+        "outputs:\n- {type: webhook, url: 'http://h/', headers: SECRET}\n",
+        "outputs:\n- {type: webhook, url: 'http://h/', queue_bytes: SECRET}\n",
+        "ring_bites: 8192\noutputs: [{type: webhook, url: 'http://h/SECRET'}]\n",
+    ];
+    for text in texts {
+        let error = parse(text).unwrap_err();
+        let shown = format!("{:?}", miette::Report::new(error));
+        assert!(!shown.contains("SECRET"), "{shown}");
+        assert!(shown.contains("config.yaml:"), "{shown}");
+    }
+    for argument in [
+        "outputs[]={type: webhook, url: 'http://h/SECRET', tokn_env: X}",
+        "outputs=[{type: webhook, url: 'http://h/', headers: SECRET}]",
+    ] {
+        let shown = set(&[argument]).unwrap_err();
+        assert!(!shown.contains("SECRET") && shown.contains("outputs"), "{shown}");
+    }
+    // Elsewhere the place is shown as it stands.
+    let shown = format!("{:?}", miette::Report::new(parse("ring_bites: 8192\n").unwrap_err()));
+    assert!(shown.contains("8192") && shown.contains("ring_bytes"), "{shown}");
+}

@@ -36,7 +36,8 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Makes all series but those of the probes, and serves them from here on.
+    /// Makes all series but those of the probes, and serves them from here on; if an earlier process counted, once its counts
+    /// are taken over.
     ///
     /// # Errors
     /// Only if the table of metrics is wrong.
@@ -47,6 +48,7 @@ impl Shown {
         recorder: Option<&Recorder>,
         hierarchy: Option<&Hierarchy>,
         listener: Option<TcpListener>,
+        is_anything_pinned: bool,
     ) -> Result<Self, DaemonError> {
         let metrics = Arc::new(pipeline::metrics()?);
         metrics.rule_alerts(rules.rules())?;
@@ -72,6 +74,7 @@ impl Shown {
         let maps = Late::default();
         metrics.add_source(maps.clone())?;
         let health = Health::new(Arc::clone(&metrics));
+        health.set_taking_over(is_anything_pinned);
         let server = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(&health))));
         Ok(Shown { metrics, health, capabilities, confined, server, ledger, maps })
     }
@@ -99,6 +102,7 @@ impl Shown {
         let misses = Misses::new(program_files(attached));
         let misses = Arc::new(if settings.probe_cost { misses.measured() } else { misses });
         metrics.add_source(Arc::clone(&misses))?;
+        self.health.set_taking_over(false);
         Ok(misses)
     }
 

@@ -18,7 +18,15 @@ use crate::sink::net::{Alertmanager, Falcosidekick, Journald, Otlp, Syslog, Webh
 use crate::sink::{AlertFile, DEFAULT_QUEUE_BYTES, Deliver, OutputError, Rotation, Sink, Spool};
 
 /// Opens all outputs. Nothing is connected to: that is done by each output's thread.
+///
+/// # Errors
+/// The first that is wrong.
 pub(super) fn open_outputs(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
+    // A peer that is given up has a runtime of its own, which must not end among another's tasks.
+    tokio::task::block_in_place(|| open_all(settings))
+}
+
+fn open_all(settings: &Settings) -> Result<Vec<Output>, DaemonError> {
     check_outputs(&settings.outputs, settings.alert_file.as_deref()).map_err(DaemonError::Outputs)?;
     let mut outputs = Vec::new();
     let usual = |name| Usual { name, min_priority: Priority::Debug, queue_bytes: DEFAULT_QUEUE_BYTES };
@@ -212,6 +220,14 @@ mod tests {
         fn place(&self) -> String {
             "memory".to_owned()
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_spool_that_cannot_be_opened_is_named() {
+        let one = "outputs[]={type: webhook, url: 'http://127.0.0.1:9/', spool: {dir: /proc/no-spool}}";
+        let settings = crate::config::Loaded::load(None, &[one.parse().unwrap()]).unwrap().settings;
+        let error = open_outputs(&settings).map(|outputs| outputs.len()).unwrap_err().to_string();
+        assert!(error.contains("/proc/no-spool"), "{error}");
     }
 
     #[test]

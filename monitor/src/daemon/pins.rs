@@ -102,11 +102,19 @@ pub(super) fn seed(
     attached.forget_earlier();
 }
 
+/// Whether an earlier process left something.
+pub(super) fn is_anything_pinned(pins: Option<&PinDir>) -> bool {
+    pins.is_some_and(|dir| dir.sets().is_ok_and(|sets| !sets.is_empty()))
+}
+
 /// What goes from process to process; the metrics go on from it.
 pub(super) fn carried(attached: &Attached, metrics: &Metrics) -> Option<Arc<Carried>> {
     let carried = Arc::clone(attached.pinned()?.carried());
     for (count, received) in metrics.events_received.iter().zip(carried.all_received()) {
         count.inc_by(received);
+    }
+    for (cause, count) in metrics.blindness.iter().enumerate() {
+        count.inc_by(carried.blindness(cause));
     }
     Some(carried)
 }

@@ -28,6 +28,7 @@ mod at {
     pub(super) const SPOILT: usize = 5;
     pub(super) const HANDED_OVER: usize = 6;
     pub(super) const REPLACED: usize = 7;
+    pub(super) const BLINDNESS: usize = 8;
     pub(super) const RECEIVED: usize = 32;
     pub(super) const BASE: usize = 64;
     pub(super) const GONE: usize = 256;
@@ -36,6 +37,9 @@ mod at {
 
 const _: () = assert!(KIND_SLOTS <= at::BASE - at::RECEIVED && 4 * COUNTER_SLOTS <= at::GONE - at::BASE);
 const _: () = assert!(COUNTER_SLOTS <= at::TEXT - at::GONE);
+
+/// Causes of blindness, at most.
+const CAUSES: usize = at::RECEIVED - at::BLINDNESS;
 
 /// The map, mapped.
 pub struct Carried {
@@ -160,6 +164,25 @@ impl Carried {
     pub fn set_received(&self, received: [u64; KIND_SLOTS]) {
         for (kind, count) in received.into_iter().enumerate() {
             self.word(at::RECEIVED + kind).store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts blindness for the cause of this number; a start anew may be what ends it.
+    pub fn add_blindness(&self, cause: usize) {
+        if cause < CAUSES {
+            self.word(at::BLINDNESS + cause).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it was blind so far, by the number of the cause; 0 for one that there is not.
+    pub fn blindness(&self, cause: usize) -> u64 {
+        if cause < CAUSES { self.word(at::BLINDNESS + cause).load(Ordering::Relaxed) } else { 0 }
+    }
+
+    /// Goes on counting from what another counted.
+    pub fn take_blindness(&self, of: &Carried) {
+        for cause in 0..CAUSES {
+            self.word(at::BLINDNESS + cause).store(of.blindness(cause), Ordering::Relaxed);
         }
     }
 

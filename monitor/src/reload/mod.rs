@@ -240,12 +240,17 @@ impl Reloader {
         }
         let (settings, maker) = (self.settings.clone(), self.maker.clone());
         let (sources, number) = (self.sources.clone(), self.number + 1);
+        let has_rules = self.board.read().0.enabled > 0;
         let reading = spawn_blocking(move || {
             let watched = notifier.map(|notifier| lay(&notifier, &settings.watched_rule_paths()));
             let outcome = match load_rules(&settings) {
                 // The same files say something else when an exception has ended.
                 Ok(rules) if cause != Cause::ExceptionEnded && *rules.sources() == sources => {
                     Ok(Outcome::Unchanged)
+                }
+                // A file that is being written, or that the disk had no room for, must not end detection quietly.
+                Ok(rules) if has_rules && !rules.rules().iter().any(|rule| rule.enabled) => {
+                    Err(vec!["no rule is enabled any more: to run without any, start anew".to_owned()])
                 }
                 Ok(rules) => {
                     rules.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -177,6 +177,16 @@ fn a_device_without_room_loses_nothing_uncounted() {
     assert_eq!(sink.stats().written_lines(), 0);
 }
 
+#[test]
+fn what_is_lost_while_others_are_waited_for_is_told() {
+    let sink = Sink::start("test", open_alert_file("/dev/full".as_ref()).unwrap(), 1024).unwrap();
+    sink.offer(batch(&["a\n", "b\n"])).unwrap();
+    // All outputs are told of the end first, and then waited for one after the other.
+    sink.close(soon());
+    wait_until("the end of its thread", || sink.shared.lock().ended);
+    assert_eq!(sink.flush(soon()).lost_lines, 2);
+}
+
 /// A mount that goes away with the test.
 pub(super) struct Tmpfs(pub(super) tempfile::TempDir);
 

@@ -198,7 +198,8 @@ impl<W: io::Write> Worker<W> {
                 cause = %error,
                 lost_lines = lost - self.lost_before,
                 remedy = remedy(error),
-                "alerts cannot be written; they wait in memory while there is room",
+                "alerts cannot be written; {}",
+                if error.kind() == ErrorKind::BrokenPipe { "they are lost" } else { "they wait in memory while there is room" },
             );
             self.lost_before = lost;
         }

@@ -55,6 +55,7 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
             &[
                 ("restart::killed_processes_cost_a_look_at_most", killed),
                 ("restart::changed_settings_lose_nothing_and_double_nothing", between::changed),
+                ("restart::counts_go_on_from_the_first_page", between::counts_go_on),
                 ("restart::two_never_read_one_ring", between::overlapping),
                 ("restart::killed_while_programs_are_replaced", between::killed),
                 ("restart::without_pins_nothing_is_left", without_pins),

@@ -3,10 +3,13 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tests::bpf_objects::FdInfo;
 use tests::cgroup::{Cgroup, NAMINGS};
+use tests::harness::http::Metrics;
 use tests::harness::{PATIENCE, Settings};
+use tests::tamper::detach_link;
 
-use super::load::Load;
+use super::load::{self, Load};
 use super::process::{BpfFs, Place};
 use super::{A_LOOK, RATE, STAY, await_all, faults, first, hold_law};
 
@@ -164,5 +167,46 @@ pub(crate) fn killed(settings: &Settings) -> Result<(), String> {
     if missing.len() as u64 > bound {
         return Err(format!("lost {} of {made}", first(&missing)));
     }
+    fs.must_be_empty()
+}
+
+/// Counters go on from the first page that there is, also where the programs are replaced; and that it was blind is not
+/// forgotten by the start that made it see again.
+pub(super) fn counts_go_on(settings: &Settings) -> Result<(), String> {
+    const MADE: u64 = 2000;
+    let fs = BpfFs::mount()?;
+    let place = Place::new(settings, &["--pin-dir", &fs.path()])?;
+    let process = place.start()?;
+    (0..MADE).for_each(load::attempt);
+    await_all(&place, MADE)?;
+    let all = FdInfo::all(process.pid()).map_err(|error| error.to_string())?;
+    let device = all.iter().find(|info| info.get("link_type") == Some("cgroup"));
+    let link = device.and_then(|info| info.number("link_id")).ok_or("no link of the device probe")?;
+    detach_link(link).map_err(|error| format!("detach: {error}"))?;
+    let blind = |metrics: &Metrics| metrics.sum("ringfence_blindness_total", &[("cause", "detached")]);
+    let seen = |metrics: &Metrics| metrics.sum("ringfence_events_seen_total", &[("call", "setns")]);
+    let end = Instant::now() + PATIENCE;
+    while blind(&process.metrics()?) != Some(1.0) {
+        if Instant::now() > end {
+            return Err("that the probe is off is not told".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.stop(libc::SIGTERM)?;
+    let process = place.start_and(|process| {
+        let end = Instant::now() + PATIENCE;
+        let first = loop {
+            match process.metrics() {
+                Ok(first) => break first,
+                Err(fault) if Instant::now() > end => return Err(fault),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        match (seen(&first), blind(&first)) {
+            (Some(seen), Some(1.0)) if seen >= MADE as f64 => Ok(()),
+            other => Err(format!("the first page has, of {MADE} attempts and one blindness: {other:?}")),
+        }
+    })?;
+    process.stop(libc::SIGINT)?;
     fs.must_be_empty()
 }

@@ -125,6 +125,14 @@ impl Place {
 
     /// Starts the next one and waits until it is ready.
     pub(crate) fn start(&self) -> Result<Process, String> {
+        self.start_and(|_| Ok(()))
+    }
+
+    /// The same, and looks at it from when it listens.
+    pub(crate) fn start_and(
+        &self,
+        meanwhile: impl FnOnce(&Process) -> Result<(), String>,
+    ) -> Result<Process, String> {
         let started = Instant::now();
         let mut process = self.begin()?;
         let line = process.await_log("listening")?;
@@ -133,6 +141,7 @@ impl Place {
             .find(|word| word.starts_with("127.0.0.1:"))
             .ok_or(format!("no address in: {line}"))?
             .to_owned();
+        meanwhile(&process)?;
         process.await_log(" ready attach=")?;
         process.ready_after = started.elapsed();
         Ok(process)
