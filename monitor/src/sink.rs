@@ -16,7 +16,7 @@ mod stats;
 mod worker;
 
 pub use deliver::{Deliver, Fate, OutputError, Record, Undelivered};
-pub use file::{FileError, open_alert_file};
+pub use file::{FileError, check_alert_file, open_alert_file};
 pub use rotate::{AlertFile, FileOutput, Rotation};
 pub use spool::{Spool, SpoolError};
 pub use stats::{DropReason, SinkStats};

@@ -15,7 +15,9 @@ use crate::pipeline::{Format, Output};
 use crate::recording::{RecordDrop, Recorder};
 use crate::rules::Priority;
 use crate::sink::net::{Alertmanager, Falcosidekick, Journald, Otlp, Syslog, Webhook};
-use crate::sink::{AlertFile, DEFAULT_QUEUE_BYTES, Deliver, OutputError, Rotation, Sink, Spool};
+use crate::sink::{
+    AlertFile, DEFAULT_QUEUE_BYTES, Deliver, OutputError, Rotation, Sink, Spool, check_alert_file,
+};
 
 /// Opens all outputs. Nothing is connected to: that is done by each output's thread.
 ///
@@ -57,9 +59,13 @@ pub fn output_names(settings: &Settings) -> Vec<&str> {
 /// The first that is wrong.
 pub fn try_outputs(settings: &Settings) -> Result<(), DaemonError> {
     check_outputs(&settings.outputs, settings.alert_file.as_deref()).map_err(DaemonError::Outputs)?;
+    if let Some(path) = &settings.alert_file {
+        check_alert_file(path)?;
+    }
     for config in &settings.outputs {
         if let OutputKind::File(file) = &config.kind {
             check_parent(config, &file.path)?;
+            check_alert_file(&file.path)?;
         }
         peer(config)?;
         if let Some(spool) = &config.spool {

@@ -65,6 +65,23 @@ pub fn open_alert_file(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
+/// Whether it could be opened, as far as that can be told without making or changing anything.
+///
+/// # Errors
+/// As [`open_alert_file`].
+pub fn check_alert_file(path: &Path) -> Result<(), FileError> {
+    let kind = match path.symlink_metadata() {
+        Ok(meta) => meta.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(explain(path, error)),
+    };
+    match () {
+        () if kind.is_symlink() => Err(FileError::SymbolicLink { path: path.to_owned() }),
+        () if kind.is_file() || kind.is_char_device() => Ok(()),
+        () => Err(FileError::NotAFile { path: path.to_owned() }),
+    }
+}
+
 fn explain(path: &Path, cause: io::Error) -> FileError {
     let path = path.to_owned();
     match cause.raw_os_error() {

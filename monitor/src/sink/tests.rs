@@ -187,6 +187,22 @@ fn what_is_lost_while_others_are_waited_for_is_told() {
     assert_eq!(sink.flush(soon()).lost_lines, 2);
 }
 
+#[test]
+fn what_cannot_be_an_alert_file_is_known_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("file"), "").unwrap();
+    std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+    assert!(check_alert_file(&at("file")).is_ok() && check_alert_file(&at("new")).is_ok());
+    assert!(!at("new").exists());
+    for (path, said) in [(at("link"), "symbolic link"), (dir.path().to_owned(), "not a regular file")] {
+        let (checked, opened) = (check_alert_file(&path), open_alert_file(&path));
+        let checked = checked.unwrap_err().to_string();
+        assert!(checked.contains(said), "{checked}");
+        assert_eq!(checked, opened.unwrap_err().to_string());
+    }
+}
+
 /// A mount that goes away with the test.
 pub(super) struct Tmpfs(pub(super) tempfile::TempDir);
 
