@@ -191,8 +191,8 @@ fn what_is_lost_while_others_are_waited_for_is_told() {
 fn what_cannot_be_an_alert_file_is_known_before() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    std::fs::write(at("file"), "").unwrap();
-    std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+    fs::write(at("file"), "").unwrap();
+    symlink(at("file"), at("link")).unwrap();
     assert!(check_alert_file(&at("file")).is_ok() && check_alert_file(&at("new")).is_ok());
     assert!(!at("new").exists());
     for (path, said) in [(at("link"), "symbolic link"), (dir.path().to_owned(), "not a regular file")] {
