@@ -188,7 +188,8 @@ async fn run_until_signal(settings: Settings) -> Result<(), DaemonError> {
     let canaries = canaries.and_then(|canaries| started_canaries(canaries, &shown));
     let since = canaries.as_ref().map_or_else(pipeline::boot_now, Canaries::since);
     let matcher = canaries.as_ref().map(Canaries::matcher).transpose()?;
-    let mut reporter = Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname)?;
+    let mut reporter =
+        Reporter::new(&outputs, Arc::clone(&health), Arc::clone(&metrics), &hostname, carried.clone())?;
     let rule_count = rules.rules().iter().filter(|rule| rule.enabled).count();
     let outcomes = metrics.control_requests.clone();
     let rules_board = Arc::new(RulesBoard::new(RulesState::of(&rules, FIRST), settings.watch_rules));

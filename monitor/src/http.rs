@@ -1,7 +1,7 @@
 //! Metrics and health over HTTP: `/metrics`, `/healthz`, `/readyz`.
 //!
 //! Meant for loopback. Only GET (and HEAD) is answered; connections, header bytes and time are bounded, so
-//! that a client that says nothing or too much costs a slot for a few seconds and nothing else.
+//! that a client that says nothing or too much costs a slot until somebody else wants it and nothing else.
 
 use std::collections::VecDeque;
 use std::io;

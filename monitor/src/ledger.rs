@@ -91,13 +91,6 @@ impl Ledger {
         }
     }
 
-    /// Counts for the next process that this one was blind for the cause of this number.
-    pub fn note_blindness(&self, cause: usize) {
-        if let Some(carried) = &self.carried {
-            carried.add_blindness(cause);
-        }
-    }
-
     /// The counters of each slot in use, summed over the CPUs, in the order of [`slot_names`].
     ///
     /// # Errors

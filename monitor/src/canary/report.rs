@@ -9,6 +9,7 @@ use super::finding::{Cause, Finding};
 use crate::alert::{Fact, WallClock};
 use crate::http::Health;
 use crate::metrics::Metrics;
+use crate::pins::Carried;
 use crate::pipeline::Output;
 use crate::telling::{Kind, Teller};
 use crate::wall_clock::BootOffset;
@@ -29,6 +30,8 @@ pub struct Reporter {
     blind: Kind,
     sees: Kind,
     stood: Kind,
+    /// What the next process goes on counting from.
+    carried: Option<Arc<Carried>>,
 }
 
 impl Reporter {
@@ -41,6 +44,7 @@ impl Reporter {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
         hostname: &str,
+        carried: Option<Arc<Carried>>,
     ) -> prometheus::Result<Self> {
         Ok(Reporter {
             teller: Teller::new(outputs, Arc::clone(&metrics)),
@@ -49,6 +53,7 @@ impl Reporter {
             stood: Kind::new(STOOD, hostname, &metrics)?,
             health,
             metrics,
+            carried,
         })
     }
 
@@ -116,6 +121,9 @@ impl Reporter {
     fn count(&self, cause: Cause) {
         if let Some(counter) = self.metrics.blindness.get(cause as usize) {
             counter.inc();
+        }
+        if let Some(carried) = &self.carried {
+            carried.add_blindness(cause as usize);
         }
     }
 }

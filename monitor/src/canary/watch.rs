@@ -126,7 +126,6 @@ impl Watcher {
     fn stood_still(&mut self, Standstill { time, at_work }: Standstill) {
         let now = self.ledger.counters().unwrap_or_default();
         let before = if at_work { self.before.lost } else { lost(&self.before.counters) };
-        self.ledger.note_blindness(Cause::StoodStill as usize);
         self.reporter.stood_still(time.as_secs(), lost(&now).saturating_sub(before));
     }
 
@@ -198,7 +197,6 @@ impl Watcher {
             self.reporter.health.set_blind(self.findings.summary());
         }
         for (cause, findings) in by_cause(begun) {
-            self.ledger.note_blindness(cause as usize);
             self.reporter.begun(cause, &findings);
         }
         for (cause, findings) in by_cause(ended) {

@@ -427,9 +427,9 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
         other => (without_place(&other.to_string()), None),
     };
     let start = location.span().byte_offset().map(|offset| offset as usize);
-    let message =
-        if start.is_none_or(|start| is_veiled(&text, start)) { without_quoted(&message) } else { message };
-    let text = veiled(&text);
+    let shown = veiled(&text);
+    let hides = start.is_none_or(|start| is_veiled(&text, &shown, start));
+    let message = if hides { without_quoted(&message) } else { message };
     let span = start.filter(|start| *start <= text.len()).map(|start| {
         let len = location.span().byte_len().unwrap_or(0) as usize;
         SourceSpan::from((start, len.min(text.len() - start)))
@@ -438,7 +438,7 @@ fn explain(name: &str, text: String, error: &YamlError) -> ConfigError {
         line: location.line(),
         column: location.column(),
         message,
-        source_code: std::sync::Arc::new(NamedSource::new(name, text)),
+        source_code: std::sync::Arc::new(NamedSource::new(name, shown)),
         span,
         help,
     }

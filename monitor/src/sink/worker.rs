@@ -192,14 +192,17 @@ impl<W: io::Write> Worker<W> {
         if self.last_log.is_none_or(|last| last.elapsed() >= LOG_PERIOD) {
             self.last_log = Some(Instant::now());
             let lost = self.shared.stats.dropped_lines(DropReason::WriteError);
+            let fate = match error.kind() {
+                ErrorKind::BrokenPipe => "they are lost",
+                _ => "they wait in memory while there is room",
+            };
             tracing::error!(
                 output = &*self.name,
                 place = self.place,
                 cause = %error,
                 lost_lines = lost - self.lost_before,
                 remedy = remedy(error),
-                "alerts cannot be written; {}",
-                if error.kind() == ErrorKind::BrokenPipe { "they are lost" } else { "they wait in memory while there is room" },
+                "alerts cannot be written; {fate}",
             );
             self.lost_before = lost;
         }

@@ -7,7 +7,7 @@ mod log;
 mod undisturbed;
 
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -107,6 +107,15 @@ impl Settings {
         let mut command = self.command_with("json");
         command.arg("--no-color");
         command
+    }
+
+    /// The repository, which the shipped rules lie in.
+    ///
+    /// # Errors
+    /// The kernel's, as a text.
+    pub fn repository(&self) -> Result<PathBuf, String> {
+        let rules = self.rules.canonicalize().map_err(|error| error.to_string())?;
+        rules.parent().map(Path::to_owned).ok_or_else(|| "the rules lie in no directory".to_owned())
     }
 
     /// The same with this format of alerts, and with colours where there is a terminal.

@@ -11,7 +11,6 @@ use tests::harness::{Daemon, PATIENCE, Settings};
 use tests::state::Config;
 
 use crate::docs::{Watching, daemon, demo, ringfence, said, text};
-use crate::prometheus::repository;
 
 /// The container that the documents ask about.
 const WEB: &str = "web";
@@ -26,7 +25,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new(settings: &Settings) -> Result<Scratch, String> {
         let dir = tempfile::tempdir().map_err(text)?;
-        let scratch = Scratch { dir, repository: repository(settings)?, made: 0 };
+        let scratch = Scratch { dir, repository: settings.repository()?, made: 0 };
         std::fs::create_dir(scratch.bin()).map_err(text)?;
         symlink(&settings.ringfence, scratch.bin().join("ringfence")).map_err(text)?;
         Ok(scratch)
@@ -90,7 +89,7 @@ pub(crate) fn await_name(
 
 /// Every block that no test of its own runs, and that is not marked with why not.
 pub(crate) fn commands(settings: &Settings) -> Result<(), String> {
-    let documents = book::documents(&repository(settings)?)?;
+    let documents = book::documents(&settings.repository()?)?;
     let blocks = documents.values().flat_map(|document| &document.blocks);
     let (mut run, mut faults) = (0, Vec::new());
     let daemon = daemon(settings)?;
@@ -120,7 +119,7 @@ pub(crate) fn watching(settings: &Settings) -> Result<(), String> {
     let daemon = daemon(settings)?;
     let mut scratch = Scratch::new(settings)?;
     let mut all = Vec::new();
-    for block in book::blocks_of(&repository(settings)?, book::WATCHES)? {
+    for block in book::blocks_of(&settings.repository()?, book::WATCHES)? {
         for line in block.commands.lines() {
             let mut bash = scratch.bash(&format!("set -o pipefail\n{line}\n"))?;
             all.push(Watching::start(line, about(&mut bash, settings, &daemon))?);
@@ -154,7 +153,7 @@ pub(crate) fn capabilities(settings: &Settings) -> Result<(), String> {
         Ok(said(&ringfence(settings, &daemon, &["containers"]).output().map_err(text)?))
     })?;
     let mut scratch = Scratch::new(settings)?;
-    for block in book::blocks_of(&repository(settings)?, book::CAPABILITIES)? {
+    for block in book::blocks_of(&settings.repository()?, book::CAPABILITIES)? {
         let mut bash = scratch.bash(&one_by_one(&block.commands))?;
         let output = about(&mut bash, settings, &daemon).output().map_err(text)?;
         let printed = said(&output);

@@ -6,7 +6,7 @@ mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,12 +61,6 @@ pub(crate) fn trials(settings: &Arc<Settings>) -> Vec<Trial> {
     )
 }
 
-/// The repository, which the rules lie in.
-pub(crate) fn repository(settings: &Settings) -> Result<PathBuf, String> {
-    let rules = settings.rules.canonicalize().map_err(|error| error.to_string())?;
-    rules.parent().map(Path::to_owned).ok_or("the rules lie in no directory".to_owned())
-}
-
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -96,7 +90,7 @@ fn promtool(arguments: &[&str], dir: &Path, input: &str) -> Result<String, Strin
 
 /// The shipped alert rules, and the tests beside them.
 fn rules_are_right(settings: &Settings) -> Result<(), String> {
-    let dir = repository(settings)?.join("deploy/prometheus");
+    let dir = settings.repository()?.join("deploy/prometheus");
     let said = promtool(&["check", "rules", "ringfence.rules.yaml"], &dir, "")?;
     if !said.contains("SUCCESS") {
         return Err(format!("promtool checked nothing: {said}"));
@@ -114,7 +108,7 @@ fn rules_are_right(settings: &Settings) -> Result<(), String> {
 
 /// Metrics are served while the probes are attached; what is served is documented, and what is documented is served.
 fn names_are_documented(settings: &Settings) -> Result<(), String> {
-    let repository = repository(settings)?;
+    let repository = settings.repository()?;
     let rules = settings.rules.display().to_string();
     let mut early = String::new();
     let daemon = Daemon::start_and(settings, &["--rules", &rules], |address| {
@@ -239,7 +233,7 @@ fn has_the_rules_digest(settings: &Settings, scrape: &str) -> Result<(), String>
 /// Every expression of rules and dashboard has what it asks for, and rules fire when they must.
 fn asks_a_daemon(settings: &Settings) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
-    let repository = repository(settings)?;
+    let repository = settings.repository()?;
     let dir = tempfile::tempdir().map_err(text)?;
     let local = dir.path().join("local.yaml");
     std::fs::write(&local, ALL_EVENTS).map_err(text)?;

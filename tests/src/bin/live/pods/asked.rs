@@ -11,7 +11,6 @@ use tests::harness::{Daemon, Settings};
 use super::runner_of;
 use crate::docs::{said, text, unpacked};
 use crate::docs_commands::{Scratch, await_name, one_by_one};
-use crate::prometheus::repository;
 
 /// Stands in for `kubectl`: knows the two commands that are for a pod, and one namespace. It ends with 1 only if the command
 /// in the pod does.
@@ -54,7 +53,7 @@ pub(super) fn answer_as_written(settings: &Settings) -> Result<(), String> {
     let log = files.path().join("log");
     fs::write(&log, daemon.log()).map_err(text)?;
     let mut printed = String::new();
-    for block in book::blocks_of(&repository(settings)?, book::ASKS_A_POD)? {
+    for block in book::blocks_of(&settings.repository()?, book::ASKS_A_POD)? {
         let mut bash = scratch.bash(&one_by_one(&block.commands))?;
         bash.envs(engine.environment()).env("POD", &pod).env("POD_LOG", &log);
         let output = bash.output().map_err(text)?;
