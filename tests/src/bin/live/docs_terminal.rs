@@ -92,6 +92,21 @@ impl Terminal {
         self.master.write_all(keys).map_err(|error| error.to_string())
     }
 
+    /// Whether the table is sorted by this column, whose title is underlined then.
+    fn is_sorted_by(&self, title: &str) -> bool {
+        let held = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        let screen = held.screen();
+        let (rows, columns) = screen.size();
+        (0..rows).any(|row| {
+            let text: String = (0..columns)
+                .map(|column| {
+                    screen.cell(row, column).map_or(' ', |cell| cell.contents().chars().next().unwrap_or(' '))
+                })
+                .collect();
+            text.find(title).is_some_and(|at| screen.cell(row, at as u16).is_some_and(vt100::Cell::underline))
+        })
+    }
+
     fn resize(&self, rows: u16, columns: u16) -> Result<(), String> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen_mut().set_size(rows, columns);
         let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -158,6 +173,8 @@ pub(crate) fn top(settings: &Settings) -> Result<(), String> {
     terminal.press(b"x")?;
     terminal.shows("the table again", |text| whole(text) && !text.contains("any key leaves"))?;
     terminal.press(b"r")?;
+    // Before it is, rows are where they do not stay.
+    terminal.shows("a table by refusals", |_| terminal.is_sorted_by("REFUSED"))?;
     terminal.press(b"\x1b[H")?;
     // The demonstration has refusals, and nothing else here need have: it is the first.
     terminal.resize(40, 120)?;
